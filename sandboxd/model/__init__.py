@@ -1,0 +1,37 @@
+"""The vocabulary: plain typed data, no I/O."""
+
+from sandboxd.model.job import Command, Job, Lease
+from sandboxd.model.language import Compile, Language, SelfTest, Template
+from sandboxd.model.limits import LimitOverrides, Limits, above_maximum, merge
+from sandboxd.model.node import NodeRecord
+from sandboxd.model.run import (
+    FileContent,
+    Outcome,
+    Result,
+    RunRecord,
+    RunRequest,
+    RunState,
+    Status,
+)
+
+__all__ = [
+    "Command",
+    "Compile",
+    "FileContent",
+    "Job",
+    "Language",
+    "Lease",
+    "LimitOverrides",
+    "Limits",
+    "NodeRecord",
+    "Outcome",
+    "Result",
+    "RunRecord",
+    "RunRequest",
+    "RunState",
+    "SelfTest",
+    "Status",
+    "Template",
+    "above_maximum",
+    "merge",
+]

@@ -1,0 +1,39 @@
+"""A job: the unit of work that the queue holds and a node claims."""
+
+from msgspec import Struct
+
+from sandboxd.model.limits import Limits
+from sandboxd.model.run import RunRequest
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    id: str
+    tenant: str
+    request: RunRequest
+    template: str
+    """Name of the template whose pool serves it."""
+    limits: Limits
+    compile_limits: Limits | None = None
+    created_at: str
+    """RFC 3339."""
+    reply_to: str | None = None
+    """Id of the gateway that waits for the result, or None."""
+    reserve_cpu: int = 1000
+    """Thousandths of a core held while it runs."""
+    reserve_memory: int = 0
+    """Bytes held while it runs."""
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """A claimed job. `attempt` fences every later transition of it."""
+
+    job: Job
+    attempt: int
+    node: str
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """What the queue tells one node besides work: `cancel` a job."""
+
+    kind: str
+    job: str

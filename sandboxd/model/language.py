@@ -1,0 +1,56 @@
+"""A language: how a source becomes a running program. Data of `policies/languages/*.toml`."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from sandboxd.model.limits import LimitOverrides
+from sandboxd.model.run import Name, SandboxPath
+
+
+class Compile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    command: Annotated[list[str], Meta(min_length=1)]
+    """argv in /work. `{source}` stands for the source name; extra arguments are appended."""
+    artifacts: Annotated[list[str], Meta(min_length=1)]
+    """Globs within /work (one directory level) of what the run needs, e.g. `["a.out"]`."""
+    limits: LimitOverrides = LimitOverrides()
+    env: dict[str, str] = {}
+
+
+class SelfTest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    source: str
+    stdin: str = ""
+    stdout: str
+
+
+class Language(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Name
+    title: str
+    aliases: list[Name] = []
+    source: SandboxPath
+    """Name under which the source is written, e.g. `main.py`."""
+    template: Name = "default"
+    requires: list[str] = []
+    """Absolute paths inside the image that must exist for the language to be offered."""
+    compile: Compile | None = None
+    run: Annotated[list[str], Meta(min_length=1)]
+    """argv in /work; `{source}` as above; the request's `args` are appended."""
+    limits: LimitOverrides = LimitOverrides()
+    """What its runtime needs beyond the operator's defaults."""
+    env: dict[str, str] = {}
+    self_test: SelfTest
+
+
+class Template(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Image + policy from which the pool builds sandboxes."""
+
+    name: Name
+    image: Name = "host"
+    seccomp: Name = "default"
+    """File name, without suffix, in `policies/seccomp/`."""
+    apparmor: Name = "sandboxd"
+    cpus: Annotated[float, Meta(gt=0, le=1024)] = 1.0
+    """Cores it may use at once (cgroup quota) and the reservation of admission."""
+    limits: LimitOverrides = LimitOverrides()
+    pool_size: Annotated[int, Meta(ge=0, le=10_000)] = 4
+    """Sandboxes kept built ahead."""

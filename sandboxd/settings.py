@@ -1,0 +1,217 @@
+"""One Settings object: the TOML file, then SANDBOXD_* variables, then `--set` flags.
+
+`[gateway] listen` in the file is `SANDBOXD_GATEWAY_LISTEN` in the environment and
+`--set gateway.listen=…` on the command line. A name that does not exist is an error in the file
+and on the command line; in the environment too, since a misspelt limit must not be ignored.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sandboxd.errors import SandboxdError
+
+_PREFIX = "SANDBOXD_"
+_NOT_SETTINGS = {"SANDBOXD_CONFIG", "SANDBOXD_URL", "SANDBOXD_API_KEY"}
+"""Variables of the command line and the client SDK that share the prefix."""
+
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class SettingsError(SandboxdError):
+    """The settings do not make sense; the text says which one."""
+
+    code, title = "settings", "Bad settings"
+
+
+class RedisSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    url: str = ""
+    """Empty: run a private server on a unix socket."""
+    server: str = ""
+    """The private server's executable; empty: the first of valkey-server, redis-server in PATH."""
+    fsync: Literal["no", "everysec", "always"] = "no"
+    """Of the private server's append-only file. Its writes reach the kernel before a request is
+    answered only with `no` and `always` (with `everysec` they wait while a sync is under way), so
+    `no` survives `kill -9` of the server, and `always` power loss too, at a sync per request."""
+    maxmemory: int = 1 << 30
+    """Bytes; a full server refuses new runs, it never evicts."""
+    uid: int = 64_320
+    """The private server's user, if started as root."""
+
+
+class QueueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    max_length: Annotated[int, Meta(ge=1)] = 10_000
+    """Jobs waiting at once; one more is answered 429."""
+    result_ttl: Seconds = 900.0
+    """Seconds that a result and its events are kept."""
+    lease: Seconds = 15.0
+    """Seconds after which a node that fell silent loses its jobs."""
+    events_max: int = 1_000
+    """Events kept per run."""
+
+
+class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    listen: str = "127.0.0.1:7070"
+    """`host:port`, or `unix:/path`."""
+    uid: int = 64_321
+    """The gateway's user and group, if started as root."""
+    keys_file: str = ""
+    """File of `tenant:sha256-hex-of-key` lines. Without one, only loopback is listened on and
+    every request belongs to the tenant `default`."""
+    max_body: int = 16 << 20
+    header_timeout: Seconds = 10.0
+    body_timeout: Seconds = 30.0
+    idle_timeout: Seconds = 60.0
+    """Keep-alive connections without a request are closed after it."""
+    max_connections: int = 2_000
+    max_waiting: int = 2_000
+    """Requests that may wait for a result at once; one more is answered 503."""
+    tenant_max_jobs: int = 5_000
+    """Unfinished jobs of one tenant; one more is answered 429."""
+
+
+class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: str = ""
+    """Name in the queue, stable over restarts; empty: host name and instance."""
+    cpu_capacity: float = 0.0
+    """Cores that admission hands out; 0: twice the cores of the machine, since a run waits for
+    its files and pipes about as long as it computes."""
+    memory_capacity: int = 0
+    """Bytes that admission hands out; 0: three quarters of the machine's memory."""
+    build_concurrency: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Sandboxes built at once, off the path of a run."""
+    pool_max_age: Seconds = 600.0
+    """Seconds after which a warm sandbox that nobody wanted is replaced."""
+    uid_base: int = 0x2000_0000
+    """First host uid of the sandboxes' ranges."""
+    uid_slots: Annotated[int, Meta(ge=1, le=24_576)] = 4_096
+    """Ranges of 65,536 uids, one per live sandbox."""
+    heartbeat: Seconds = 2.0
+    collect_max: int = 16 << 20
+    """Bytes of all collected files of one run."""
+    apparmor_parser: str = "/sbin/apparmor_parser"
+
+
+class IsolationSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    require: list[str] = msgspec.field(
+        default_factory=lambda: [
+            "userns", "pidns", "mountns", "netns", "ipcns", "utsns", "cgroupns",
+            "overlay", "capabilities", "no_new_privs", "seccomp",
+            "cgroup_memory", "cgroup_pids", "cgroup_cpu", "cgroup_kill",
+        ]
+    )  # fmt: skip
+    """A node without one of these layers does not start. Add `landlock`, `apparmor` where wanted."""
+
+
+class HostImageSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    binds: dict[str, str] = {}
+    """Further read-only directories of the `host` image: path inside under /opt -> path outside."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    instance: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")] = "default"
+    """Names every host object of this installation."""
+    policies: str = ""
+    """Directory of the operator's policy files; empty: those that were installed."""
+    state_dir: str = "/var/lib/sandboxd"
+    run_dir: str = "/run/sandboxd"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    redis: RedisSettings = RedisSettings()
+    queue: QueueSettings = QueueSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    node: NodeSettings = NodeSettings()
+    isolation: IsolationSettings = IsolationSettings()
+    host_image: HostImageSettings = HostImageSettings()
+
+    @property
+    def run_path(self) -> Path:
+        """Sockets and scratch mount points of this instance."""
+        return Path(self.run_dir) / self.instance
+
+    @property
+    def state_path(self) -> Path:
+        """Images and queue files of this instance."""
+        return Path(self.state_dir) / self.instance
+
+    @property
+    def node_socket(self) -> Path:
+        return self.run_path / "node" / "agent.sock"
+
+    @property
+    def redis_socket(self) -> Path:
+        return self.run_path / "redis" / "redis.sock"
+
+    @property
+    def redis_url(self) -> str:
+        return self.redis.url or f"unix://{self.redis_socket}"
+
+    @property
+    def policy_path(self) -> Path:
+        if self.policies:
+            return Path(self.policies)
+        here = Path(__file__).parent
+        installed = here / "_policies"
+        return installed if installed.is_dir() else here.parent / "policies"
+
+
+def load(
+    file: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    flags: Iterable[str] = (),
+) -> Settings:
+    """Settings from `file` (TOML), `environ` and `flags` (`section.name=value`), later ones winning.
+
+    Raises SettingsError, naming the setting.
+    """
+    file = file or environ.get("SANDBOXD_CONFIG")
+    tree: dict[str, Any] = {}
+    if file:
+        try:
+            tree = tomllib.loads(Path(file).read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{file}: {error}") from error
+    known = _known()
+    for variable, text in environ.items():
+        if variable.startswith(_PREFIX) and variable not in _NOT_SETTINGS:
+            path = known.get(variable.removeprefix(_PREFIX).lower())
+            if path is None:
+                raise SettingsError(f"{variable}: there is no such setting")
+            _put(tree, path, text)
+    for flag in flags:
+        name, separator, text = flag.partition("=")
+        path = known.get(name.replace(".", "_"))
+        if not separator or path is None:
+            raise SettingsError(f"--set {flag}: expected section.name=value of a known setting")
+        _put(tree, path, text)
+    try:
+        return msgspec.convert(tree, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _known() -> dict[str, tuple[str, ...]]:
+    """`gateway_listen` -> `("gateway", "listen")` for every scalar and list setting."""
+    known: dict[str, tuple[str, ...]] = {}
+    for name, hint in get_type_hints(Settings).items():
+        if isinstance(hint, type) and issubclass(hint, Struct):
+            known |= {f"{name}_{inner}": (name, inner) for inner in hint.__struct_fields__}
+        else:
+            known[name] = (name,)
+    return known
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], text: str) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    if path[-1] == "require":
+        tree[path[-1]] = [word for word in re.split(r"[,\s]+", text) if word]
+    elif path[-1] == "binds":
+        tree[path[-1]] = dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
+    else:
+        tree[path[-1]] = text
