@@ -18,8 +18,8 @@ from msgspec import Meta, Struct
 from sandboxd.errors import SandboxdError
 
 _PREFIX = "SANDBOXD_"
-_NOT_SETTINGS = {"SANDBOXD_CONFIG", "SANDBOXD_URL", "SANDBOXD_API_KEY"}
-"""Variables of the command line and the client SDK that share the prefix."""
+_NOT_SETTINGS = {"SANDBOXD_CONFIG", "SANDBOXD_URL", "SANDBOXD_API_KEY", "SANDBOXD_READY_FD"}
+"""Variables of the command line, the supervisor and the client SDK that share the prefix."""
 
 Seconds = Annotated[float, Meta(gt=0)]
 
@@ -69,6 +69,12 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     body_timeout: Seconds = 30.0
     idle_timeout: Seconds = 60.0
     """Keep-alive connections without a request are closed after it."""
+    total_timeout: Seconds = 900.0
+    """A request that still waits for its result is then answered 202; streams are closed."""
+    outage_timeout: Seconds = 15.0
+    """Waiting requests are answered 503 when the queue has been silent that long."""
+    shutdown_timeout: Seconds = 10.0
+    """A gateway that is told to stop answers waiting requests that long, then 503."""
     max_connections: int = 2_000
     max_waiting: int = 2_000
     """Requests that may wait for a result at once; one more is answered 503."""
