@@ -1,0 +1,252 @@
+"""The queue's typed client: one call, one transition, one round trip.
+
+The transitions and every key are in `transitions.lua`. What this adds: documents in and out, the
+streams that a node and a gateway wait on, and the position that each has read to.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from redis.exceptions import NoScriptError
+
+from sandboxd.errors import InvalidRequest, QueueFull, QuotaExceeded
+from sandboxd.model import Command, Job, Lease, NodeRecord, Result, RunRecord, RunState
+from sandboxd.queue.answers import CancelOutcome, Event, Stats
+from sandboxd.queue.connections import Connections
+from sandboxd.queue.scripts import GROWING, SETTLING, Script
+from sandboxd.settings import Settings
+
+_BATCH = 256
+"""Entries of one read, leases of one renewal: Lua's stack and one answer's size stay bounded."""
+_RETRY_AFTER = 1.0
+_POSITION = re.compile(r"\d{1,19}(-\d{1,19})?")
+_START = "0"
+
+_encode = msgspec.json.encode
+_job = msgspec.json.Decoder(Job)
+_result = msgspec.json.Decoder(Result)
+_node = msgspec.json.Decoder(NodeRecord)
+
+
+class Queue:
+    """Every method raises Unavailable while Redis does not answer; calling again is always safe."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], int] | None = None) -> None:
+        """`clock` gives milliseconds; without one the server's own clock rules, which is the same
+        for every machine."""
+        self._connections = Connections(settings.redis_url)
+        self._root = f"sandboxd:{{{settings.instance}}}:"
+        self._clock = clock
+        self._tenant_max = settings.gateway.tenant_max_jobs
+        self._queue_max = settings.queue.max_length
+        self._header = (
+            int(settings.queue.lease * 1000),
+            max(1, int(settings.queue.result_ttl * 1000)),
+            settings.queue.events_max,
+        )
+        self._read: dict[str, str] = {}
+
+    @classmethod
+    def connect(cls, settings: Settings) -> "Queue":
+        """Lazy: the first call connects."""
+        return cls(settings)
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+    async def ping(self) -> None:
+        await self._connections.call("PING")
+
+    async def submit(self, job: Job, *, idempotency_key: str | None = None) -> str:
+        """The job's id, or that of the tenant's earlier job with the same key.
+
+        Raises QueueFull, QuotaExceeded.
+        """
+        idem = ""
+        if idempotency_key is not None:
+            idem = sha256(f"{len(job.tenant)}:{job.tenant}:{idempotency_key}".encode()).hexdigest()
+        outcome = await self._transition(
+            "submit", job.id, _encode(job), job.tenant, job.reserve_cpu, job.reserve_memory,
+            job.request.retry, job.reply_to or "", job.created_at, job.request.language or "", idem,
+            self._queue_max, self._tenant_max, script=GROWING,
+        )  # fmt: skip
+        if outcome[0] == b"accepted":
+            return str(outcome[1].decode())
+        if outcome[0] == b"queue_full":
+            raise QueueFull(f"{self._queue_max} jobs are waiting", retry_after=_RETRY_AFTER)
+        raise QuotaExceeded(
+            f"{job.tenant} has {self._tenant_max} unfinished jobs", retry_after=_RETRY_AFTER
+        )
+
+    async def claim(self, node: str, *, jobs: int, cpu: int, memory: int) -> list[Lease]:
+        """Up to `jobs` waiting jobs, from the head, as long as their reservations fit in `cpu`
+        (thousandths of a core) and `memory` (bytes) together; the first that does not fit ends it.
+
+        A node calls this after every `wait` and whenever its capacity has grown.
+        """
+        answer = await self._transition("claim", node, jobs, cpu, memory)
+        return [
+            Lease(job=_job.decode(document), attempt=int(attempt), node=node)
+            for attempt, document in zip(answer[::2], answer[1::2], strict=True)
+        ]
+
+    async def wait(self, node: str, timeout: float) -> list[Command]:
+        """Returns when there may be work to claim or there are commands, at the latest after
+        `timeout` seconds, which should stay well below the lease."""
+        inbox = f"{self._root}inbox:{node}"
+        entries = await self._unread(inbox, timeout)
+        self._advance(inbox, entries)
+        return [
+            Command(kind=kind.decode(), job=value.decode())
+            for _, (kind, value) in entries
+            if kind != b"work"
+        ]
+
+    async def start(self, lease: Lease) -> bool:
+        """leased -> started. False: do not execute, the job was cancelled or is another's."""
+        return bool(await self._transition("start", lease.job.id, lease.node, lease.attempt))
+
+    async def renew(self, node: str, leases: Iterable[tuple[str, int]]) -> set[str]:
+        """Extends (id, attempt) pairs; the ids that are no longer this node's."""
+        pairs = [f"{attempt} {job_id}" for job_id, attempt in leases]
+        gone: set[str] = set()
+        for first in range(0, len(pairs), _BATCH):
+            answer = await self._transition("renew", node, *pairs[first : first + _BATCH])
+            gone.update(job_id.decode() for job_id in answer)
+        return gone
+
+    async def complete(self, lease: Lease, result: Result) -> bool:
+        """-> finished with `result`. False: another end, or another attempt, came first."""
+        return bool(
+            await self._transition(
+                "complete", lease.job.id, lease.node, lease.attempt, result.status, _encode(result)
+            )
+        )
+
+    async def release(self, lease: Lease) -> bool:
+        """leased -> queued, at its old place. False: it was started, cancelled or lost."""
+        return bool(await self._transition("release", lease.job.id, lease.node, lease.attempt))
+
+    async def cancel(self, job_id: str) -> CancelOutcome:
+        return CancelOutcome((await self._transition("cancel", job_id)).decode())
+
+    async def record(self, job_id: str) -> tuple[str, RunRecord] | None:
+        """The job's tenant and record, or None if it is unknown or was forgotten."""
+        tenant, state, created, node, attempt, result = await self._transition("record", job_id)
+        if state is None:
+            return None
+        return tenant.decode(), RunRecord(
+            id=job_id,
+            state=RunState(state.decode()),
+            created_at=created.decode(),
+            node=node.decode() or None,
+            attempt=int(attempt),
+            result=result and _result.decode(result),
+        )
+
+    async def events(
+        self, job_id: str, after: str = _START, block: float | None = None
+    ) -> list[Event]:
+        """Events after position `after`; with `block`, waits that many seconds for the first.
+
+        Raises InvalidRequest if `after` is not a position.
+        """
+        if not _POSITION.fullmatch(after):
+            raise InvalidRequest(f"{after[:64]!r} is not the id of an event")
+        key = f"{self._root}events:{job_id}"
+        if block is None:
+            answer = await self._connections.call("XREAD", "STREAMS", key, after)
+        else:
+            answer = await self._stream(key, after, block)
+        return [_event(*entry) for entry in _entries(answer)]
+
+    async def recover(self, node: str) -> tuple[int, int]:
+        """For a node that starts: gives back what it held. The jobs requeued, and ended."""
+        requeued, lost = await self._transition("recover", node)
+        return requeued, lost
+
+    async def reap(self) -> tuple[int, int]:
+        """The same for every expired lease; every gateway and node calls it every second or so."""
+        requeued, lost = await self._transition("reap")
+        return requeued, lost
+
+    async def replies(self, gateway: str, block: float = 5.0) -> list[Result]:
+        """Results of this gateway's jobs, in order; waits `block` seconds for the first.
+
+        One reader per gateway. A result is dropped from the server by the call after the one that
+        returned it, so a broken connection loses none.
+        """
+        replies = f"{self._root}replies:{gateway}"
+        entries = await self._unread(replies, block, trim=True)
+        results: list[Result] = []
+        for _, (job_id, inline) in entries:
+            document = inline or await self._connections.call(
+                "GET", f"{self._root}result:{job_id.decode()}"
+            )
+            if document:
+                results.append(_result.decode(document))
+        self._advance(replies, entries)
+        return results
+
+    async def announce(self, record: NodeRecord, ttl: float) -> None:
+        """Makes a node known for `ttl` seconds."""
+        await self._transition("announce", record.id, _encode(record), int(ttl * 1000))
+
+    async def nodes(self) -> list[NodeRecord]:
+        records = [_node.decode(record) for record in await self._transition("nodes")]
+        return sorted(records, key=lambda record: record.id)
+
+    async def stats(self) -> Stats:
+        return Stats(*await self._transition("stats"))
+
+    async def _transition(
+        self, name: str, *arguments: str | bytes | int, script: Script = SETTLING
+    ) -> Any:
+        now = self._clock() if self._clock else 0
+        at = _rfc3339(now or int(time.time() * 1000))
+        command = (1, self._root, name, now, at, *self._header, *arguments)
+        try:
+            return await self._connections.call("EVALSHA", script.sha, *command)
+        except NoScriptError:  # a server that has restarted; EVAL teaches it the script again
+            return await self._connections.call("EVAL", script.text, *command)
+
+    async def _unread(self, key: str, block: float, *, trim: bool = False) -> list[Any]:
+        return _entries(await self._stream(key, self._read.get(key, _START), block, trim=trim))
+
+    def _advance(self, key: str, entries: list[Any]) -> None:
+        if entries:
+            self._read[key] = entries[-1][0].decode()
+
+    async def _stream(self, key: str, after: str, block: float, *, trim: bool = False) -> Any:
+        read = (
+            "XREAD", "COUNT", _BATCH, "BLOCK", max(1, int(block * 1000)), "STREAMS", key, after,
+        )  # fmt: skip
+        if trim and after != _START:
+            milliseconds, _, number = after.partition("-")
+            drop = ("XTRIM", key, "MINID", f"{milliseconds}-{int(number) + 1}")
+            return (await self._connections.block(drop, read, seconds=block))[-1]
+        return (await self._connections.block(read, seconds=block))[-1]
+
+
+def _entries(answer: Any) -> list[Any]:
+    return list(answer[0][1]) if answer else []
+
+
+def _event(position: bytes, fields: list[bytes]) -> Event:
+    texts = [field.decode() for field in fields]
+    data: dict[str, Any] = dict(zip(texts[2::2], texts[3::2], strict=True))
+    if "attempt" in data:
+        data["attempt"] = int(data["attempt"])
+    name = position.decode()
+    at = _rfc3339(int(name.partition("-")[0]))
+    return Event(id=name, type=texts[1], at=at, data=data)
+
+
+def _rfc3339(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,342 @@
+-- Every transition of a job, one atomic step each. `scripts.py` prepends the shebang.
+--
+--     queued -> leased -> started -> finished        and back to queued: release, lost lease
+--
+-- A claim adds one to the job's attempt. start, renew, release and complete name (job, node, attempt)
+-- and do nothing once another attempt, a cancellation or a lost lease has overtaken them. Each may be
+-- repeated with the same answer, so a caller that lost the connection simply calls again.
+--
+-- KEYS[1] is the namespace `sandboxd:{instance}:`, one hash slot. Below it
+--
+--   queue            zset   waiting jobs by place (their number in order of submission); a requeued job
+--                           returns to its old place, which is the head
+--   leases           zset   leased and started jobs by the millisecond at which the lease expires
+--   tenants          hash   tenant -> unfinished jobs; no field when it has none
+--   counters         hash   submitted, finished (monotonic), started (now running)
+--   idle             zset   nodes whose last claim emptied the queue, by the time of that claim
+--   nodes            set    ids of announced nodes
+--   node:ID          string what that node announced; expires
+--   inbox:NODE       stream `work` and `cancel` entries for one node; expires when it stops coming
+--   replies:GATEWAY  stream results for one gateway, which trims what it has read; expires likewise
+--   job:ID           hash   state tenant node attempt cpu memory retry reply idem created language place
+--                           losses cancel completed; values stay short, so it is stored compactly
+--   document:ID      string the job as submitted; gone when it is finished
+--   result:ID        string the job's one terminal result
+--   events:ID        stream what happened to the job, capped
+--   idem:HASH        string idempotency key -> job id
+--
+-- job, result, events and idem expire together after a job is finished; before that they do not.
+--
+-- Wake-ups. Invariant: while a job waits, no node is in `idle`, or a node that was taken out of `idle`
+-- has a `work` entry to read and will claim after it. submit and every return to the queue take one
+-- node out of `idle`; a claim that leaves jobs behind takes out the next. A node outside `idle` is
+-- running something and claims by itself when that frees capacity. Inboxes are streams because a
+-- list pop loses what it popped when the connection breaks. If a woken node dies, reap wakes another.
+
+local root, transition, now, at, lease, keep, cap =
+  KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
+if now == 0 then
+  -- The server's clock is the one that all machines share.
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local INBOX_MAX, REPLIES_MAX, REAP_MAX = 4096, 10000, 1000
+local INBOX_LEASES = 4    -- an inbox outlives its node's last sign of life by so many leases
+local LEASED_LOSSES = 10  -- a job whose nodes keep dying before they start it is not blameless
+local SAFE_LOSSES = 3     -- starts of a job that says `retry: safe`
+
+local function emit(id, kind, ...)
+  redis.call('XADD', root .. 'events:' .. id, 'MAXLEN', cap, '*', 'type', kind, ...)
+end
+
+local function tell(node, kind, value)
+  local inbox = root .. 'inbox:' .. node
+  redis.call('XADD', inbox, 'MAXLEN', INBOX_MAX, '*', kind, value)
+  redis.call('PEXPIRE', inbox, INBOX_LEASES * lease)
+end
+
+local function wake()
+  local node = redis.call('ZPOPMAX', root .. 'idle')[1]
+  if node then
+    tell(node, 'work', '1')
+  end
+end
+
+-- The state of the job as long as this lease is its latest, else nil.
+local function held(id, node, attempt)
+  local job = redis.call('HMGET', root .. 'job:' .. id, 'state', 'node', 'attempt')
+  if job[2] == node and job[3] == attempt then
+    return job[1]
+  end
+end
+
+local function leave(id, state)
+  if state == 'queued' then
+    redis.call('ZREM', root .. 'queue', id)
+  else
+    redis.call('ZREM', root .. 'leases', id)
+  end
+  if state == 'started' then
+    redis.call('HINCRBY', root .. 'counters', 'started', -1)
+  end
+end
+
+local function finish(id, status, result, completed)
+  local key = root .. 'job:' .. id
+  local job = redis.call('HMGET', key, 'state', 'tenant', 'reply', 'idem')
+  leave(id, job[1])
+  redis.call('UNLINK', root .. 'document:' .. id)
+  redis.call('HSET', key, 'state', 'finished', 'completed', completed)
+  redis.call('PEXPIRE', key, keep)
+  redis.call('SET', root .. 'result:' .. id, result, 'PX', keep)
+  emit(id, 'finished', 'status', status)
+  redis.call('PEXPIRE', root .. 'events:' .. id, keep)
+  if job[4] ~= '' then
+    redis.call('PEXPIRE', root .. 'idem:' .. job[4], keep)
+  end
+  if redis.call('HINCRBY', root .. 'tenants', job[2], -1) <= 0 then
+    redis.call('HDEL', root .. 'tenants', job[2])
+  end
+  redis.call('HINCRBY', root .. 'counters', 'finished', 1)
+  if job[3] ~= '' then
+    local replies = root .. 'replies:' .. job[3]
+    -- A large result is not held twice: its reader fetches it by id.
+    local inline = #result <= 65536 and result or ''
+    redis.call('XADD', replies, 'MAXLEN', REPLIES_MAX, '*', id, inline)
+    redis.call('PEXPIRE', replies, keep)
+  end
+end
+
+-- Ends a job that no node answered for. The fields left out have their defaults.
+local function abandon(id, status, reason)
+  local job = redis.call('HMGET', root .. 'job:' .. id, 'created', 'language', 'node')
+  local result = {id = id, status = status, reason = reason, created_at = job[1], finished_at = at}
+  if job[2] ~= '' then result.language = job[2] end
+  if job[3] ~= '' then result.node = job[3] end
+  finish(id, status, cjson.encode(result), '0')
+end
+
+local function requeue(id, state, reason)
+  local key = root .. 'job:' .. id
+  leave(id, state)
+  redis.call('HSET', key, 'state', 'queued', 'node', '')
+  redis.call('ZADD', root .. 'queue', redis.call('HGET', key, 'place'), id)
+  emit(id, 'requeued', 'reason', reason)
+  wake()
+end
+
+-- A node fell silent. True if the job waits again, false if that was its end.
+local function lose(id)
+  local key = root .. 'job:' .. id
+  local job = redis.call('HMGET', key, 'state', 'retry', 'cancel')
+  if job[3] then
+    abandon(id, 'cancelled', nil)
+    return false
+  end
+  local allowed = 1
+  if job[1] == 'leased' then
+    allowed = LEASED_LOSSES
+  elseif job[2] == 'safe' then
+    allowed = SAFE_LOSSES
+  end
+  if redis.call('HINCRBY', key, 'losses', 1) < allowed then
+    requeue(id, job[1], 'node_lost')
+    return true
+  end
+  abandon(id, 'internal_error', 'node_lost')
+  return false
+end
+
+local function lose_all(ids, node)
+  local requeued, lost = 0, 0
+  for _, id in ipairs(ids) do
+    if not node or redis.call('HGET', root .. 'job:' .. id, 'node') == node then
+      if lose(id) then
+        requeued = requeued + 1
+      else
+        lost = lost + 1
+      end
+    end
+  end
+  return {requeued, lost}
+end
+
+local transitions = {}
+
+function transitions.submit(id, document, tenant, cpu, memory, retry, reply, created, language, idem,
+                            queue_max, tenant_max)
+  local key = root .. 'job:' .. id
+  if redis.call('EXISTS', key) == 1 then
+    return {'accepted', id}
+  end
+  local earlier = idem ~= '' and redis.call('GET', root .. 'idem:' .. idem)
+  if earlier then
+    return {'accepted', earlier}
+  end
+  if redis.call('ZCARD', root .. 'queue') >= tonumber(queue_max) then
+    return {'queue_full'}
+  end
+  if tonumber(redis.call('HGET', root .. 'tenants', tenant) or 0) >= tonumber(tenant_max) then
+    return {'quota_exceeded'}
+  end
+  local place = redis.call('HINCRBY', root .. 'counters', 'submitted', 1)
+  redis.call('HSET', key, 'state', 'queued', 'tenant', tenant, 'node', '', 'attempt', 0, 'cpu', cpu,
+             'memory', memory, 'retry', retry, 'reply', reply, 'idem', idem, 'created', created,
+             'language', language, 'place', place)
+  redis.call('SET', root .. 'document:' .. id, document)
+  redis.call('ZADD', root .. 'queue', place, id)
+  redis.call('HINCRBY', root .. 'tenants', tenant, 1)
+  if idem ~= '' then
+    redis.call('SET', root .. 'idem:' .. idem, id)
+  end
+  emit(id, 'queued')
+  wake()
+  return {'accepted', id}
+end
+
+function transitions.claim(node, jobs, cpu, memory)
+  local queue = root .. 'queue'
+  redis.call('ZREM', root .. 'idle', node)
+  jobs, cpu, memory = tonumber(jobs), tonumber(cpu), tonumber(memory)
+  local claimed = {}
+  for _, id in ipairs(jobs > 0 and redis.call('ZRANGE', queue, 0, jobs - 1) or {}) do
+    local key = root .. 'job:' .. id
+    local job = redis.call('HMGET', key, 'cpu', 'memory')
+    cpu, memory = cpu - job[1], memory - job[2]
+    if cpu < 0 or memory < 0 then
+      break
+    end
+    local attempt = redis.call('HINCRBY', key, 'attempt', 1)
+    redis.call('HSET', key, 'state', 'leased', 'node', node)
+    redis.call('ZREM', queue, id)
+    redis.call('ZADD', root .. 'leases', now + lease, id)
+    emit(id, 'leased', 'node', node, 'attempt', attempt)
+    claimed[#claimed + 1] = attempt
+    claimed[#claimed + 1] = redis.call('GET', root .. 'document:' .. id)
+  end
+  if redis.call('ZCARD', queue) == 0 then
+    redis.call('ZADD', root .. 'idle', now, node)
+  else
+    wake()
+  end
+  return claimed
+end
+
+function transitions.start(id, node, attempt)
+  local state = held(id, node, attempt)
+  if state == 'leased' then
+    redis.call('HSET', root .. 'job:' .. id, 'state', 'started')
+    redis.call('HINCRBY', root .. 'counters', 'started', 1)
+    redis.call('ZADD', root .. 'leases', now + lease, id)
+    emit(id, 'started', 'node', node, 'attempt', attempt)
+    return 1
+  end
+  return state == 'started' and 1 or 0
+end
+
+function transitions.renew(node, ...)
+  local gone = {}
+  for _, pair in ipairs({...}) do
+    local attempt, id = string.match(pair, '^(%d+) (.*)$')
+    local state = held(id, node, attempt)
+    if state == 'leased' or state == 'started' then
+      redis.call('ZADD', root .. 'leases', now + lease, id)
+    else
+      gone[#gone + 1] = id
+    end
+  end
+  return gone
+end
+
+function transitions.complete(id, node, attempt, status, result)
+  local state = held(id, node, attempt)
+  if state == 'leased' or state == 'started' then
+    finish(id, status, result, '1')
+    return 1
+  end
+  return state == 'finished' and tonumber(redis.call('HGET', root .. 'job:' .. id, 'completed')) or 0
+end
+
+function transitions.release(id, node, attempt)
+  if held(id, node, attempt) == 'leased' then
+    requeue(id, 'leased', 'released')
+    return 1
+  end
+  local job = redis.call('HMGET', root .. 'job:' .. id, 'state', 'attempt')
+  return job[1] == 'queued' and job[2] == attempt and 1 or 0
+end
+
+function transitions.cancel(id)
+  local key = root .. 'job:' .. id
+  local job = redis.call('HMGET', key, 'state', 'node')
+  if not job[1] then
+    return 'unknown'
+  elseif job[1] == 'finished' then
+    return 'finished'
+  elseif job[1] == 'started' then
+    if redis.call('HSETNX', key, 'cancel', '1') == 1 then
+      emit(id, 'cancel_requested')
+    end
+    tell(job[2], 'cancel', id)
+    return 'requested'
+  end
+  -- Not executed yet: a node that has leased it is refused at start.
+  abandon(id, 'cancelled', nil)
+  if job[1] == 'queued' then
+    -- It may have been the head that did not fit, so every node may have room for the next.
+    for _, node in ipairs(redis.call('SMEMBERS', root .. 'nodes')) do
+      tell(node, 'work', '1')
+    end
+  end
+  return 'cancelled'
+end
+
+function transitions.recover(node)
+  redis.call('UNLINK', root .. 'inbox:' .. node)
+  redis.call('ZREM', root .. 'idle', node)
+  return lose_all(redis.call('ZRANGE', root .. 'leases', 0, -1), node)
+end
+
+function transitions.reap()
+  local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, REAP_MAX)
+  local outcome = lose_all(expired)
+  redis.call('ZREMRANGEBYSCORE', root .. 'idle', '-inf', now - INBOX_LEASES * lease)
+  if redis.call('ZCARD', root .. 'queue') > 0 then
+    wake()
+  end
+  return outcome
+end
+
+function transitions.record(id)
+  local job = redis.call('HMGET', root .. 'job:' .. id, 'tenant', 'state', 'created', 'node', 'attempt')
+  job[6] = redis.call('GET', root .. 'result:' .. id)
+  return job
+end
+
+function transitions.announce(node, record, ttl)
+  redis.call('SET', root .. 'node:' .. node, record, 'PX', ttl)
+  redis.call('SADD', root .. 'nodes', node)
+end
+
+function transitions.nodes()
+  local records = {}
+  for _, node in ipairs(redis.call('SMEMBERS', root .. 'nodes')) do
+    local record = redis.call('GET', root .. 'node:' .. node)
+    if record then
+      records[#records + 1] = record
+    else
+      redis.call('SREM', root .. 'nodes', node)
+    end
+  end
+  return records
+end
+
+function transitions.stats()
+  local counters = redis.call('HMGET', root .. 'counters', 'started', 'submitted', 'finished')
+  local started = tonumber(counters[1] or 0)
+  return {redis.call('ZCARD', root .. 'queue'), redis.call('ZCARD', root .. 'leases') - started, started,
+          tonumber(counters[2] or 0), tonumber(counters[3] or 0)}
+end
+
+return transitions[transition](unpack(ARGV, 7))

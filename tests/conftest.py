@@ -1,0 +1,57 @@
+"""What every test may use: a private Redis, and a loop that refuses to be blocked."""
+
+import inspect
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+
+@pytest.fixture(autouse=True)
+def _loop_never_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An async test fails when the package's own code blocks its event loop."""
+    if not inspect.iscoroutinefunction(getattr(request, "function", None)):
+        yield
+        return
+    with blockbuster_ctx("sandboxd"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Redis of this test session, without persistence."""
+    directory = tmp_path_factory.mktemp("redis")
+    path = directory / "redis.sock"
+    server = subprocess.Popen(
+        [
+            "redis-server",
+            "--port",
+            "0",
+            "--unixsocket",
+            str(path),
+            "--save",
+            "",
+            "--dir",
+            directory,
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        _until_listening(path, server)
+        yield f"unix://{path}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _until_listening(path: Path, server: "subprocess.Popen[bytes]") -> None:
+    with socket.socket(socket.AF_UNIX) as probe:
+        while server.poll() is None:
+            if probe.connect_ex(str(path)) == 0:
+                return
+            time.sleep(0.01)
+    raise RuntimeError("redis-server did not start")
