@@ -4,7 +4,7 @@
     ├── RequestError      their fault, 4xx
     │   ├── InvalidRequest, UnknownLanguage, UnknownTemplate, LimitAboveMaximum
     │   ├── MalformedBody, BodyTooLarge, UnsupportedMediaType, RequestTimeout
-    │   ├── Unauthorized, NotFound, Conflict
+    │   ├── Unauthorized, Forbidden, NotFound, Conflict
     ├── Overload          try later, 429/503 with retry_after
     │   ├── QueueFull, QuotaExceeded, Unavailable
     └── SystemFault       ours, 500
@@ -66,6 +66,10 @@ class LimitAboveMaximum(InvalidRequest):
 
 class Unauthorized(RequestError):
     code, status, title = "unauthorized", 401, "A valid API key is required"
+
+
+class Forbidden(RequestError):
+    code, status, title = "forbidden", 403, "Not allowed from there"
 
 
 class NotFound(RequestError):
