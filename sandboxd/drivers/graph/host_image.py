@@ -1,0 +1,124 @@
+"""The `host` image: a small root file system around the host's own /usr.
+
+The host's /usr (and directories that the operator names) is mounted read-only; the rest is a skeleton
+that this module writes: empty mount points, the links of a merged-/usr root, and an /etc of a few
+public files. Nothing of /root, /home, /var or the host's secrets is in it.
+"""
+
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from sandboxd.errors import DriverFault
+from sandboxd.native import Bind
+
+_DIRECTORIES = ("dev", "etc", "opt", "proc", "tmp", "usr", "var/tmp", "work")
+_ETC_FILES = (
+    "debian_version",
+    "ld.so.cache",
+    "ld.so.conf",
+    "localtime",
+    "mime.types",
+    "os-release",
+    "protocols",
+    "services",
+    "timezone",
+)
+_ETC_TREES = ("alternatives", "ld.so.conf.d", "ssl/certs", "java-*", "R", "fonts")
+_ETC_WRITTEN = {
+    "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+    "sandbox:x:1000:1000:sandbox:/work:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
+    "hostname": "sandbox\n",
+}
+_FORBIDDEN = ("/", "/root", "/home", "/etc", "/var", "/proc", "/sys", "/dev", "/run", "/boot")
+
+
+class Image(Struct, frozen=True, kw_only=True):
+    """A root file system to put an overlay on."""
+
+    name: str
+    lower: Path
+    binds: tuple[Bind, ...]
+
+    def has(self, path: str) -> bool:
+        """Whether an absolute path exists in the image, as the sandbox would see it."""
+        for bind in self.binds:
+            if path.startswith(bind.target + "/"):
+                return (Path(bind.source) / path[len(bind.target) + 1 :]).exists()
+        return (self.lower / path.lstrip("/")).exists()
+
+
+def build(directory: Path, binds: Mapping[str, str]) -> Image:
+    """Write the skeleton below `directory` (of this node alone) and drop those of earlier starts.
+
+    `binds` maps paths inside (under /opt) to host directories. Raises DriverFault.
+    """
+    every = [Bind("/usr", "/usr")]
+    for target, source in binds.items():
+        every.append(Bind(_checked_source(source), _checked_target(target)))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for old in directory.glob("host-*"):
+            shutil.rmtree(old)
+        lower = Path(tempfile.mkdtemp(prefix="host-", dir=directory))
+        lower.chmod(0o755)
+        _write_skeleton(lower)
+    except OSError as error:
+        raise DriverFault("graph", "build the host image", str(error)) from error
+    return Image(name="host", lower=lower, binds=tuple(every))
+
+
+def _write_skeleton(root: Path) -> None:
+    for name in _DIRECTORIES:
+        (root / name).mkdir(parents=True)
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        link = Path("/") / name
+        if link.is_symlink() and str(link.readlink()).lstrip("/").startswith("usr/"):
+            (root / name).symlink_to(link.readlink())
+    for name, text in _ETC_WRITTEN.items():
+        (root / "etc" / name).write_text(text)
+    for name in _ETC_FILES:
+        _copy_public(Path("/etc") / name, root / "etc" / name)
+    for pattern in _ETC_TREES:
+        for tree in Path("/etc").glob(pattern):
+            _copy_tree(tree, root / "etc" / tree.relative_to("/etc"))
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            _copy_tree(path, target / path.name)
+        else:
+            _copy_public(path, target / path.name)
+
+
+def _copy_public(source: Path, target: Path) -> None:
+    """Copy a link or a file that every user of the host may read; pass over anything else."""
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+    elif source.is_file() and source.stat().st_mode & stat.S_IROTH:
+        shutil.copyfile(source, target)
+        target.chmod(0o644)
+
+
+def _checked_source(source: str) -> str:
+    real = Path(source).resolve()
+    if not real.is_dir() or str(real) in _FORBIDDEN:
+        raise DriverFault("graph", "host_image.binds", f"{source} cannot be shown to sandboxes")
+    return str(real)
+
+
+def _checked_target(target: str) -> str:
+    parts = Path(target).parts
+    if parts[:2] != ("/", "opt") or len(parts) < 3 or ".." in parts or "\0" in target:
+        raise DriverFault("graph", "host_image.binds", f"{target} is not a path under /opt")
+    return str(Path(target))

@@ -1,0 +1,49 @@
+"""Typed face of the native core: builds, addresses and ends sandboxes, compiles seccomp policies.
+
+It owns no policy and keeps no state. Functions that may block release the GIL and say so.
+"""
+
+from sandboxd.native.core import (
+    EndOfStream,
+    Exited,
+    Failed,
+    Layer,
+    Native,
+    Opened,
+    Quiet,
+    build,
+    close_all,
+    receive,
+    reap,
+    resize,
+    seal_init,
+    send_exec,
+    send_open,
+    send_quiesce,
+)
+from sandboxd.native.plan import Bind, ExecOrder, Plan
+from sandboxd.native.seccomp import compile_seccomp, eval_seccomp
+
+__all__ = [
+    "Bind",
+    "EndOfStream",
+    "ExecOrder",
+    "Exited",
+    "Failed",
+    "Layer",
+    "Native",
+    "Opened",
+    "Plan",
+    "Quiet",
+    "build",
+    "close_all",
+    "compile_seccomp",
+    "eval_seccomp",
+    "reap",
+    "receive",
+    "resize",
+    "seal_init",
+    "send_exec",
+    "send_open",
+    "send_quiesce",
+]

@@ -1,0 +1,216 @@
+"""Sandboxes by descriptor: build, order, listen, end. A thin typed wrapper of `host.h`."""
+
+import errno
+import os
+import struct
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from msgspec import Struct
+
+from sandboxd.errors import NativeFault
+from sandboxd.native import _native  # type: ignore[attr-defined]
+from sandboxd.native.plan import ExecOrder, Plan
+
+ffi, lib = _native.ffi, _native.lib
+
+ABI = 1
+if lib.sbx_abi() != ABI:
+    raise ImportError(f"the native core speaks version {lib.sbx_abi()}, this package {ABI}")
+
+_DIRECTORY = Path(_native.__file__).parent
+_HEAD = struct.Struct("<BBH")
+_FAIL = struct.Struct("<BBHiii")
+_EXIT = struct.Struct("<BBHiI4xQQ")
+_OPEN = struct.Struct("<BBHI")
+_OPENED = struct.Struct("<BBHiI")
+_FAILED, _EXITED, _QUIESCE, _QUIET, _OPENING, _ANSWER = 1, 7, 8, 9, 10, 11
+_STDIN_NULL = 1
+_BUILD_TIMEOUT_MS = 10_000
+
+
+def _names(function: object) -> list[str]:
+    names = []
+    while (name := function(len(names))) != ffi.NULL:  # type: ignore[operator]
+        names.append(ffi.string(name).decode())
+    return names
+
+
+STAGES: list[str] = _names(lib.sbx_stage_name)
+LAYERS: list[str] = _names(lib.sbx_layer_name)
+Layer = StrEnum("Layer", {name.upper(): name for name in LAYERS})
+"""Layers that the sandbox itself reports as applied."""
+
+
+class Native(Struct, frozen=True):
+    """A built sandbox. Every field but `layers` and `pid` is a descriptor that the owner closes."""
+
+    pid: int
+    pidfd: int
+    """Readable once init, and with it every process of the sandbox, is gone."""
+    control: int
+    exec: int
+    scratch: int
+    layers: frozenset[str]
+
+
+class Exited(Struct, frozen=True):
+    """The job's main process has ended."""
+
+    status: int
+    """As wait(2) gives it."""
+    alone: bool
+    """No other process of the job was left."""
+    at: float
+    """Seconds of CLOCK_MONOTONIC."""
+    max_rss: int
+
+
+class Quiet(Struct, frozen=True):
+    """No process of the job is left."""
+
+
+class Opened(Struct, frozen=True):
+    """A file was opened for the host (`fd`, owned by the receiver), or `errno` says why not."""
+
+    name: str
+    errno: int
+    fd: int
+    more: bool
+
+
+class Failed(Struct, frozen=True):
+    """The runner could not carry out its order."""
+
+    stage: str
+    errno: int
+    index: int
+
+
+class EndOfStream(Struct, frozen=True):
+    """The other side is gone."""
+
+
+Message = Exited | Quiet | Opened | Failed | EndOfStream
+
+
+def seal_init(*, testing: bool = False) -> int:
+    """Descriptor of a sealed memfd that holds sandbox-init, for `build`."""
+    path = _DIRECTORY / ("sandbox-init-test" if testing else "sandbox-init")
+    fd: int = lib.sbx_seal(os.fsencode(path))
+    if fd < 0:
+        raise NativeFault("seal", int(ffi.errno))
+    return fd
+
+
+def build(init_fd: int, plan: Plan, *, tasks: Sequence[int] = (), cgroup: int = -1) -> Native:
+    """Start and lock down a sandbox; blocks some milliseconds, 10 s at most.
+
+    `tasks` are descriptors of v1 `tasks` files to join, `cgroup` a v2 directory to be born into. They
+    stay open. Raises NativeFault, naming the stage; then nothing is left behind.
+    """
+    encoded = plan.encode(ABI, len(tasks))
+    sandbox = ffi.new("struct sbx_sandbox *")
+    error = ffi.new("struct sbx_error *")
+    if (
+        lib.sbx_build(
+            init_fd, cgroup, encoded, len(encoded), tasks, len(tasks), _BUILD_TIMEOUT_MS,
+            sandbox, error,
+        )
+        != 0
+    ):  # fmt: skip
+        raise NativeFault(STAGES[error.stage], error.err, error.index)
+    return Native(
+        sandbox.pid,
+        sandbox.pidfd,
+        sandbox.control,
+        sandbox.exec,
+        sandbox.scratch,
+        frozenset(name for bit, name in enumerate(LAYERS) if sandbox.layers >> bit & 1),
+    )
+
+
+def send_exec(exec_fd: int, order: ExecOrder, stdin: int | None, stdout: int, stderr: int) -> None:
+    """Give the order to the runner. stdin None is /dev/null. Raises OSError if the runner is gone."""
+    head = ffi.new("struct sbx_exec *")
+    head.flags = _STDIN_NULL if stdin is None else 0
+    head.argc, head.envc, head.filec = len(order.argv), len(order.env), len(order.files)
+    head.open_files, head.stack, head.file_size = order.open_files, order.stack, order.file_size
+    body = order.body()
+    fds = [stdout, stderr] if stdin is None else [stdin, stdout, stderr]
+    if lib.sbx_exec_send(exec_fd, head, body, len(body), fds, len(fds)) != 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
+
+
+def receive(socket: int) -> Message | None:
+    """The next message of init (control socket) or runner (exec socket); None if there is none yet.
+
+    Raises NativeFault for anything that is not a message of ours.
+    """
+    buffer = ffi.new("uint8_t[512]")
+    fd = ffi.new("int *")
+    size = lib.sbx_message(socket, buffer, 512, fd)
+    if size == 0:
+        return EndOfStream()
+    if size < 0:
+        if ffi.errno == errno.EAGAIN:
+            return None
+        if ffi.errno == errno.ECONNRESET:  # it went with unread messages of ours
+            return EndOfStream()
+        raise NativeFault("receive", int(ffi.errno))
+    data = bytes(ffi.buffer(buffer, size))
+    message = _decode(data, fd[0])
+    if fd[0] >= 0 and not isinstance(message, Opened):
+        os.close(fd[0])
+    if message is None:
+        raise NativeFault("receive", errno.EPROTO)
+    return message
+
+
+def _decode(data: bytes, fd: int) -> Message | None:
+    kind = data[0]
+    if kind == _EXITED and len(data) == _EXIT.size:
+        _, _, _, status, alone, at, max_rss = _EXIT.unpack(data)
+        return Exited(status, bool(alone), at / 1e9, max_rss)
+    if kind == _QUIET and len(data) == _HEAD.size:
+        return Quiet()
+    if kind == _ANSWER and len(data) >= _OPENED.size:
+        _, _, _, error, more = _OPENED.unpack_from(data)
+        return Opened(os.fsdecode(data[_OPENED.size :]), error, fd, bool(more))
+    if kind == _FAILED and len(data) == _FAIL.size:
+        _, _, _, stage, error, index = _FAIL.unpack(data)
+        if 0 <= stage < len(STAGES):
+            return Failed(STAGES[stage], error, index)
+    return None
+
+
+def send_quiesce(control: int) -> None:
+    """Ask init to kill every process of the job; it answers Quiet."""
+    os.write(control, _HEAD.pack(_QUIESCE, ABI, 0))
+
+
+def send_open(control: int, path: str, *, glob: bool) -> None:
+    """Ask init to open a file below /work, or every match of a glob in one of its directories.
+
+    The answers are Opened messages, the last with `more` false (for a glob it carries no file).
+    """
+    os.write(control, _OPEN.pack(_OPENING, ABI, 0, glob) + os.fsencode(path) + b"\0")
+
+
+def resize(scratch: int, disk: int, inodes: int) -> None:
+    """Give the scratch file system another size (bytes) and inode count."""
+    if lib.sbx_resize(scratch, disk, inodes) != 0:
+        raise NativeFault("resize", int(ffi.errno))
+
+
+def reap(pidfd: int, timeout: float = 5.0) -> None:
+    """Kill init and wait until the whole sandbox is gone; blocks at most `timeout` seconds."""
+    if lib.sbx_reap(pidfd, int(timeout * 1000)) != 0:
+        raise NativeFault("reap", int(ffi.errno))
+
+
+def close_all(native: Native) -> None:
+    """Close every descriptor of a sandbox."""
+    for fd in (native.control, native.exec, native.scratch, native.pidfd):
+        os.close(fd)

@@ -1,0 +1,74 @@
+/* The host side of the native core, called from Python through cffi without the GIL. Every function
+ * may block as its comment says, keeps no state, and may be called from any thread. */
+#ifndef SBX_HOST_H
+#define SBX_HOST_H
+
+#include "proto.h"
+
+#include <sys/types.h>
+
+struct sbx_error {
+	int stage, err, index;
+};
+
+struct sbx_sandbox {
+	int pid;     /* of init, as the host sees it; valid until it is reaped through pidfd */
+	int pidfd;
+	int control; /* SOCK_SEQPACKET to init, non-blocking */
+	int exec;    /* to the runner, non-blocking */
+	int scratch; /* mount of the scratch file system: for statfs and resizing, never for paths */
+	unsigned layers; /* bit per enum sbx_layer that init and runner applied */
+};
+
+/* The ABI that this library was built for. */
+int sbx_abi(void);
+const char *sbx_stage_name(int stage);
+const char *sbx_layer_name(int layer);
+
+/* A sealed memfd with the bytes of the sandbox-init executable, to exec from. -1 with errno. */
+int sbx_seal(const char *path);
+
+/* Start sandbox-init from `init_fd` and see it ready. `cgroup_fd` is a v2 directory to be born into,
+ * or -1. Takes none of the descriptors given. Blocks for at most `timeout_ms`. On failure (-1) nothing
+ * is left and `error` says which stage failed. */
+int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
+	      const int *tasks_fds, size_t tasks_count, int timeout_ms, struct sbx_sandbox *sandbox,
+	      struct sbx_error *error);
+
+/* Send an exec message: `head` is completed and followed by `body`, in a sealed memfd where it is
+ * large. fds: stdin unless SBX_EXEC_STDIN_NULL, stdout, stderr. 0 or -1 with errno. */
+int sbx_exec_send(int exec, struct sbx_exec *head, const uint8_t *body, size_t body_size,
+		  const int *fds, size_t count);
+
+/* Receive one message without blocking, with at most one descriptor (-1 if none). Length, 0 at the
+ * end of the stream, -1 with errno (EAGAIN: none is there). */
+ssize_t sbx_message(int socket, uint8_t *buffer, size_t size, int *fd);
+
+/* Resize the scratch file system. 0 or -1 with errno. */
+int sbx_resize(int scratch, uint64_t disk, unsigned inodes);
+
+/* SIGKILL through `pidfd` and wait until the process, and with a pid namespace's init all of its
+ * namespace, is gone; blocks for at most `timeout_ms`. 0, or -1 with ETIMEDOUT or another errno. */
+int sbx_reap(int pidfd, int timeout_ms);
+
+/* seccomp.c: a policy under construction, by libseccomp. `action` as SCMP_ACT_*. */
+struct sbx_policy;
+struct sbx_condition {
+	unsigned argument;
+	int op; /* enum scmp_compare */
+	uint64_t a, b;
+};
+struct sbx_policy *sbx_policy_new(uint32_t default_action);
+/* 0; 1 if the name is unknown on this architecture (skipped); negative errno. */
+int sbx_policy_add(struct sbx_policy *policy, uint32_t action, const char *name,
+		   const struct sbx_condition *conditions, unsigned count);
+/* Length of the program (array of struct sock_filter) in bytes, or negative errno. */
+ssize_t sbx_policy_program(struct sbx_policy *policy, uint8_t *buffer, size_t size);
+void sbx_policy_free(struct sbx_policy *policy);
+
+/* What the program answers (SECCOMP_RET_*) for a system call. 0 and *verdict, or -1 with EINVAL where
+ * the kernel would refuse the program. */
+int sbx_evaluate(const uint8_t *program, size_t size, uint32_t arch, int number,
+		 const uint64_t args[6], uint32_t *verdict);
+
+#endif

@@ -1,0 +1,262 @@
+/* sandbox-init: pid 1 of a sandbox.
+ *
+ * The node starts it by exec from a sealed memfd, as host root, in fresh mount, pid, net, ipc and uts
+ * namespaces, with nothing but a control socket. It receives a plan, builds the sandbox stage by
+ * stage (the order of the table below is the security argument), and forks the runner, which locks
+ * itself down and waits to become the job. Then init gives up every privilege and serves: it reaps,
+ * reports the job's end, and opens files for the host. The end of the control socket ends init, and
+ * with it every process of the pid namespace.
+ *
+ * Identity after the `capabilities` stage: effective uid `init_uid`, so that the job cannot trace it
+ * or change its limits; real uid the job's, which is what kill(2) asks for, so that init can end the
+ * job; file system uid the job's, so that init sees of files exactly what the job sees.
+ */
+#include "init.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+static uint8_t plan_buffer[SBX_PLAN_MAX];
+
+_Noreturn void fail(int socket, enum sbx_stage stage, int err, int index)
+{
+	struct sbx_fail report = {{SBX_MSG_FAIL, SBX_ABI, 0}, (int32_t)stage, err, index};
+
+	sbx_send(socket, &report, sizeof(report), NULL, 0);
+	_exit(127);
+}
+
+void run_stages(struct init *init, const struct stage *stages, size_t count, int socket)
+{
+	for (size_t i = 0; i < count; i++) {
+		init->index = 0;
+#ifdef SBX_TEST
+		if (init->plan.head.fault_stage == stages[i].id)
+			fail(socket, stages[i].id, EL3HLT, 0);
+#endif
+		errno = 0;
+		if (stages[i].run(init) != 0)
+			fail(socket, stages[i].id, errno, init->index);
+	}
+}
+
+static int receive_plan(struct init *init)
+{
+	struct plan *plan = &init->plan;
+	int fds[SBX_FDS_MAX];
+	size_t count;
+	ssize_t size = sbx_receive(init->control, plan_buffer, sizeof(plan_buffer), fds, &count, 0);
+	struct sbx_cursor cursor;
+
+	if (size < 0)
+		return -1;
+	errno = EPROTO;
+	if ((size_t)size < sizeof(plan->head))
+		return -1;
+	memcpy(&plan->head, plan_buffer, sizeof(plan->head));
+	if (plan->head.version != SBX_ABI || plan->head.cgroup_count > SBX_FDS_MAX - 1 ||
+	    count != plan->head.cgroup_count + 1)
+		return -1;
+	init->exec = fds[0];
+	memcpy(plan->cgroups, fds + 1, plan->head.cgroup_count * sizeof(int));
+
+	cursor = (struct sbx_cursor){plan_buffer + sizeof(plan->head), plan_buffer + size, false};
+	plan->hostname = sbx_string(&cursor);
+	plan->stage_dir = sbx_string(&cursor);
+	plan->lower = sbx_string(&cursor);
+	plan->seccomp = sbx_field(&cursor, &plan->seccomp_size);
+	plan->apparmor = sbx_string(&cursor);
+	plan->binds = cursor;
+	for (uint32_t i = 0; i < plan->head.bind_count && !cursor.bad; i++) {
+		sbx_string(&cursor);
+		sbx_string(&cursor);
+	}
+	plan->masks = cursor;
+	for (uint32_t i = 0; i < plan->head.mask_count && !cursor.bad; i++)
+		sbx_string(&cursor);
+	return cursor.bad || cursor.at != cursor.end ? -1 : 0;
+}
+
+/* A thread that moves itself by `tasks` skips the lock that `cgroup.procs` takes over all forks of
+ * the machine (an RCU grace period each time). On v2 clone3 has already put us into place. */
+static int join_cgroups(struct init *init)
+{
+	for (uint32_t i = 0; i < init->plan.head.cgroup_count; i++) {
+		init->index = (int)i;
+		if (SBX_RETRY(write(init->plan.cgroups[i], "0", 1)) != 1)
+			return -1;
+		close(init->plan.cgroups[i]);
+	}
+	if (unshare(CLONE_NEWCGROUP) != 0)
+		return -1;
+	init->layers |= 1u << SBX_LAYER_CGROUPNS;
+	return 0;
+}
+
+static int start_runner(struct init *init)
+{
+	init->runner = fork();
+	if (init->runner == 0)
+		runner(init);
+	return init->runner < 0 ? -1 : 0;
+}
+
+/* Keep the three descriptors that init serves with, at fixed numbers, and check that it is so. */
+static int close_everything(struct init *init)
+{
+	enum { SCRATCH = 4, WORK = 5, FIRST_FREE = 6 };
+	int scratch = fcntl(init->scratch, F_DUPFD_CLOEXEC, FIRST_FREE);
+	int work = fcntl(init->work, F_DUPFD_CLOEXEC, FIRST_FREE);
+
+	if (scratch < 0 || work < 0 || dup3(scratch, SCRATCH, O_CLOEXEC) < 0 ||
+	    dup3(work, WORK, O_CLOEXEC) < 0)
+		return -1;
+	if (sbx_close_range(0, SBX_CONTROL_FD - 1) != 0 || sbx_close_range(FIRST_FREE, ~0u) != 0)
+		return -1;
+	for (int fd = 0; fd < SBX_CONTROL_FD; fd++) {
+		errno = 0;
+		if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) {
+			errno = EBADFD;
+			return -1;
+		}
+	}
+	init->scratch = SCRATCH;
+	init->work = WORK;
+	return 0;
+}
+
+static int report_ready(struct init *init)
+{
+	struct sbx_ready ready = {{SBX_MSG_READY, SBX_ABI, 0}, init->layers};
+	int result = sbx_send(init->control, &ready, sizeof(ready), &init->scratch, 1);
+
+	close(init->scratch);
+	return result;
+}
+
+static const struct stage stages[] = {
+	{SBX_STAGE_PLAN, receive_plan},
+	{SBX_STAGE_CGROUPS, join_cgroups},
+	{SBX_STAGE_PRIVATE, make_mounts_private},
+	{SBX_STAGE_SCRATCH, mount_scratch},
+	{SBX_STAGE_OVERLAY, mount_overlay},
+	{SBX_STAGE_BINDS, mount_binds},
+	{SBX_STAGE_DEV, make_dev},
+	{SBX_STAGE_PROC, mount_proc},
+	{SBX_STAGE_MASK, mask_proc},
+	{SBX_STAGE_PIVOT, enter_root},
+	{SBX_STAGE_HOSTNAME, set_hostname},
+	{SBX_STAGE_LOOPBACK, raise_loopback},
+	{SBX_STAGE_USERNS, enter_userns},
+	{SBX_STAGE_RUNNER, start_runner},
+	{SBX_STAGE_CAPABILITIES, drop_init_privileges},
+	{SBX_STAGE_QUIET, close_everything},
+	{SBX_STAGE_READY, report_ready},
+};
+
+/* Reap whoever has ended. Reports the runner's end once; returns whether any child is left. */
+static bool reap(struct init *init)
+{
+	struct sbx_exit report = {.head = {SBX_MSG_EXIT, SBX_ABI, 0}};
+	bool runner_ended = false;
+	struct rusage usage;
+	struct timespec now;
+	int status;
+	pid_t pid;
+
+	while ((pid = wait4(-1, &status, WNOHANG | __WALL, &usage)) > 0) {
+		if (pid != init->runner)
+			continue;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		report.status = status;
+		report.at = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+		report.max_rss = (uint64_t)usage.ru_maxrss * 1024;
+		runner_ended = true;
+	}
+	if (runner_ended) {
+		init->runner = -1;
+		report.alone = pid < 0;
+		sbx_send(init->control, &report, sizeof(report), NULL, 0);
+	}
+	return pid == 0;
+}
+
+/* kill(-1) from pid 1 walks the whole namespace under the lock that fork needs to add a process, and
+ * a fork that meets a pending SIGKILL gives up: one pass ends even a fork bomb. */
+static void quiesce(struct init *init)
+{
+	struct sbx_head quiet = {SBX_MSG_QUIET, SBX_ABI, 0};
+	siginfo_t info;
+
+	kill(-1, SIGKILL);
+	while (reap(init))
+		SBX_RETRY(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | __WALL));
+	sbx_send(init->control, &quiet, sizeof(quiet), NULL, 0);
+}
+
+static void serve_host(struct init *init)
+{
+	static uint8_t buffer[sizeof(struct sbx_open) + 2048];
+	int fds[SBX_FDS_MAX];
+	size_t count;
+	ssize_t size = sbx_receive(init->control, buffer, sizeof(buffer), fds, &count, 0);
+	struct sbx_open open;
+
+	while (size > 0 && count > 0)
+		close(fds[--count]);
+	if (size < (ssize_t)sizeof(struct sbx_head))
+		_exit(0);
+	if (buffer[0] == SBX_MSG_QUIESCE) {
+		quiesce(init);
+	} else if (buffer[0] == SBX_MSG_OPEN && size > (ssize_t)sizeof(open) &&
+		   buffer[size - 1] == 0) {
+		memcpy(&open, buffer, sizeof(open));
+		send_files(init, (const char *)buffer + sizeof(open), open.glob != 0);
+	} else {
+		_exit(0);
+	}
+}
+
+int main(void)
+{
+	static struct init init;
+	struct pollfd waits[2];
+	sigset_t all, child;
+
+	init.control = SBX_CONTROL_FD;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	prctl(PR_SET_DUMPABLE, 0);
+	prctl(PR_SET_NAME, "sandbox-init");
+	run_stages(&init, stages, sizeof(stages) / sizeof(*stages), init.control);
+
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	waits[0] = (struct pollfd){.fd = init.control, .events = POLLIN};
+	waits[1] = (struct pollfd){.fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK),
+				   .events = POLLIN};
+	if (waits[1].fd < 0)
+		_exit(127);
+	for (;;) {
+		struct signalfd_siginfo info;
+
+		if (poll(waits, 2, -1) < 0 && errno != EINTR)
+			_exit(127);
+		if (waits[1].revents) {
+			if (read(waits[1].fd, &info, sizeof(info)) < 0 && errno != EAGAIN)
+				_exit(127);
+			reap(&init);
+		}
+		if (waits[0].revents)
+			serve_host(&init);
+	}
+}

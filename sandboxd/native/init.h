@@ -1,0 +1,68 @@
+/* What the parts of sandbox-init share. */
+#ifndef SBX_INIT_H
+#define SBX_INIT_H
+
+#include "kernel.h"
+#include "wire.h"
+
+/* A parsed plan. Pointers lead into the received message. */
+struct plan {
+	struct sbx_plan head;
+	const char *hostname, *stage_dir, *lower, *apparmor;
+	const uint8_t *seccomp;
+	uint32_t seccomp_size;
+	struct sbx_cursor binds, masks; /* pairs, paths */
+	int cgroups[SBX_FDS_MAX];
+};
+
+/* The state of init: one per process, filled stage by stage. */
+struct init {
+	struct plan plan;
+	int control, exec; /* sockets: to the host as init, to the host as runner */
+	int scratch;       /* mount of the scratch file system, before pivot a directory fd */
+	int work;          /* /work */
+	pid_t runner;
+	int index;         /* which item of a stage's list failed */
+	uint32_t layers;   /* bit per enum sbx_layer that was applied */
+};
+
+struct stage {
+	enum sbx_stage id;
+	int (*run)(struct init *); /* 0, or -1 with errno */
+};
+
+/* Run the stages in order; the first that fails is reported on `socket` and ends the process. */
+void run_stages(struct init *init, const struct stage *stages, size_t count, int socket);
+
+/* Report a failure and end the process. */
+_Noreturn void fail(int socket, enum sbx_stage stage, int err, int index);
+
+/* rootfs.c: the mount tree. */
+int make_mounts_private(struct init *init);
+int mount_scratch(struct init *init);
+int mount_overlay(struct init *init);
+int mount_binds(struct init *init);
+int make_dev(struct init *init);
+int mount_proc(struct init *init);
+int mask_proc(struct init *init);
+int enter_root(struct init *init);
+
+/* lockdown.c: identity and filters. Those of the runner are last. */
+int set_hostname(struct init *init);
+int raise_loopback(struct init *init);
+int enter_userns(struct init *init);
+int drop_init_privileges(struct init *init);
+int drop_job_privileges(struct init *init);
+int restrict_landlock(struct init *init);
+int set_apparmor(struct init *init);
+int set_no_new_privs(struct init *init);
+int load_seccomp(struct init *init);
+
+/* runner.c: the process that becomes the job. */
+_Noreturn void runner(struct init *init);
+
+/* files.c: files in and out, always below /work. */
+int write_file(int work, const char *path, uint32_t mode, const uint8_t *data, uint32_t size);
+void send_files(struct init *init, const char *path, bool glob);
+
+#endif

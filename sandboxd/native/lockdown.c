@@ -1,0 +1,241 @@
+/* Identity, capabilities and filters. What the runner applies here stays with the job for good. */
+#include "init.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/magic.h>
+#include <linux/seccomp.h>
+#include <linux/securebits.h>
+#include <net/if.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/vfs.h>
+
+/* A test build may leave a layer out, so that the suite can show what the layer stops. */
+static bool skipped(const struct init *init, enum sbx_layer layer)
+{
+#ifdef SBX_TEST
+	return init->plan.head.skip_layers & (1u << layer);
+#else
+	(void)init;
+	(void)layer;
+	return false;
+#endif
+}
+
+int set_hostname(struct init *init)
+{
+	return sethostname(init->plan.hostname, strlen(init->plan.hostname));
+}
+
+int raise_loopback(struct init *init)
+{
+	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+	sbx_autoclose int fd = -1;
+
+	if (!(init->plan.head.flags & SBX_PLAN_LOOPBACK))
+		return 0;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return fd < 0 ? -1 : ioctl(fd, SIOCSIFFLAGS, &request);
+}
+
+/* The mount, pid and net namespaces were made before, so they belong to the host's user namespace:
+ * no capability in ours reaches them. The maps are written by the host, which alone may. */
+int enter_userns(struct init *init)
+{
+	struct sbx_head message = {SBX_MSG_MAP, SBX_ABI, 0};
+	int fds[SBX_FDS_MAX];
+	size_t count;
+
+	if (unshare(CLONE_NEWUSER) != 0 ||
+	    sbx_send(init->control, &message, sizeof(message), NULL, 0) != 0)
+		return -1;
+	if (sbx_receive(init->control, &message, sizeof(message), fds, &count, 0) !=
+		    sizeof(message) ||
+	    message.type != SBX_MSG_MAPPED) {
+		errno = EPROTO;
+		return -1;
+	}
+	if (setgroups(0, NULL) != 0)
+		return -1;
+	init->layers |= 1u << SBX_LAYER_USERNS;
+	return 0;
+}
+
+static int no_capabilities(const struct init *init)
+{
+	const unsigned long locked = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+				     SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
+				     SECBIT_NO_CAP_AMBIENT_RAISE |
+				     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct none[2] = {0}, now[2];
+
+	if (skipped(init, SBX_LAYER_CAPABILITIES))
+		return 0;
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
+			return -1;
+	errno = 0;
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 ||
+	    prctl(PR_SET_SECUREBITS, locked, 0, 0, 0) != 0 ||
+	    syscall(SYS_capset, &header, none) != 0 || syscall(SYS_capget, &header, now) != 0)
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		if (now[i].effective || now[i].permitted || now[i].inheritable) {
+			errno = EPERM;
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* See the head of init.c for why init has three identities. setfsuid(2) reports the old value and
+ * no error, so a second call checks the first. */
+int drop_init_privileges(struct init *init)
+{
+	const uid_t job = init->plan.head.job_uid, own = init->plan.head.init_uid;
+
+	if (setresgid(own, own, own) != 0 || setresuid(job, own, own) != 0)
+		return -1;
+	setfsgid(job);
+	setfsuid(job);
+	if ((gid_t)setfsgid((gid_t)-1) != job || (uid_t)setfsuid((uid_t)-1) != job) {
+		errno = EPERM;
+		return -1;
+	}
+	if (no_capabilities(init) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0 ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return -1;
+	init->layers |= 1u << SBX_LAYER_CAPABILITIES;
+	return 0;
+}
+
+int drop_job_privileges(struct init *init)
+{
+	const uid_t job = init->plan.head.job_uid;
+
+	if (setresgid(job, job, job) != 0 || setresuid(job, job, job) != 0)
+		return -1;
+	if (no_capabilities(init) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0)
+		return -1;
+	init->layers |= 1u << SBX_LAYER_CAPABILITIES;
+	return 0;
+}
+
+static int allow_path(int ruleset, const char *path, uint64_t access)
+{
+	sbx_autoclose int fd = open(path, O_PATH | O_CLOEXEC);
+	struct sbx_landlock_path rule = {access, fd};
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -1;
+	return (int)syscall(SYS_landlock_add_rule, ruleset, SBX_LANDLOCK_RULE_PATH, &rule, 0);
+}
+
+/* Read and execute everywhere; write only to the scratch directories, our devices, and one's own
+ * files in /proc. Abstract sockets and signals stay within the job. */
+int restrict_landlock(struct init *init)
+{
+	const uint64_t read = 1u | 1u << 2 | 1u << 3, write = 1u << 1 | SBX_LANDLOCK_FS_TRUNCATE;
+	const uint64_t devices = 1u << 1 | 1u << 2 | SBX_LANDLOCK_FS_IOCTL_DEV;
+	struct sbx_landlock_ruleset rules = {.access_fs = SBX_LANDLOCK_FS_V1};
+	long abi;
+
+	if (!(init->plan.head.flags & SBX_PLAN_LANDLOCK) || skipped(init, SBX_LAYER_LANDLOCK))
+		return 0;
+	abi = syscall(SYS_landlock_create_ruleset, NULL, 0, SBX_LANDLOCK_CREATE_VERSION);
+	if (abi < 1)
+		return -1;
+	rules.access_fs |= (abi >= 2 ? SBX_LANDLOCK_FS_REFER : 0) |
+			   (abi >= 3 ? SBX_LANDLOCK_FS_TRUNCATE : 0) |
+			   (abi >= 5 ? SBX_LANDLOCK_FS_IOCTL_DEV : 0);
+	rules.scoped = abi >= 6 ? SBX_LANDLOCK_SCOPES : 0;
+	sbx_autoclose int ruleset = (int)syscall(
+		SYS_landlock_create_ruleset, &rules,
+		abi >= 6 ? sizeof(rules) : sizeof(rules.access_fs), 0);
+	const uint64_t scratch = rules.access_fs & ~SBX_LANDLOCK_FS_IOCTL_DEV;
+
+	if (ruleset < 0 || allow_path(ruleset, "/", read) != 0 ||
+	    allow_path(ruleset, "/work", scratch) != 0 ||
+	    allow_path(ruleset, "/tmp", scratch) != 0 ||
+	    allow_path(ruleset, "/dev/shm", scratch) != 0 ||
+	    allow_path(ruleset, "/dev", devices & rules.access_fs) != 0 ||
+	    allow_path(ruleset, "/proc", write & rules.access_fs) != 0)
+		return -1;
+	/* restrict_self asks for no_new_privs, which is a stage of its own further on, or for
+	 * CAP_SYS_ADMIN, which is gone: so it is set here first. */
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+	    syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
+		return -1;
+	init->layers |= 1u << SBX_LAYER_LANDLOCK;
+	return 0;
+}
+
+/* The label takes effect at the next exec. The file must be the real procfs: a runtime that wrote
+ * it into a planted file would run its job unconfined (CVE-2025-52881). */
+int set_apparmor(struct init *init)
+{
+	static const char verb[] = "exec ";
+	const size_t length = strlen(init->plan.apparmor);
+	char text[sizeof(verb) + SBX_NAME_MAX];
+	struct statfs fs;
+	sbx_autoclose int fd = -1;
+
+	if (length == 0 || skipped(init, SBX_LAYER_APPARMOR))
+		return 0;
+	if (length > SBX_NAME_MAX) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	fd = open("/proc/thread-self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || fstatfs(fd, &fs) != 0)
+		return -1;
+	if (fs.f_type != PROC_SUPER_MAGIC) {
+		errno = EXDEV;
+		return -1;
+	}
+	memcpy(text, verb, sizeof(verb) - 1);
+	memcpy(text + sizeof(verb) - 1, init->plan.apparmor, length);
+	if (SBX_RETRY(write(fd, text, sizeof(verb) - 1 + length)) < 0)
+		return -1;
+	init->layers |= 1u << SBX_LAYER_APPARMOR;
+	return 0;
+}
+
+int set_no_new_privs(struct init *init)
+{
+	if (skipped(init, SBX_LAYER_NO_NEW_PRIVS))
+		return 0;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return -1;
+	init->layers |= 1u << SBX_LAYER_NO_NEW_PRIVS;
+	return 0;
+}
+
+int load_seccomp(struct init *init)
+{
+	struct sock_fprog program = {
+		.len = (unsigned short)(init->plan.seccomp_size / sizeof(struct sock_filter)),
+		.filter = (struct sock_filter *)(uintptr_t)init->plan.seccomp,
+	};
+
+	if (skipped(init, SBX_LAYER_SECCOMP))
+		return 0;
+	if (init->plan.seccomp_size == 0 ||
+	    init->plan.seccomp_size % sizeof(struct sock_filter) != 0 ||
+	    init->plan.seccomp_size / sizeof(struct sock_filter) > BPF_MAXINSNS) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0)
+		return -1;
+	init->layers |= 1u << SBX_LAYER_SECCOMP;
+	return 0;
+}

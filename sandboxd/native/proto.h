@@ -1,0 +1,184 @@
+/* The contract between the node (host side) and sandbox-init (inside).
+ *
+ * Everything travels over SOCK_SEQPACKET sockets as one packed little-endian message, file
+ * descriptors beside it as SCM_RIGHTS. The host never trusts a length or a number that comes from
+ * inside; the inside checks every length too, since a plan may be built from a hostile request.
+ *
+ * Plan and exec bodies are a fixed head followed by fields in a fixed order, each a u32 length and
+ * that many bytes. A string field includes its NUL and holds no other.
+ */
+#ifndef SBX_PROTO_H
+#define SBX_PROTO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SBX_ABI 1 /* raised whenever a byte below changes its meaning; checked at import */
+
+#define SBX_PLAN_MAX 65536u        /* bytes of a plan message */
+#define SBX_EXEC_INLINE_MAX 131072u /* a larger exec body comes in a sealed memfd */
+#define SBX_EXEC_MAX (256u << 20)
+#define SBX_NAME_MAX 255u
+#define SBX_GLOB_MAX 256u /* files that one glob can bring back */
+
+#define SBX_CONTROL_FD 3 /* init's end of the control socket */
+
+/* Stages, in the order in which they happen. A failure names its stage, the errno, and an index
+ * where the stage is a list (which mount, which file). */
+#define SBX_STAGES(X)                                                                              \
+	X(NONE, "none")                                                                            \
+	X(SPAWN, "spawn")                                                                          \
+	X(PLAN, "plan")                                                                            \
+	X(CGROUPS, "cgroups")                                                                      \
+	X(PRIVATE, "private_mounts")                                                               \
+	X(SCRATCH, "scratch")                                                                      \
+	X(OVERLAY, "overlay")                                                                      \
+	X(BINDS, "binds")                                                                          \
+	X(DEV, "dev")                                                                              \
+	X(PROC, "proc")                                                                            \
+	X(MASK, "mask")                                                                            \
+	X(PIVOT, "pivot")                                                                          \
+	X(HOSTNAME, "hostname")                                                                    \
+	X(LOOPBACK, "loopback")                                                                    \
+	X(USERNS, "userns")                                                                        \
+	X(RUNNER, "runner")                                                                        \
+	X(CAPABILITIES, "capabilities")                                                            \
+	X(QUIET, "quiet")                                                                          \
+	X(READY, "ready")                                                                          \
+	X(SESSION, "session")                                                                      \
+	X(LANDLOCK, "landlock")                                                                    \
+	X(APPARMOR, "apparmor")                                                                    \
+	X(NO_NEW_PRIVS, "no_new_privs")                                                            \
+	X(SECCOMP, "seccomp")                                                                      \
+	X(ARMED, "armed")                                                                          \
+	X(RECEIVE, "receive")                                                                      \
+	X(FILES, "files")                                                                          \
+	X(RLIMITS, "rlimits")                                                                      \
+	X(FDS, "fds")                                                                              \
+	X(CWD, "cwd")                                                                              \
+	X(EXEC, "exec")
+
+enum sbx_stage {
+#define SBX_STAGE_ENUM(id, name) SBX_STAGE_##id,
+	SBX_STAGES(SBX_STAGE_ENUM)
+#undef SBX_STAGE_ENUM
+	SBX_STAGE_COUNT
+};
+
+/* Layers that init and runner report as applied. */
+#define SBX_LAYERS(X)                                                                              \
+	X(CGROUPNS, "cgroupns")                                                                    \
+	X(OVERLAY, "overlay")                                                                      \
+	X(MASKED_PROC, "masked_proc")                                                              \
+	X(USERNS, "userns")                                                                        \
+	X(CAPABILITIES, "capabilities")                                                            \
+	X(NO_NEW_PRIVS, "no_new_privs")                                                            \
+	X(SECCOMP, "seccomp")                                                                      \
+	X(LANDLOCK, "landlock")                                                                    \
+	X(APPARMOR, "apparmor")
+
+enum sbx_layer {
+#define SBX_LAYER_ENUM(id, name) SBX_LAYER_##id,
+	SBX_LAYERS(SBX_LAYER_ENUM)
+#undef SBX_LAYER_ENUM
+	SBX_LAYER_COUNT
+};
+
+enum sbx_message {
+	SBX_MSG_FAIL = 1, /* both ways of init and runner: struct sbx_fail */
+	SBX_MSG_MAP,      /* init: write my uid and gid maps */
+	SBX_MSG_MAPPED,   /* host: done */
+	SBX_MSG_READY,    /* init: struct sbx_ready, fd of the scratch file system */
+	SBX_MSG_ARMED,    /* runner: struct sbx_ready */
+	SBX_MSG_EXEC,     /* host to runner: struct sbx_exec + body, fds */
+	SBX_MSG_EXIT,     /* init: struct sbx_exit */
+	SBX_MSG_QUIESCE,  /* host: kill every process of the job */
+	SBX_MSG_QUIET,    /* init: none is left */
+	SBX_MSG_OPEN,     /* host: struct sbx_open + glob or path */
+	SBX_MSG_OPENED,   /* init: struct sbx_opened + name, fd if err is 0 */
+};
+
+struct sbx_head {
+	uint8_t type;
+	uint8_t version; /* SBX_ABI */
+	uint16_t reserved;
+};
+
+struct sbx_fail {
+	struct sbx_head head;
+	int32_t stage, err, index;
+};
+
+struct sbx_ready {
+	struct sbx_head head;
+	uint32_t layers; /* bit per enum sbx_layer */
+};
+
+struct sbx_exit {
+	struct sbx_head head;
+	int32_t status;      /* as wait(2) gives it */
+	uint32_t alone;      /* no other process of the job is left */
+	uint64_t at;         /* CLOCK_MONOTONIC, ns, when it was reaped */
+	uint64_t max_rss;    /* bytes, of the largest process it waited for */
+};
+
+struct sbx_open {
+	struct sbx_head head;
+	uint32_t glob; /* 1: the last part is a pattern, one answer per match */
+};
+
+struct sbx_opened {
+	struct sbx_head head;
+	int32_t err;   /* 0: an fd comes with this message */
+	uint32_t more; /* another answer follows */
+};
+
+enum sbx_plan_flags {
+	SBX_PLAN_LANDLOCK = 1 << 0,
+	SBX_PLAN_LOOPBACK = 1 << 1,
+};
+
+/* Head of a plan. Fields after it: hostname, stage directory, lower directory, seccomp program,
+ * AppArmor label (empty: none), then bind_count pairs of source and target, then mask_count paths. */
+struct sbx_plan {
+	uint8_t version;
+	uint8_t reserved[3];
+	uint32_t flags;
+	uint32_t cgroup_count; /* fds after the exec socket, each a `tasks` file to join */
+	uint32_t bind_count;
+	uint32_t mask_count;
+	uint32_t inodes;
+	uint64_t disk; /* bytes */
+	uint32_t job_uid, init_uid;           /* inside */
+	uint32_t host_job_uid, host_init_uid; /* outside; gids are the same numbers */
+	uint32_t fault_stage;                 /* test build only: fail here */
+	uint32_t skip_layers;                 /* test build only: bit per layer to leave out */
+};
+
+enum sbx_exec_flags {
+	SBX_EXEC_STDIN_NULL = 1 << 0, /* no stdin fd is sent: /dev/null, opened inside */
+	SBX_EXEC_BODY_FD = 1 << 1,    /* the body is in the last fd, a sealed memfd */
+};
+
+/* Head of an exec message. Body: cwd, argc arguments, envc variables, filec triples of path, mode
+ * (4 bytes) and content. */
+struct sbx_exec {
+	struct sbx_head head;
+	uint32_t flags;
+	uint32_t argc, envc, filec;
+	uint32_t body_size;
+	uint64_t open_files, stack, file_size; /* rlimits, bytes where sizes */
+};
+
+#define SBX_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type " changed size")
+SBX_SIZE(sbx_head, 4);
+SBX_SIZE(sbx_fail, 16);
+SBX_SIZE(sbx_ready, 8);
+SBX_SIZE(sbx_exit, 32);
+SBX_SIZE(sbx_open, 8);
+SBX_SIZE(sbx_opened, 12);
+SBX_SIZE(sbx_plan, 56);
+SBX_SIZE(sbx_exec, 48);
+#undef SBX_SIZE
+
+#endif

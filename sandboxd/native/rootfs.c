@@ -1,0 +1,241 @@
+/* The mount tree of a sandbox, built before any privilege is given up.
+ *
+ * A tmpfs of fixed size and inode count (its pages are charged to the sandbox) holds the overlay's
+ * upper and work directories. Everything that gets something mounted on it is first made as a real
+ * directory in the upper, so that an image with a symbolic link at /proc, /dev or /work cannot move a
+ * mount. Targets are opened below the new root without following links, and mounts are moved there
+ * by descriptor.
+ */
+#include "init.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+static int root = -1; /* the overlay, before it is our / */
+
+int make_mounts_private(struct init *init)
+{
+	(void)init;
+	umask(0);
+	return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+}
+
+static const char *decimal(char buffer[24], uint64_t number)
+{
+	char *at = buffer + 23;
+
+	*at = 0;
+	do
+		*--at = (char)('0' + number % 10);
+	while (number /= 10);
+	return at;
+}
+
+static int new_tmpfs(uint64_t size, uint32_t inodes, unsigned attributes)
+{
+	sbx_autoclose int fs = sbx_fsopen("tmpfs");
+	char number[24];
+
+	if (fs < 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "size", decimal(number, size)) != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", decimal(number, inodes)) != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0755") != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
+		return -1;
+	return sbx_fsmount(fs, attributes);
+}
+
+int mount_scratch(struct init *init)
+{
+	const struct sbx_plan *plan = &init->plan.head;
+
+	init->scratch = new_tmpfs(plan->disk, plan->inodes, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	if (init->scratch < 0 ||
+	    sbx_move_mount(init->scratch, "", AT_FDCWD, init->plan.stage_dir,
+			   MOVE_MOUNT_F_EMPTY_PATH) != 0 ||
+	    chdir(init->plan.stage_dir) != 0)
+		return -1;
+	return mkdir("upper", 0755) || mkdir("wrk", 0700) || mkdir("root", 0700) ||
+			       mkdir("shm", 01777) || mkdir("upper/work", 0700) ||
+			       mkdir("upper/tmp", 01777) || mkdir("upper/dev", 0755) ||
+			       mkdir("upper/proc", 0555) || mkdir("empty", 0) ||
+			       chown("upper/work", plan->host_job_uid, plan->host_job_uid)
+		       ? -1
+		       : 0;
+}
+
+int mount_overlay(struct init *init)
+{
+	static const char tail[] = ",upperdir=upper,workdir=wrk";
+	char options[4096] = "lowerdir=";
+	size_t length = strlen(options), lower = strlen(init->plan.lower);
+
+	if (length + lower + sizeof(tail) > sizeof(options) ||
+	    strpbrk(init->plan.lower, ",:\\") != NULL) {
+		errno = EINVAL;
+		return -1;
+	}
+	memcpy(options + length, init->plan.lower, lower);
+	memcpy(options + length + lower, tail, sizeof(tail));
+	if (mount("overlay", "root", "overlay", MS_NOSUID | MS_NODEV, options) != 0)
+		return -1;
+	root = open("root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	init->layers |= 1u << SBX_LAYER_OVERLAY;
+	return root < 0 ? -1 : 0;
+}
+
+/* Make every directory of `path` (relative, no links: the tree is ours alone until pivot). */
+static int make_path(int dir, const char *path)
+{
+	char part[SBX_NAME_MAX * 4];
+	size_t length = strlen(path);
+
+	if (length >= sizeof(part)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	for (size_t i = 1; i <= length; i++) {
+		if (path[i] != '/' && path[i] != 0)
+			continue;
+		memcpy(part, path, i);
+		part[i] = 0;
+		if (mkdirat(dir, part, 0755) != 0 && errno != EEXIST)
+			return -1;
+	}
+	return 0;
+}
+
+/* Move a detached mount onto `target`, a path below the new root that holds no link. */
+static int attach(int mount_fd, const char *target)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_CLOEXEC,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	sbx_autoclose int at = sbx_openat2(root, target, &how);
+
+	if (at < 0)
+		return -1;
+	return sbx_move_mount(mount_fd, "", at, "",
+			      MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+/* A detached copy of the mount at `source` with `attributes` set. */
+static int clone_mount(int dir, const char *source, uint64_t attributes)
+{
+	struct mount_attr attr = {.attr_set = attributes, .propagation = MS_PRIVATE};
+	int tree = sbx_open_tree(dir, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (tree >= 0 && sbx_mount_setattr(tree, "", AT_EMPTY_PATH, &attr) != 0) {
+		close(tree);
+		return -1;
+	}
+	return tree;
+}
+
+/* Host directories of the image, read-only. Mounts below them are not carried along. */
+int mount_binds(struct init *init)
+{
+	struct sbx_cursor cursor = init->plan.binds;
+	sbx_autoclose int upper = open("upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	for (uint32_t i = 0; i < init->plan.head.bind_count; i++) {
+		const char *source = sbx_string(&cursor), *target = sbx_string(&cursor);
+		sbx_autoclose int tree = clone_mount(
+			AT_FDCWD, source,
+			MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+
+		init->index = (int)i;
+		if (upper < 0 || tree < 0 || make_path(upper, target + 1) != 0 ||
+		    attach(tree, target) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* A /dev of our own nodes: nothing of the host's /dev is trusted or reachable. */
+int make_dev(struct init *init)
+{
+	static const struct {
+		const char *name;
+		unsigned minor;
+	} nodes[] = {{"null", 3}, {"zero", 5}, {"full", 7}, {"random", 8}, {"urandom", 9}};
+	static const char *const links[][2] = {{"/proc/self/fd", "fd"},
+					       {"/proc/self/fd/0", "stdin"},
+					       {"/proc/self/fd/1", "stdout"},
+					       {"/proc/self/fd/2", "stderr"}};
+	struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
+	sbx_autoclose int dev = new_tmpfs(65536, 32, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+	sbx_autoclose int shm = clone_mount(AT_FDCWD, "shm",
+					    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+
+	if (dev < 0 || shm < 0 || attach(dev, "dev") != 0 || mkdirat(dev, "shm", 0755) != 0 ||
+	    attach(shm, "dev/shm") != 0)
+		return -1;
+	for (size_t i = 0; i < sizeof(nodes) / sizeof(*nodes); i++) {
+		init->index = (int)i;
+		if (mknodat(dev, nodes[i].name, S_IFCHR | 0666, makedev(1, nodes[i].minor)) != 0)
+			return -1;
+	}
+	for (size_t i = 0; i < sizeof(links) / sizeof(*links); i++)
+		if (symlinkat(links[i][0], dev, links[i][1]) != 0)
+			return -1;
+	return sbx_mount_setattr(dev, "", AT_EMPTY_PATH, &readonly);
+}
+
+int mount_proc(struct init *init)
+{
+	sbx_autoclose int fs = sbx_fsopen("proc");
+	sbx_autoclose int proc = -1;
+
+	(void)init;
+	if (fs < 0 || sbx_fsconfig(fs, FSCONFIG_SET_STRING, "hidepid", "invisible") != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
+		return -1;
+	proc = sbx_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	return proc < 0 ? -1 : attach(proc, "proc");
+}
+
+/* Cover what /proc tells about the host with an empty file or directory that we made ourselves. */
+int mask_proc(struct init *init)
+{
+	struct sbx_cursor cursor = init->plan.masks;
+	sbx_autoclose int none = open("none", O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0);
+	const uint64_t attributes =
+		MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
+	if (none < 0)
+		return -1;
+	for (uint32_t i = 0; i < init->plan.head.mask_count; i++) {
+		const char *path = sbx_string(&cursor);
+		struct stat status;
+		sbx_autoclose int cover = -1;
+
+		init->index = (int)i;
+		if (fstatat(root, path, &status, AT_SYMLINK_NOFOLLOW) != 0) {
+			if (errno == ENOENT)
+				continue; /* this kernel does not have it */
+			return -1;
+		}
+		cover = clone_mount(AT_FDCWD, S_ISDIR(status.st_mode) ? "empty" : "none",
+				    attributes);
+		if (cover < 0 || attach(cover, path) != 0)
+			return -1;
+	}
+	init->layers |= 1u << SBX_LAYER_MASKED_PROC;
+	return 0;
+}
+
+int enter_root(struct init *init)
+{
+	if (fchdir(root) != 0 || syscall(SYS_pivot_root, ".", ".") != 0 ||
+	    umount2(".", MNT_DETACH) != 0 || chdir("/") != 0)
+		return -1;
+	close(root);
+	init->work = open("/work", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return init->work < 0 ? -1 : 0;
+}

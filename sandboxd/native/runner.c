@@ -1,0 +1,279 @@
+/* The process that becomes the job.
+ *
+ * It is forked while init still may change uids, locks itself down, and waits. Everything that costs
+ * (Landlock, loading the seccomp program) is thus done before a job exists; what is left for the
+ * moment of the run depends on the request: files, rlimits, descriptors. Both parts are over before
+ * the first instruction of the job.
+ */
+#include "init.h"
+
+#include <fcntl.h>
+#include <linux/keyctl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+enum { ARGC_MAX = 1024, ENVC_MAX = 512, EXEC_FD = 3, WORK_FD = 4, FIRST_FREE = 5 };
+
+static uint8_t exec_buffer[sizeof(struct sbx_exec) + SBX_EXEC_INLINE_MAX];
+static char *arguments[ARGC_MAX + 1], *environment[ENVC_MAX + 1];
+
+/* The OOM killer shall take the job, never init. Done before the uid changes: a process that is not
+ * dumpable has its /proc files owned by root. */
+static int prefer_for_oom(void)
+{
+	sbx_autoclose int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	return fd >= 0 && write(fd, "1000", 4) == 4 ? 0 : -1;
+}
+
+static int start_session(struct init *init)
+{
+	int exec = fcntl(init->exec, F_DUPFD_CLOEXEC, FIRST_FREE);
+	int work = fcntl(init->work, F_DUPFD_CLOEXEC, FIRST_FREE);
+
+	if (exec < 0 || work < 0 || dup3(exec, EXEC_FD, O_CLOEXEC) < 0 ||
+	    dup3(work, WORK_FD, O_CLOEXEC) < 0 || sbx_close_range(0, 2) != 0 ||
+	    sbx_close_range(FIRST_FREE, ~0u) != 0)
+		return -1;
+	init->exec = EXEC_FD;
+	init->work = WORK_FD;
+	umask(022);
+	/* A keyring of its own, not the node's; a kernel without keyrings has nothing to leak. */
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
+		return -1;
+	if (prefer_for_oom() != 0)
+		return -1;
+	return setsid() < 0 ? -1 : 0;
+}
+
+static int report_armed(struct init *init)
+{
+	struct sbx_ready armed = {{SBX_MSG_ARMED, SBX_ABI, 0}, init->layers};
+
+	return sbx_send(init->exec, &armed, sizeof(armed), NULL, 0);
+}
+
+static const struct stage stages[] = {
+	{SBX_STAGE_SESSION, start_session},
+	{SBX_STAGE_CAPABILITIES, drop_job_privileges},
+	{SBX_STAGE_LANDLOCK, restrict_landlock},
+	{SBX_STAGE_APPARMOR, set_apparmor},
+	{SBX_STAGE_NO_NEW_PRIVS, set_no_new_privs},
+	{SBX_STAGE_SECCOMP, load_seccomp},
+	{SBX_STAGE_ARMED, report_armed},
+};
+
+/* What one exec message asks for. */
+struct order {
+	struct sbx_exec head;
+	const char *cwd;
+	struct sbx_cursor files;
+	int fds[SBX_FDS_MAX];
+	size_t fd_count;
+};
+
+static int parse(struct order *order, const uint8_t *body, size_t size)
+{
+	struct sbx_cursor cursor = {body, body + size, false};
+
+	if (order->head.argc < 1 || order->head.argc > ARGC_MAX || order->head.envc > ENVC_MAX) {
+		errno = E2BIG;
+		return -1;
+	}
+	order->cwd = sbx_string(&cursor);
+	for (uint32_t i = 0; i < order->head.argc; i++)
+		arguments[i] = (char *)(uintptr_t)sbx_string(&cursor);
+	for (uint32_t i = 0; i < order->head.envc; i++)
+		environment[i] = (char *)(uintptr_t)sbx_string(&cursor);
+	order->files = cursor;
+	for (uint32_t i = 0; i < order->head.filec && !cursor.bad; i++) {
+		uint32_t length;
+
+		sbx_string(&cursor);
+		sbx_field(&cursor, &length);
+		cursor.bad |= length != sizeof(uint32_t);
+		sbx_field(&cursor, &length);
+	}
+	errno = EPROTO;
+	return cursor.bad || cursor.at != cursor.end ? -1 : 0;
+}
+
+static int receive(struct order *order)
+{
+	ssize_t size = sbx_receive(EXEC_FD, exec_buffer, sizeof(exec_buffer), order->fds,
+				   &order->fd_count, 0);
+	const uint8_t *body = exec_buffer + sizeof(order->head);
+	size_t expected;
+
+	if (size == 0)
+		_exit(0); /* the sandbox was discarded unused */
+	if (size < (ssize_t)sizeof(order->head)) {
+		errno = size < 0 ? errno : EPROTO;
+		return -1;
+	}
+	memcpy(&order->head, exec_buffer, sizeof(order->head));
+	expected = 2 + !(order->head.flags & SBX_EXEC_STDIN_NULL) +
+		   !!(order->head.flags & SBX_EXEC_BODY_FD);
+	errno = EPROTO;
+	if (order->head.head.type != SBX_MSG_EXEC || order->head.head.version != SBX_ABI ||
+	    order->fd_count != expected || order->head.body_size > SBX_EXEC_MAX)
+		return -1;
+	if (order->head.flags & SBX_EXEC_BODY_FD) {
+		int fd = order->fds[--order->fd_count];
+
+		body = mmap(NULL, order->head.body_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		close(fd);
+		if (body == MAP_FAILED)
+			return -1;
+	} else if ((size_t)size - sizeof(order->head) != order->head.body_size) {
+		return -1;
+	}
+	return parse(order, body, order->head.body_size);
+}
+
+static int write_files(const struct order *order, int *index)
+{
+	struct sbx_cursor cursor = order->files;
+
+	for (uint32_t i = 0; i < order->head.filec; i++) {
+		const char *path = sbx_string(&cursor);
+		uint32_t length, mode;
+		const uint8_t *data;
+
+		memcpy(&mode, sbx_field(&cursor, &length), sizeof(mode));
+		data = sbx_field(&cursor, &length);
+		*index = (int)i;
+		if (write_file(WORK_FD, path, mode, data, length) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int set_rlimits(const struct order *order, int *index)
+{
+	const struct {
+		int resource;
+		rlim_t limit;
+	} limits[] = {
+		{RLIMIT_NOFILE, order->head.open_files}, {RLIMIT_STACK, order->head.stack},
+		{RLIMIT_FSIZE, order->head.file_size},	 {RLIMIT_CORE, 0},
+		{RLIMIT_MEMLOCK, 65536},		 {RLIMIT_MSGQUEUE, 819200},
+		{RLIMIT_SIGPENDING, 1024},		 {RLIMIT_NICE, 0},
+		{RLIMIT_RTPRIO, 0},
+	};
+
+	for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
+		struct rlimit limit = {limits[i].limit, limits[i].limit};
+
+		*index = limits[i].resource;
+		if (setrlimit(limits[i].resource, &limit) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Descriptors 0, 1 and 2 are the job's; all others go at exec, and until then stay to report. */
+static int place_fds(const struct order *order)
+{
+	const size_t first = order->head.flags & SBX_EXEC_STDIN_NULL ? 1 : 0;
+
+	/* They arrived at the lowest free numbers, ascending from 0, so none is above its target
+	 * and going downwards overwrites none that is still to be moved. */
+	for (size_t i = order->fd_count; i-- > 0;) {
+		int target = (int)(first + i);
+
+		if (order->fds[i] > target) {
+			errno = EBADFD;
+			return -1;
+		}
+		if (order->fds[i] != target && dup3(order->fds[i], target, 0) < 0)
+			return -1;
+		if (order->fds[i] == target && fcntl(target, F_SETFD, 0) != 0)
+			return -1;
+	}
+	if (first == 1) {
+		close(0);
+		if (open("/dev/null", O_RDONLY | O_NOCTTY) != 0)
+			return -1;
+	}
+	return sbx_close_range(FIRST_FREE, ~0u);
+}
+
+/* A working directory outside the root would be a way out (CVE-2024-21626); the kernel then gives
+ * a path that does not start with a slash. */
+static int enter_cwd(const struct order *order)
+{
+	char path[4096];
+
+	if (fchdir(WORK_FD) != 0 || chdir(order->cwd) != 0)
+		return -1;
+	if (syscall(SYS_getcwd, path, sizeof(path)) < 0)
+		return -1;
+	errno = EXDEV;
+	return path[0] == '/' ? 0 : -1;
+}
+
+static void default_signals(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	for (int number = 1; number < 65; number++)
+		sigaction(number, &action, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* execve by PATH, as execvp would, without its fallback to a shell. */
+static void execute(void)
+{
+	char candidate[4096];
+	const char *path = "/usr/local/bin:/usr/bin:/bin", *name = arguments[0];
+	size_t length = strlen(name);
+	int denied = 0;
+
+	if (strchr(name, '/') != NULL) {
+		execve(name, arguments, environment);
+		return;
+	}
+	for (char **variable = environment; *variable; variable++)
+		if (strncmp(*variable, "PATH=", 5) == 0)
+			path = *variable + 5;
+	for (const char *end; *path; path = *end ? end + 1 : end) {
+		end = strchrnul(path, ':');
+		if (end == path || (size_t)(end - path) + length + 2 > sizeof(candidate))
+			continue;
+		memcpy(candidate, path, (size_t)(end - path));
+		candidate[end - path] = '/';
+		memcpy(candidate + (end - path) + 1, name, length + 1);
+		execve(candidate, arguments, environment);
+		if (errno == EACCES)
+			denied = errno;
+		else if (errno != ENOENT && errno != ENOTDIR)
+			return;
+	}
+	errno = denied ? denied : ENOENT;
+}
+
+_Noreturn void runner(struct init *init)
+{
+	static struct order order;
+	enum sbx_stage stage = SBX_STAGE_RECEIVE;
+	int index = 0;
+
+	run_stages(init, stages, sizeof(stages) / sizeof(*stages), init->exec);
+
+	if (receive(&order) == 0 && (stage = SBX_STAGE_FILES, write_files(&order, &index)) == 0 &&
+	    (stage = SBX_STAGE_RLIMITS, set_rlimits(&order, &index)) == 0 &&
+	    (stage = SBX_STAGE_FDS, index = 0, place_fds(&order)) == 0 &&
+	    (stage = SBX_STAGE_CWD, enter_cwd(&order)) == 0) {
+		stage = SBX_STAGE_EXEC;
+		default_signals();
+		execute();
+	}
+	fail(EXEC_FD, stage, errno, index);
+}
