@@ -1,4 +1,4 @@
-"""What every test may use: a private Redis, and a loop that refuses to be blocked."""
+"""What every test may use: a private Redis, a whole service, a loop that refuses to be blocked."""
 
 import inspect
 import socket
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+
+from tests.service.instance import Service, running
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +48,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """A whole service of this test session. The session fails if it leaves anything behind."""
+    with running() as service:
+        yield service
 
 
 def _until_listening(path: Path, server: "subprocess.Popen[bytes]") -> None:

@@ -45,10 +45,13 @@ int main(void) {
 """
 
 DIVIDE = "int main(int n, char **a) { volatile int zero = 0; return n / zero; }\n"
-NULL = "int main(void) { int *volatile p = 0; *p = 1; return 0; }\n"
+NULL = "int main(void) { volatile int *volatile p = 0; *p = 1; return 0; }\n"
 TRAP = "int main(void) { __builtin_trap(); }\n"
 ABORT = "#include <stdlib.h>\nint main(void) { abort(); }\n"
-READ_ONLY = "int main(void) { char *volatile text = \"fixed\"; text[0] = 'x'; return 0; }\n"
+READ_ONLY = r"""
+static const char text[] = "fixed";
+int main(void) { *(volatile char *)text = 1; return 0; }
+"""
 
 BUS = r"""
 #include <stdlib.h>

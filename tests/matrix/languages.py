@@ -52,11 +52,16 @@ MACRO_BOMB = (
 )
 """Eight times four to the twentieth empty statements: time without end in little memory."""
 
-MEMORY_BOMB = (
-    "#define A0 1,1,1,1,1,1,1,1,\n"
-    + "".join(f"#define A{i} A{i - 1} A{i - 1} A{i - 1} A{i - 1}\n" for i in range(1, 21))
-    + "int a[] = { A20 };\n"
-)
+
+def _table(depth: int) -> str:
+    """An array of 8 * 4 ** depth numbers, spelt in macros."""
+    macros = (f"#define A{i} A{i - 1} A{i - 1} A{i - 1} A{i - 1}\n" for i in range(1, depth + 1))
+    return (
+        "#define A0 1,1,1,1,1,1,1,1,\n"
+        + "".join(macros)
+        + f"int a[] = {{ A{depth} }};\nint main(void) {{ return 0; }}\n"
+    )
+
 
 ERROR_FLOOD = "".join(f"int f{i}(void) {{ return undeclared{i}; }}\n" for i in range(400))
 
@@ -141,7 +146,7 @@ CASES = (
     Case(
         "compile-memory-bomb",
         "a compiler that grows without end is stopped at its memory limit",
-        c(MEMORY_BOMB, compile_limits={"memory": 128 << 20, "cpu_time": 20}),
+        c(_table(20), compile_limits={"memory": 128 << 20, "cpu_time": 20}),
         stopped(Expect(status="memory_exceeded")),
     ),
     Case(
@@ -171,7 +176,7 @@ CASES = (
     Case(
         "compile-limits-are-apart",
         "the compiler's memory is not the program's",
-        c("int main(void) { return 0; }\n", limits={"memory": 8 << 20}),
-        ok(compile=ok(peak_memory=(8 << 20, 1 << 30)), peak_memory=(0, 8 << 20)),
+        c(_table(8), limits={"memory": 16 << 20}),
+        ok(compile=ok(peak_memory=(16 << 20, 1 << 30)), peak_memory=(0, 16 << 20)),
     ),
 )

@@ -1,0 +1,130 @@
+"""What the host holds of one instance: looked up by name and uid, never guessed."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+PROC = Path("/proc")
+
+
+def cgroups(instance: str) -> list[str]:
+    """Every cgroup directory, in any hierarchy, below one that carries the instance's name."""
+    return sorted(
+        directory
+        for directory, _, _ in os.walk(CGROUPS)
+        if re.search(rf"(^|[^a-z0-9]){instance}([^a-z0-9]|$)", directory)
+    )
+
+
+def mounts(instance: str, pid: int | str = "self") -> list[str]:
+    """Lines of a process's mount table that name the instance."""
+    try:
+        lines = (PROC / str(pid) / "mountinfo").read_text().splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if instance in line]
+
+
+def pids() -> list[int]:
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
+def parent(pid: int) -> int | None:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def state(pid: int) -> str | None:
+    """`R`, `S`, `Z`…, or None if there is no such process."""
+    fields = _stat(pid)
+    return fields[0] if fields else None
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def argv(pid: int) -> list[str]:
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def descendants(root: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for pid in pids():
+        above = parent(pid)
+        if above is not None:
+            children.setdefault(above, []).append(pid)
+    found, waiting = [], [root]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def processes_of_uids(first: int, count: int) -> list[int]:
+    """Processes any of whose uids lies in the range."""
+    found = []
+    for pid in pids():
+        try:
+            text = (PROC / str(pid) / "status").read_text()
+        except OSError:
+            continue
+        uids = re.search(r"^Uid:\s+(.*)$", text, re.MULTILINE)
+        if uids and any(first <= int(uid) < first + count for uid in uids[1].split()):
+            found.append(pid)
+    return found
+
+
+def processes_of_word(word: str) -> list[int]:
+    """Processes whose argv or environment holds the word; not those that only look for it."""
+    found = []
+    for pid in pids():
+        try:
+            environment = (PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            environment = b""
+        if pid != os.getpid() and (word.encode() in environment or word in " ".join(argv(pid))):
+            found.append(pid)
+    return found
+
+
+def namespaces(processes: list[int]) -> set[str]:
+    """Namespaces that the processes live in or hold open."""
+    return {
+        link
+        for pid in processes
+        for folder in ("ns", "fd")
+        for link in _links(PROC / str(pid) / folder)
+        if re.fullmatch(r"(user|mnt|pid|net|ipc|uts|cgroup|time)(_for_children)?:\[\d+\]", link)
+    }
+
+
+def fds(pid: int) -> int:
+    return sum(1 for _ in _links(PROC / str(pid) / "fd"))
+
+
+def rss(pid: int) -> int:
+    """Bytes of memory resident and its own: files that are only mapped do not count."""
+    text = (PROC / str(pid) / "status").read_text()
+    return 1024 * sum(int(kib) for kib in re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+)", text, re.M))
+
+
+def _links(folder: Path) -> Iterator[str]:
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            yield str(entry.readlink())
+        except OSError:
+            continue

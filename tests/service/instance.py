@@ -1,0 +1,179 @@
+"""A real service of its own: started as an operator would, stopped, and searched for leftovers."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from tests.service import host
+
+ROOT = Path(__file__).parents[2]
+UID_SLOTS = 512
+UID_SPAN = UID_SLOTS << 16
+READY_WITHIN = 60.0
+STOPPED_WITHIN = 30.0
+ROLES = ("gateway", "node", "redis")
+
+
+class ServiceError(AssertionError):
+    """The service did not start, did not stop, or left something behind."""
+
+
+class Service:
+    """One running instance. Every host object of it carries `instance`."""
+
+    def __init__(self, directory: Path, *settings: str) -> None:
+        self.instance = f"t{os.getpid()}-{secrets.token_hex(3)}"
+        self.uid_base = 0x2000_0000 + secrets.randbelow(48) * UID_SPAN
+        self.run_dir, self.state_dir = directory / "run", directory / "state"
+        self.log = directory / "log"
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.argv = [sys.executable, "-m", "sandboxd.cli.main"]
+        for setting in (
+            f"instance={self.instance}",
+            f"run_dir={self.run_dir}",
+            f"state_dir={self.state_dir}",
+            f"gateway.listen=127.0.0.1:{port}",
+            f"node.uid_base={self.uid_base}",
+            f"node.uid_slots={UID_SLOTS}",
+            *settings,
+        ):
+            self.argv += ["--set", setting]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Raises ServiceError, with the log, unless it is ready in time."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self.argv, "serve"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.wait_ready()
+
+    def wait_ready(self, within: float = READY_WITHIN) -> None:
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            if self._alive() is None:
+                raise ServiceError(f"the service ended while it started\n{self.tail()}")
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise ServiceError(f"the service was not ready within {within} s\n{self.tail()}")
+
+    def _alive(self) -> int | None:
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        alive = self._alive()
+        if alive is None:
+            raise ServiceError(f"the service has ended\n{self.tail()}")
+        return alive
+
+    def role(self, name: str) -> int | None:
+        """pid of `gateway`, `node` or `redis` now, or None while there is none."""
+        for pid in host.descendants(self.pid):
+            argv = host.argv(pid)
+            if host.parent(pid) == self.pid and argv and name == _role(argv):
+                return pid
+        return None
+
+    def pids(self) -> dict[str, int]:
+        found = {name: self.role(name) for name in ROLES}
+        return {"supervisor": self.pid} | {name: pid for name, pid in found.items() if pid}
+
+    def sandbox_processes(self) -> list[int]:
+        return host.processes_of_uids(self.uid_base, UID_SPAN)
+
+    def stop(self) -> list[str]:
+        """Ends it by SIGTERM. What it left behind, in words."""
+        process = self._process
+        if process is None:
+            return []
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(STOPPED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            return [f"it did not stop within {STOPPED_WITHIN} s of SIGTERM", *self.leftovers()]
+        ended = [] if code == 0 else [f"it ended with {code}\n{self.tail()}"]
+        return ended + self.leftovers()
+
+    def leftovers(self) -> list[str]:
+        strays = sorted({*self.sandbox_processes(), *host.processes_of_word(self.instance)})
+        netns = Path("/run/netns")
+        named = list(netns.glob(f"*{self.instance}*")) if netns.is_dir() else []
+        return [
+            *[f"process {pid} {host.argv(pid)}" for pid in strays],
+            *[f"cgroup {path}" for path in host.cgroups(self.instance)],
+            *[f"mount {line}" for line in host.mounts(self.instance)],
+            *[f"network namespace {path}" for path in named],
+        ]
+
+    def tail(self, lines: int = 60) -> str:
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _kill(self) -> None:
+        """Ends what this object started, since it did not end by itself."""
+        if self._process is not None and self._process.poll() is None:
+            for pid in [*host.descendants(self._process.pid), self._process.pid]:
+                _end(pid)
+            self._process.wait()
+
+
+@contextmanager
+def running(*settings: str) -> Iterator[Service]:
+    """A service for the block. Raises ServiceError if it leaves anything behind."""
+    # The gateway's and the queue's own users have to get through, which pytest's tmp_path forbids.
+    directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-"))
+    directory.chmod(0o711)
+    service = Service(directory, *settings)
+    try:
+        service.start()
+        yield service
+    except BaseException as error:
+        error.add_note(f"log of the service:\n{service.tail()}")
+        service.stop()
+        raise
+    else:
+        left = service.stop()
+        if left:
+            raise ServiceError("left behind:\n" + "\n".join(left) + "\n" + service.tail())
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _role(argv: list[str]) -> str | None:
+    program = Path(argv[0]).name
+    if program.startswith(("redis", "valkey")):
+        return "redis"
+    return next((name for name in ROLES if name in argv), None)
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
