@@ -1,0 +1,168 @@
+"""The command line. Exit code: 0 all answers right, 1 some were not, 2 it could not run."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from loadtest import bench, cell, host, peers, plot, report, run, scenario, service, workload
+from loadtest.http1 import ExchangeError
+from loadtest.peers.http import HttpPeer, Server
+
+_FAULTS = (
+    bench.BrokenPeerError, peers.PeerError, scenario.ScenarioError, service.ServiceError,
+    workload.BuildError, ExchangeError, ProcessLookupError,
+)  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(uvloop.run(options.verb(options)))
+    except _FAULTS as error:
+        _say(str(error))
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    standard = verbs.add_parser("bench", help="service and peers side by side, closed loop")
+    standard.set_defaults(verb=_bench)
+    standard.add_argument("--quick", action="store_true", help="under 40 s instead of 5 min")
+    standard.add_argument("--rounds", type=_count)
+    standard.add_argument("--seconds", type=_seconds, help="of one cell in one round")
+    standard.add_argument("--clients", type=_counts, help="for example 1,2,8,32")
+    standard.add_argument("--workloads", type=_words, default=("compiled", "python"))
+    standard.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
+
+    rate = verbs.add_parser("run", help="a scenario, open loop")
+    rate.set_defaults(verb=_run)
+    rate.add_argument("--scenario", type=Path, required=True, metavar="FILE")
+    rate.add_argument("--rate", type=_seconds, help="jobs per second, instead of the file's")
+    rate.add_argument("--seconds", type=_seconds, help="instead of the file's")
+    rate.add_argument("--out", type=Path, metavar="DIR", help="write the table there too")
+
+    for verb in (standard, rate):
+        verb.add_argument("--url", type=Server.of, help="a running service; else a private one")
+        verb.add_argument("--service-pid", type=_count, help="its first process, for the CPU split")
+    return parser
+
+
+async def _bench(options: argparse.Namespace) -> int:
+    given = {
+        name: value
+        for name in ("rounds", "seconds", "clients")
+        if (value := getattr(options, name)) is not None
+    }
+    plan = msgspec.structs.replace(bench.QUICK if options.quick else bench.Plan(), **given)
+    facts, clock = host.facts(), host.Clock.read()
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        _say(text)
+
+    with tempfile.TemporaryDirectory(prefix="sandboxd-loadtest-") as directory:
+        programs = workload.build(Path(directory))
+        known = workload.workloads(programs)
+        chosen = [known[name] for name in options.workloads]
+        async with _service(options) as (server, pid):
+            ours = HttpPeer("sandboxd", "this service over HTTP on loopback", server, pid)
+            beside = [*peers.local(programs), ours]
+            sound = await bench.warm_up(beside, chosen, ours, note)
+            results = await bench.measure(sound, chosen, plan, _say)
+    made = report.Report(
+        host=facts,
+        plan=plan,
+        workloads={item.name: item.title for item in chosen},
+        peers={peer.name: peer.about for peer in sound},
+        compiler=programs.compiler,
+        stolen=host.Clock.read().stolen_since(clock),
+        notes=notes,
+        cells=cell.cells(results),
+    )
+    _write(made, options.out)
+    return 1 if made.errors else 0
+
+
+def _write(made: report.Report, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    plot.write(made, out / "bench.png")
+    text = report.markdown(made, "bench.png")
+    (out / "bench.md").write_text(text)
+    (out / "bench.json").write_bytes(report.json(made))
+    print(text)
+    for found in made.cells:
+        for kind, example in found.examples.items():
+            _say(f"{found.workload}, {found.peer}, {found.clients} clients: {kind}: {example}")
+
+
+async def _run(options: argparse.Namespace) -> int:
+    plan = scenario.read(options.scenario)
+    given = {name: value for name in ("rate", "seconds") if (value := getattr(options, name))}
+    plan = msgspec.structs.replace(plan, **given)
+    with tempfile.TemporaryDirectory(prefix="sandboxd-loadtest-") as directory:
+        known = workload.workloads(workload.build(Path(directory)))
+        async with _service(options) as (server, pid):
+            server = msgspec.structs.replace(server, timeout=plan.timeout)
+            outcome = await run.run(plan, server, pid, known)
+    text = run.markdown(plan, outcome)
+    print(text)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / f"{plan.name}.md").write_text(text)
+    for kind, example in outcome.total.examples.items():
+        _say(f"{kind}: {example}")
+    return 1 if outcome.total.failed else 0
+
+
+@asynccontextmanager
+async def _service(options: argparse.Namespace) -> AsyncIterator[tuple[Server, int | None]]:
+    """The one at --url, with the key in SANDBOXD_API_KEY if there is one, or a private one."""
+    if options.url:
+        key = os.environ.get("SANDBOXD_API_KEY")
+        yield msgspec.structs.replace(options.url, key=key), options.service_pid
+    else:
+        async with service.private() as started:
+            yield started.server, started.pid
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("must be at least 1")
+    return number
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(word) for word in text.split(","))
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 86_400:
+        raise ValueError("must be above 0 and at most 86400")
+    return number
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    if not set(words) <= {"compiled", "python"}:
+        raise ValueError("compiled, python")
+    return words
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
