@@ -1,0 +1,59 @@
+"""The ASGI application: routes, and what surrounds them."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+
+from sandboxd.gateway.api.events import Events
+from sandboxd.gateway.api.health import Probes
+from sandboxd.gateway.api.languages import Languages
+from sandboxd.gateway.api.runs import Runs
+from sandboxd.gateway.api.stream import Streams
+from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.middleware.authentication import Authentication
+from sandboxd.gateway.middleware.edge import Edge
+from sandboxd.gateway.openapi import document
+
+
+def build_app(gateway: Gateway) -> Starlette:
+    """The application of `gateway`, whose `running()` the caller has to enter."""
+    routes = _routes(gateway)
+    templates: dict[object, str] = {
+        route.endpoint: route.path for route in routes if isinstance(route, Route)
+    }
+    return Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(Edge, metrics=gateway.metrics, routes=templates),
+            Middleware(Authentication, keys=gateway.keys),
+        ],
+        exception_handlers={HTTPException: _outward},
+    )
+
+
+def _routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
+    runs, probes = Runs(gateway), Probes(gateway)
+    languages, streams = Languages(gateway), Streams(gateway)
+    return [
+        Route("/v1/runs", runs.create, methods=["POST"]),
+        Route("/v1/runs/{id}", runs.one, methods=["GET", "DELETE"]),
+        Route("/v1/runs/{id}/events", Events(gateway), methods=["GET"]),
+        WebSocketRoute("/v1/runs/{id}/stream", streams.attach),
+        Route("/v1/languages", languages.list, methods=["GET"]),
+        Route("/healthz", probes.alive, methods=["GET"]),
+        Route("/readyz", probes.ready, methods=["GET"]),
+        Route("/metrics", probes.metrics, methods=["GET"]),
+        Route("/openapi.json", _document, methods=["GET"]),
+    ]
+
+
+async def _document(request: Request) -> Response:
+    return Response(document(), media_type="application/json")
+
+
+async def _outward(request: Request, error: Exception) -> Response:
+    """Routing errors are translated where all errors are, in Edge."""
+    raise error

@@ -1,0 +1,77 @@
+"""What every handler of one gateway process works with, and its background tasks."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from sandboxd.errors import Unavailable
+from sandboxd.gateway.auth import Keys
+from sandboxd.gateway.metrics import Metrics
+from sandboxd.gateway.replies import Replies
+from sandboxd.gateway.waiting import Slots, unless
+from sandboxd.policy import Policies
+from sandboxd.queue import Queue
+from sandboxd.settings import Settings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Gateway:
+    """One per process."""
+
+    def __init__(self, settings: Settings, policies: Policies, queue: Queue, keys: Keys) -> None:
+        self.id = f"gw_{secrets.token_hex(12)}"
+        """Name of this process' reply list; a new one at each start."""
+        self.settings = settings
+        self.policies = policies
+        self.queue = queue
+        self.keys = keys
+        self.slots = Slots(settings.gateway.max_waiting)
+        self.metrics = Metrics(self.slots)
+        self.replies = Replies(queue, self.id, settings.gateway.outage_timeout)
+        self._closing = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Runs the background tasks. A bug in one of them ends the body, not only the task."""
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self.replies.run(), name="replies"),
+                tasks.create_task(self._reap(), name="reap"),
+                tasks.create_task(self._fail_late_waiters(), name="closing"),
+            ]
+            try:
+                yield
+            finally:
+                for task in background:
+                    task.cancel()
+
+    def close(self) -> None:
+        """Begin to stop: streams end now, waiting requests have `shutdown_timeout` seconds."""
+        self._closing.set()
+
+    async def unless_closing(self, work: Coroutine[Any, Any, T]) -> T:
+        """The outcome of `work`. Raises Unavailable as soon as the gateway stops."""
+        stopping = Unavailable("the gateway is stopping", retry_after=1.0)
+        return await unless(self._closing.wait(), stopping, work)
+
+    async def _fail_late_waiters(self) -> None:
+        await self._closing.wait()
+        await asyncio.sleep(self.settings.gateway.shutdown_timeout)
+        self.replies.fail_all(Unavailable("the gateway is stopping", retry_after=1.0))
+
+    async def _reap(self) -> None:
+        """Ends or requeues the jobs of silent nodes; every gateway and node does so."""
+        period = self.settings.queue.lease / 3
+        while True:
+            await asyncio.sleep(period)
+            with contextlib.suppress(Unavailable):  # the reply loop reports outages
+                requeued, lost = await self.queue.reap()
+                if requeued or lost:
+                    log.warning("silent node: %d jobs requeued, %d lost", requeued, lost)

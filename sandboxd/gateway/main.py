@@ -1,0 +1,91 @@
+"""The gateway process: takes what it needs as root, gives root away, serves."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+
+import uvloop
+
+from sandboxd import policy
+from sandboxd.errors import Unavailable
+from sandboxd.gateway import listening, privileges
+from sandboxd.gateway.app import build_app
+from sandboxd.gateway.auth import Keys
+from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.server import Server, configure
+from sandboxd.policy import Policies
+from sandboxd.queue import Queue
+from sandboxd.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+READY_FD = "SANDBOXD_READY_FD"
+"""Environment variable: the file descriptor that gets `ready` and a newline, once."""
+
+
+def main(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit status: 2 for settings that make no sense."""
+    logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr)
+    # Its warnings are about malformed requests: strangers would write our log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    try:
+        address = listening.parse(settings.gateway.listen)
+        keys = Keys(settings.gateway.keys_file)
+        listening.check_exposure(address, keys.required)
+        policies = policy.load(settings.policy_path)
+        _raise_file_limit()
+        listener = listening.bind(address, settings.gateway.uid)
+        privileges.drop(settings.gateway.uid)
+        keys.check_readable()
+    except SettingsError as error:
+        print(f"sandboxd gateway: {error}", file=sys.stderr)
+        return 2
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, policies, keys, listener))
+    return 0
+
+
+async def _serve(
+    settings: Settings, policies: Policies, keys: Keys, listener: socket.socket
+) -> None:
+    queue = Queue.connect(settings)
+    gateway = Gateway(settings, policies, queue, keys)
+    server = Server(configure(build_app(gateway), settings.gateway), gateway.close)
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGHUP, lambda: keys.reload_if_changed(force=True)
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(queue.close)
+        await stack.enter_async_context(gateway.running())
+        ready = asyncio.create_task(_announce(server, queue))
+        stack.callback(ready.cancel)
+        await server.serve(sockets=[listener])
+
+
+async def _announce(server: Server, queue: Queue) -> None:
+    """Tell the supervisor when requests would be served."""
+    await server.listening.wait()
+    pause = 0.02
+    while True:
+        try:
+            await queue.ping()
+            break
+        except Unavailable:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+    log.info("ready")
+    number = os.environ.get(READY_FD)
+    if number is not None:
+        os.write(int(number), b"ready\n")
+        os.close(int(number))
+
+
+def _raise_file_limit() -> None:
+    """Each connection is a file, and the default of 1,024 is below `max_connections`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

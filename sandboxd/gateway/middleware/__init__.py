@@ -1,0 +1,1 @@
+"""What surrounds every handler, as plain ASGI classes."""

@@ -1,0 +1,269 @@
+"""`/openapi.json`: generated from the model and the table of operations below."""
+
+import functools
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from sandboxd import __version__
+from sandboxd.errors import (
+    BodyTooLarge,
+    Forbidden,
+    InvalidRequest,
+    MalformedBody,
+    NotFound,
+    QueueFull,
+    RequestTimeout,
+    SandboxdError,
+    SystemFault,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from sandboxd.gateway.api.events import EVENT_ID
+from sandboxd.gateway.api.health import Health
+from sandboxd.gateway.api.languages import LanguageList
+from sandboxd.gateway.ids import RUN_ID
+from sandboxd.gateway.preferences import IDEMPOTENCY_KEY
+from sandboxd.gateway.problems import MEDIA_TYPE, Problem
+from sandboxd.model import Result, RunRecord, RunRequest
+
+JSON = "application/json"
+_REF = "#/components/schemas/{name}"
+_EVERYWHERE: tuple[type[SandboxdError], ...] = (Forbidden, SystemFault)
+_GUARDED = (Unauthorized, Unavailable)
+_BODY = (BodyTooLarge, MalformedBody, UnsupportedMediaType, RequestTimeout, InvalidRequest)
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One method of one path."""
+
+    path: str
+    method: str
+    id: str
+    summary: str
+    answers: dict[int, tuple[str, type[Struct] | None]]
+    """Status -> media type and schema (None: text)."""
+    errors: tuple[type[SandboxdError], ...] = _GUARDED
+    parameters: tuple[str, ...] = ()
+    request: type[Struct] | None = None
+    open: bool = False
+
+
+_OPERATIONS = (
+    Operation(
+        path="/v1/runs",
+        method="post",
+        id="create_run",
+        summary="Run a program, and wait for its result unless `Prefer` says otherwise",
+        request=RunRequest,
+        parameters=("Prefer", "Idempotency-Key"),
+        answers={200: (JSON, Result), 202: (JSON, RunRecord)},
+        errors=(*_GUARDED, *_BODY, QueueFull),
+    ),
+    Operation(
+        path="/v1/runs/{id}",
+        method="get",
+        id="read_run",
+        summary="The state of a run, and its result when it has ended",
+        parameters=("id",),
+        answers={200: (JSON, RunRecord)},
+        errors=(*_GUARDED, NotFound),
+    ),
+    Operation(
+        path="/v1/runs/{id}",
+        method="delete",
+        id="cancel_run",
+        summary="Cancel a run; 202 while its node still ends it, 200 when it is over",
+        parameters=("id",),
+        answers={200: (JSON, RunRecord), 202: (JSON, RunRecord)},
+        errors=(*_GUARDED, NotFound),
+    ),
+    Operation(
+        path="/v1/runs/{id}/events",
+        method="get",
+        id="follow_run",
+        summary="Events of a run as they happen (server-sent events)",
+        parameters=("id", "Last-Event-ID"),
+        answers={200: ("text/event-stream", None)},
+        errors=(*_GUARDED, NotFound, InvalidRequest),
+    ),
+    Operation(
+        path="/v1/languages",
+        method="get",
+        id="list_languages",
+        summary="Languages, and which of them a live node offers",
+        answers={200: (JSON, LanguageList)},
+    ),
+    Operation(
+        path="/healthz",
+        method="get",
+        id="alive",
+        summary="Whether this process serves requests",
+        answers={200: (JSON, Health)},
+        errors=(),
+        open=True,
+    ),
+    Operation(
+        path="/readyz",
+        method="get",
+        id="ready",
+        summary="Whether a run would be accepted and started; open to loopback without a key",
+        answers={200: (JSON, Health)},
+    ),
+    Operation(
+        path="/metrics",
+        method="get",
+        id="metrics",
+        summary="Prometheus text format; open to loopback without a key",
+        answers={200: ("text/plain", None)},
+        errors=(Unauthorized,),
+    ),
+    Operation(
+        path="/openapi.json",
+        method="get",
+        id="openapi",
+        summary="This document",
+        answers={200: (JSON, None)},
+        errors=(),
+        open=True,
+    ),
+)
+
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "id": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": RUN_ID},
+    },
+    "Prefer": {
+        "name": "Prefer",
+        "in": "header",
+        "description": "RFC 7240: `respond-async`, `wait=<seconds>`; anything else is ignored.",
+        "schema": {"type": "string"},
+        "example": "wait=1",
+    },
+    "Idempotency-Key": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "A repeated request with the same key gets the first one's run.",
+        "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
+    },
+    "Last-Event-ID": {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "Resume after this event.",
+        "schema": {"type": "string", "pattern": EVENT_ID},
+    },
+}
+
+_HEADERS: dict[str, dict[str, Any]] = {
+    "Location": {"schema": {"type": "string"}, "description": "The run."},
+    "Preference-Applied": {"schema": {"type": "string"}, "description": "RFC 7240."},
+    "Retry-After": {
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+        "description": "Seconds.",
+    },
+    "WWW-Authenticate": {"schema": {"type": "string"}},
+}
+_HEADERS_OF: dict[int, tuple[str, ...]] = {
+    202: ("Location", "Preference-Applied"),
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+
+
+@functools.cache
+def document() -> bytes:
+    """The OpenAPI 3.1 document, as JSON."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in _OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "sandboxd",
+                "version": __version__,
+                "description": "Runs untrusted code in warm, single-use sandboxes.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "paths": paths,
+            "components": {
+                "schemas": _schemas(),
+                "headers": _HEADERS,
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            },
+            # Without a keys file no key is asked for, hence the empty alternative.
+            "security": [{"key": []}, {}],
+        }
+    )
+
+
+def _describe(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "responses": _answers(operation) | _errors(operation),
+    }
+    if operation.parameters:
+        described["parameters"] = [_PARAMETERS[name] for name in operation.parameters]
+    if operation.request is not None:
+        described["requestBody"] = {
+            "required": True,
+            "content": {JSON: {"schema": _reference(operation.request)}},
+        }
+    if operation.open:
+        described["security"] = []
+    return described
+
+
+def _answers(operation: Operation) -> dict[str, Any]:
+    return {
+        str(status): {
+            "description": "Done" if status == 200 else "Accepted, not finished",
+            "content": {media: {"schema": _reference(schema) if schema else {}}},
+            **_headers(status),
+        }
+        for status, (media, schema) in operation.answers.items()
+    }
+
+
+def _errors(operation: Operation) -> dict[str, Any]:
+    return {
+        str(error.status): {
+            "description": error.title,
+            "content": {MEDIA_TYPE: {"schema": _reference(Problem)}},
+            **_headers(error.status),
+        }
+        for error in (*_EVERYWHERE, *operation.errors)
+    }
+
+
+def _headers(status: int) -> dict[str, Any]:
+    names = _HEADERS_OF.get(status, ())
+    found = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    return {"headers": found} if found else {}
+
+
+def _schemas() -> dict[str, Any]:
+    types = (RunRequest, RunRecord, Result, LanguageList, Health, Problem)
+    _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
+    return {name: _portable(schema) for name, schema in schemas.items()}
+
+
+def _portable(schema: Any) -> Any:
+    """JSON Schema speaks ECMA 262, which writes Python's `\\Z` as `$`."""
+    if isinstance(schema, dict):
+        return {
+            key: value.replace(r"\Z", "$") if key == "pattern" else _portable(value)
+            for key, value in schema.items()
+        }
+    return [_portable(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def _reference(schema: type[Struct]) -> dict[str, str]:
+    return {"$ref": _REF.format(name=schema.__name__)}
