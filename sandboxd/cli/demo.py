@@ -1,0 +1,166 @@
+"""`sandboxd demo`: real programs through the HTTP API, and what became of each.
+
+Without `--url` it starts a service of its own on a free port, in directories of its own, and stops
+it at the end. It ends with 0 only if every answer was right.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from sandboxd_client import Client, ConnectionFailed, Result, SandboxdError
+
+from sandboxd.cli.demo_programs import PROGRAMS, Program
+
+READY_WITHIN = 60.0
+STOPPED_WITHIN = 30.0
+LOG_TAIL = 4_000
+"""Characters of the service's log that an error shows."""
+
+COLUMNS = (
+    ("program", 16), ("language", 9), ("status", 20), ("exit", 8),
+    ("CPU s", 7), ("wall s", 7), ("peak MiB", 9),
+)  # fmt: skip
+
+
+@click.command("demo")
+@click.option("--url", help="Use this running service instead of starting one.")
+@click.option("--api-key", envvar="SANDBOXD_API_KEY", help="Key for --url.")
+def demo(url: str | None, api_key: str | None) -> None:
+    """Run programs of every language and against every limit, and check each answer."""
+    if url is not None:
+        right = _show(url, api_key)
+    else:
+        with _service() as own:
+            right = _show(own, None)
+        click.echo("The service is stopped.")
+    if not right:
+        raise SystemExit(1)
+
+
+def _show(url: str, api_key: str | None) -> bool:
+    """Runs every program and prints its row. Whether all answers were right."""
+    with Client(url, api_key) as client:
+        offered = {
+            language.name
+            for language in client.languages()
+            if language.document.get("available", True)
+        }
+        click.echo("".join(f"{name:{width}}" for name, width in COLUMNS) + " right")
+        faulty, layers = 0, None
+        for program in PROGRAMS:
+            if program.language not in offered:
+                click.echo(f"{program.title:16}{program.language:9}not on this machine")
+                continue
+            result, faults = _run(client, program)
+            click.echo(_row(program, result) + ("  ✗" if faults else "  ✓"))
+            for fault in faults:
+                click.echo(f"    {fault}")
+            faulty += bool(faults)
+            if result is not None:
+                held = set(result.isolation)
+                layers = held if layers is None else layers & held
+    click.echo(f"\nLayers that held in every run: {', '.join(sorted(layers or ()))}")
+    click.echo("Every answer was right." if not faulty else f"{faulty} answers were wrong.")
+    return not faulty and bool(layers)
+
+
+def _run(client: Client, program: Program) -> tuple[Result | None, list[str]]:
+    try:
+        result = client.run(**program.options())
+    except SandboxdError as error:
+        return None, [f"{error.code}: {error}"]
+    return result, program.faults(result)
+
+
+def _row(program: Program, result: Result | None) -> str:
+    if result is None:
+        cells = [program.title, program.language, "no answer"] + [""] * 4
+    else:
+        end = result.signal or ("-" if result.exit_code is None else str(result.exit_code))
+        cells = [
+            program.title,
+            program.language,
+            str(result.status),
+            end,
+            f"{result.cpu_time:.3f}",
+            f"{result.wall_time:.3f}",
+            f"{result.peak_memory / (1 << 20):.1f}",
+        ]
+    return "".join(f"{cell:{width}}" for cell, (_, width) in zip(cells, COLUMNS, strict=True))
+
+
+@contextmanager
+def _service() -> Iterator[str]:
+    """The URL of a service that lives as long as the block."""
+    with tempfile.TemporaryDirectory(prefix="sandboxd-demo-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)  # the gateway's own user has to get through
+        port = _free_port()
+        url = f"http://127.0.0.1:{port}"
+        log = directory / "log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                _serve(directory, port), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+            )
+        try:
+            _wait_ready(process, url, log)
+            yield url
+        finally:
+            _stop(process)
+        if process.returncode != 0:
+            raise click.ClickException(f"the service ended with {process.returncode}\n{_tail(log)}")
+
+
+def _serve(directory: Path, port: int) -> list[str]:
+    argv = [sys.executable, "-m", "sandboxd.cli.main"]
+    for setting in (
+        f"instance=demo-{os.getpid()}-{secrets.token_hex(2)}",
+        f"run_dir={directory / 'run'}",
+        f"state_dir={directory / 'state'}",
+        f"gateway.listen=127.0.0.1:{port}",
+    ):
+        argv += ["--set", setting]
+    return [*argv, "serve"]
+
+
+def _wait_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    with Client(url, retries=0) as client:
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                if client.health().ready:
+                    return
+            except ConnectionFailed:
+                pass
+            time.sleep(0.05)  # another process's listening socket gives no event
+    raise click.ClickException(f"the service did not start\n{_tail(log)}")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOPPED_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-LOG_TAIL:]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
