@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ class AsyncStream:
         self._endpoint, self._deadline = endpoint, deadline
         self._reader = StreamReader(run)
         self._connection: ClientConnection | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._connection = await self._connect()
@@ -33,8 +35,7 @@ class AsyncStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        await self._stack.__aexit__(kind, error, trace)
 
     async def __aiter__(self) -> AsyncIterator[Output]:
         while self._reader.result is None:
@@ -87,7 +88,9 @@ class AsyncStream:
         options = stream_options(self._endpoint, self._deadline)
         try:
             if self._endpoint.uds is not None:
-                return await unix_connect(self._endpoint.uds, uri, **options)
-            return await connect(uri, proxy=None, **options)
-        except (OSError, WebSocketException) as error:
+                context = unix_connect(self._endpoint.uds, uri, **options)
+            else:
+                context = connect(uri, proxy=None, **options)
+            return await self._stack.enter_async_context(context)
+        except (OSError, ValueError, WebSocketException) as error:
             raise stream_refused(error, self._deadline) from error

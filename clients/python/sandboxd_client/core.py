@@ -5,9 +5,10 @@ it and throws in the error that it met. So retries, deadlines, resumption and pa
 and know neither sockets nor event loops.
 """
 
+import re
 import secrets
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 import httpx
@@ -37,6 +38,7 @@ from sandboxd_client.request import RunOptions, encode
 
 T = TypeVar("T")
 
+FINISHED = "finished"
 _JSON = [(b"Content-Type", b"application/json"), (b"Accept", b"application/json")]
 
 
@@ -93,6 +95,8 @@ class Core:
     def __init__(self, endpoint: Endpoint, backoff: Backoff) -> None:
         self.endpoint = endpoint
         self._backoff = backoff
+        # Long enough for a service that restarts while a run is followed.
+        self.resumption = replace(backoff, retries=4 * backoff.retries, ceiling=5.0)
         self._headers = endpoint.headers()
         self._runs = httpx.URL(f"{endpoint.origin}/v1/runs")
 
@@ -100,6 +104,9 @@ class Core:
         if options.get("interactive"):
             raise TypeError("an interactive run needs submit() and Run.stream()")
         answer = yield from self._call(self._post(options, key, []), deadline, safe=False)
+        if answer.status == 202:
+            # The run outlasts what the service keeps one request waiting.
+            return (yield from self.wait(parse(answer.body, record_of).id, deadline))
         return parse(answer.body, result_of)
 
     def submit(self, options: RunOptions, key: str | None, deadline: Deadline) -> Flow[RunRecord]:
@@ -149,13 +156,6 @@ class Core:
         if not answer.ok:
             raise answer.error()
 
-    def pause(self, failures: int, error: SandboxdError, deadline: Deadline) -> Flow[None]:
-        """Waits before the next attempt; raises `error` if there shall be none."""
-        seconds = self._backoff.pause(failures, error, deadline)
-        if seconds is None:
-            raise error
-        yield Sleep(seconds)
-
     def _call(self, request: httpx.Request, deadline: Deadline, *, safe: bool) -> Flow[Answer]:
         """A 2xx answer. Repeated only where the service cannot have acted on an earlier attempt,
         or where acting twice is the same as once (`safe`)."""
@@ -171,7 +171,7 @@ class Core:
                 if not (error.retryable or safe):
                     raise
                 failure = error
-            yield from self.pause(failures, failure, deadline)
+            yield from _pause(self._backoff, failures, failure, deadline)
 
     def _post(
         self, options: RunOptions, key: str | None, extra: list[tuple[bytes, bytes]]
@@ -218,9 +218,9 @@ class EventReader:
                 failure = error
             else:
                 continue
-            yield from self._core.pause(self._failures, failure, deadline)
+            yield from _pause(self._core.resumption, self._failures, failure, deadline)
         event = self._ready.pop(0)
-        self._finished = event.kind == "finished"
+        self._finished = event.type == FINISHED
         return event
 
     def _fill(self, deadline: Deadline) -> Flow[None]:
@@ -230,30 +230,49 @@ class EventReader:
             self._decoder = sse.Decoder()
         chunk: bytes | None = yield Read(deadline)
         if chunk is None:
-            raise ConnectionFailed(f"the events of {self._run} ended early")
+            yield from self._ended(deadline)
+            return
         for message in self._decoder.feed(chunk):
             self._after = message.id if message.id is not None else self._after
-            event = _event(message, self._after)
-            self._ready.append(event)
+            self._ready.append(_event(message, self._after))
             self._failures = 0
+
+    def _ended(self, deadline: Deadline) -> Flow[None]:
+        """The service also ends a stream that it cannot go on with for now."""
+        record = yield from self._core.record(self._run, deadline)
+        if record.state != FINISHED:
+            raise ConnectionFailed(f"the events of {self._run} ended early")
+        self._finished = True
+
+
+def _pause(backoff: Backoff, failures: int, error: SandboxdError, deadline: Deadline) -> Flow[None]:
+    """Waits before the next attempt; raises `error` if there shall be none."""
+    seconds = backoff.pause(failures, error, deadline)
+    if seconds is None:
+        raise error
+    yield Sleep(seconds)
 
 
 def _event(message: sse.Message, last_id: str | None) -> Event:
-    def build(data: Any) -> Event:
-        fields = data if isinstance(data, dict) else {"value": data}
-        return Event(id=last_id or "", kind=message.event, data=fields)
+    def build(document: Any) -> Event:
+        return Event(
+            id=last_id or "",
+            type=message.event,
+            at=document.get("at", ""),
+            data=document.get("data", {}),
+        )
 
     return parse(message.data, build)
 
 
 def _header(value: str) -> str:
-    if not value or not value.isascii() or not value.isprintable():
-        raise ValueError(f"{value!r} cannot be an idempotency key")
+    if not re.fullmatch(r"[!-~]{1,255}", value):
+        raise ValueError("an idempotency key has 1 to 255 visible ASCII characters")
     return value
 
 
 def run_id(run: str) -> str:
     """`run`, if it can stand in a path. Raises ValueError."""
-    if not run or not run.isascii() or not run.replace("_", "").replace("-", "").isalnum():
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", run):
         raise ValueError(f"{run!r} is not the id of a run")
     return run

@@ -119,9 +119,13 @@ class Event:
 
     id: str
     """Pass it as `after` to go on from here."""
-    kind: str
-    """`queued`, `leased`, `started`, `finished`, or what a newer service adds."""
+    type: str
+    """`queued`, `leased`, `started`, `requeued`, `cancel_requested`, `finished`; a newer service
+    may add to them."""
+    at: str
+    """RFC 3339."""
     data: Mapping[str, Any]
+    """What belongs to the type, e.g. `node` and `attempt` of `started`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,11 @@ class Language:
     name: str
     title: str
     aliases: tuple[str, ...]
-    source: str
-    """Name under which the source is written, e.g. `main.py`."""
+    compiles: bool
+    available: bool
+    """Whether some live node offers it."""
+    limits: Mapping[str, float]
+    """What a run gets that names no limits."""
     document: Mapping[str, Any] = field(repr=False, compare=False)
 
 
@@ -198,16 +205,17 @@ def record_of(document: Mapping[str, Any]) -> RunRecord:
 
 
 def languages_of(document: Any) -> tuple[Language, ...]:
-    listed = document if isinstance(document, list) else document["languages"]
     return tuple(
         Language(
             name=each["name"],
             title=each.get("title", each["name"]),
             aliases=tuple(each.get("aliases", ())),
-            source=each.get("source", ""),
+            compiles=each.get("compiles", False),
+            available=each.get("available", True),
+            limits=each.get("limits", {}),
             document=each,
         )
-        for each in listed
+        for each in document["languages"]
     )
 
 

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +25,7 @@ class Stream:
         self._reader = StreamReader(run)
         self._connection: ClientConnection | None = None
         self._watch: threading.Timer | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         self._connection = self._connect()
@@ -41,8 +43,7 @@ class Stream:
     ) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        if self._connection is not None:
-            self._connection.close()
+        self._stack.__exit__(kind, error, trace)
 
     def __iter__(self) -> Iterator[Output]:
         while self._reader.result is None:
@@ -95,11 +96,11 @@ class Stream:
         uri = f"{self._endpoint.ws_origin}/v1/runs/{self._reader.run}/stream"
         options = stream_options(self._endpoint, self._deadline)
         try:
-            connection: ClientConnection
             if self._endpoint.uds is not None:
-                connection = unix_connect(self._endpoint.uds, uri, **options)
+                context = unix_connect(self._endpoint.uds, uri, **options)
             else:
-                connection = connect(uri, proxy=None, **options)
-        except (OSError, WebSocketException) as error:
+                context = connect(uri, proxy=None, **options)
+            connection: ClientConnection = self._stack.enter_context(context)
+        except (OSError, ValueError, WebSocketException) as error:
             raise stream_refused(error, self._deadline) from error
         return connection
