@@ -1,10 +1,15 @@
-"""The command line. Exit code: 0 all answers right, 1 some were not, 2 it could not run."""
+"""The command line.
+
+Exit code: 0 every answer was right, 1 some were not, 2 it could not run, 130 and 143 interrupted.
+"""
 
 import argparse
+import asyncio
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,10 +29,21 @@ _FAULTS = (
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        return int(uvloop.run(options.verb(options)))
+        return uvloop.run(_until_terminated(options.verb(options)))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     except _FAULTS as error:
         _say(str(error))
         return 2
+
+
+async def _until_terminated(verb: Coroutine[None, None, int]) -> int:
+    """SIGTERM unwinds as SIGINT does, so that no private service is left behind."""
+    task = asyncio.ensure_future(verb)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ _WARM_UP = ClosedLoad(clients=2, seconds=0.3, max_jobs=20)
 
 class Plan(Struct, frozen=True, kw_only=True):
     rounds: int = 5
-    seconds: float = 1.2
+    seconds: float = 1.5
     """Of one cell in one round."""
     clients: tuple[int, ...] = (1, 2, 8, 32)
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,8 +14,7 @@ _OURS = "#d62728"
 
 
 def write(report: Report, path: Path) -> None:
-    """As PNG, without a display."""
-    matplotlib.use("Agg")
+    """As PNG. A bare Figure draws with Agg and needs no display."""
     names = list(report.workloads)
     figure = Figure(figsize=(13, 4.6 * len(names) + 0.6), dpi=110, layout="constrained")
     axes = figure.subplots(len(names), 2, squeeze=False)

@@ -31,8 +31,10 @@ class Service(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def private(command: Sequence[str] = COMMAND) -> AsyncIterator[Service]:
+async def private(command: Sequence[str] | None = None) -> AsyncIterator[Service]:
     """Starts `command --set … serve` on a free port in its own directories, stops it at the end.
+
+    `command` is COMMAND unless given.
 
     Raises ServiceError.
     """
@@ -50,7 +52,7 @@ async def private(command: Sequence[str] = COMMAND) -> AsyncIterator[Service]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SANDBOXD_")}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *command, *flags, "serve",
+            *(command or COMMAND), *flags, "serve",
             cwd=_ROOT, env=environment, stdin=asyncio.subprocess.DEVNULL,
             stdout=output, stderr=output,
         )  # fmt: skip

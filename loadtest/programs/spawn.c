@@ -64,25 +64,27 @@ static uint64_t cpu_ns(int who)
            + (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000u;
 }
 
-static int output_is_right(int fd)
+/* Length read until the end of file, OUTPUT_MAX if there is more, or -1. */
+static ssize_t read_output(int fd, char *buffer)
 {
-    char buffer[OUTPUT_MAX];
     size_t length = 0;
-    for (;;) {
-        ssize_t n = read(fd, buffer + length, sizeof buffer - length);
+    while (length < OUTPUT_MAX) {
+        ssize_t n = read(fd, buffer + length, OUTPUT_MAX - length);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 || length == sizeof buffer)
-            return 0;
+        if (n < 0)
+            return -1;
         if (n == 0)
-            return length == expected_length && !memcmp(buffer, expected, length);
+            break;
         length += (size_t)n;
     }
+    return (ssize_t)length;
 }
 
 static enum verdict run_once(void)
 {
     posix_spawn_file_actions_t actions;
+    char output[OUTPUT_MAX];
     pid_t pid;
     int ends[2], status;
 
@@ -97,14 +99,18 @@ static enum verdict run_once(void)
         close(ends[0]);
         return NOT_STARTED;
     }
-    int right = output_is_right(ends[0]);
+    ssize_t length = read_output(ends[0], output);
     close(ends[0]);
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return WRONG_EXIT;
+    if (length == OUTPUT_MAX) /* whatever it said then: we closed the pipe on it */
+        return WRONG_STDOUT;
     if (!WIFEXITED(status) || WEXITSTATUS(status))
         return WRONG_EXIT;
-    return right ? RIGHT : WRONG_STDOUT;
+    if (length != (ssize_t)expected_length || memcmp(output, expected, expected_length))
+        return WRONG_STDOUT;
+    return RIGHT;
 }
 
 static uint64_t failures(void)
@@ -175,7 +181,7 @@ int main(int argc, char **argv)
     expected_length = strlen(expected);
     command = argv + 5;
     latencies = calloc(max_jobs, sizeof *latencies);
-    if (clients < 1 || clients > MAX_CLIENTS || max_jobs < 1 || !latencies)
+    if (expected_length >= OUTPUT_MAX || clients < 1 || clients > MAX_CLIENTS || max_jobs < 1 || !latencies)
         return 2;
     int null = open("/dev/null", O_RDONLY);
     if (null < 0 || dup2(null, 0) < 0)
