@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import logging
 import re
-import time
 from pathlib import Path
 
 from sandboxd.settings import SettingsError
@@ -18,7 +17,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TENANT = "default"
 _LINE = re.compile(r"([a-z0-9][a-z0-9+_.-]{0,63}):([0-9a-fA-F]{64})")
-_LOOK_EVERY = 1.0
 
 
 class Keys:
@@ -29,7 +27,6 @@ class Keys:
         self._path = Path(file) if file else None
         self._keys: list[tuple[bytes, str]] = []
         self._stamp: tuple[int, int, int] | None = None
-        self._looked = time.monotonic()
         self._complaint = ""
         if self._path is not None:
             self._stamp = _stamp(self._path)
@@ -48,8 +45,6 @@ class Keys:
         """The tenant of an Authorization header, or None if it proves nobody."""
         if self._path is None:
             return DEFAULT_TENANT
-        if time.monotonic() - self._looked >= _LOOK_EVERY:
-            self.reload_if_changed()
         scheme, _, key = (authorization or "").partition(" ")
         presented = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
         found = None
@@ -60,10 +55,12 @@ class Keys:
         return found if scheme.lower() == "bearer" else None
 
     def reload_if_changed(self, *, force: bool = False) -> None:
-        """Read the file again if its time, size or inode changed; see the module on bad files."""
+        """Read the file again if its time, size or inode changed; see the module on bad files.
+
+        Blocks for the file's I/O; may be called from any thread.
+        """
         if self._path is None:
             return
-        self._looked = time.monotonic()
         try:
             stamp = _stamp(self._path)
             if stamp != self._stamp or force:

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LOOK_AT_KEYS = 1.0
+"""Seconds between looks at the keys file's time of change."""
+
 
 class Gateway:
     """One per process."""
@@ -36,6 +39,7 @@ class Gateway:
         self.metrics = Metrics(self.slots)
         self.replies = Replies(queue, self.id, settings.gateway.outage_timeout)
         self._closing = asyncio.Event()
+        self._reload = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -44,6 +48,7 @@ class Gateway:
             background = [
                 tasks.create_task(self.replies.run(), name="replies"),
                 tasks.create_task(self._reap(), name="reap"),
+                tasks.create_task(self._watch_keys(), name="keys"),
                 tasks.create_task(self._fail_late_waiters(), name="closing"),
             ]
             try:
@@ -60,6 +65,18 @@ class Gateway:
         """The outcome of `work`. Raises Unavailable as soon as the gateway stops."""
         stopping = Unavailable("the gateway is stopping", retry_after=1.0)
         return await unless(self._closing.wait(), stopping, work)
+
+    def reload_keys(self) -> None:
+        """Read the keys file again now, changed or not."""
+        self._reload.set()
+
+    async def _watch_keys(self) -> None:
+        while self.keys.required:
+            forced = False
+            with contextlib.suppress(TimeoutError):
+                forced = await asyncio.wait_for(self._reload.wait(), _LOOK_AT_KEYS)
+            self._reload.clear()
+            await asyncio.to_thread(self.keys.reload_if_changed, force=forced)
 
     async def _fail_late_waiters(self) -> None:
         await self._closing.wait()

@@ -56,9 +56,7 @@ async def _serve(
     queue = Queue.connect(settings)
     gateway = Gateway(settings, policies, queue, keys)
     server = Server(configure(build_app(gateway), settings.gateway), gateway.close)
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGHUP, lambda: keys.reload_if_changed(force=True)
-    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.reload_keys)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(queue.close)
         await stack.enter_async_context(gateway.running())

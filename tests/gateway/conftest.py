@@ -1,0 +1,127 @@
+"""A gateway on a real queue and a real socket, and a node that only pretends to run programs."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from sandboxd.gateway.app import build_app
+from sandboxd.gateway.auth import Keys
+from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.server import Server, configure
+from sandboxd.model import (
+    Compile,
+    Language,
+    LimitOverrides,
+    Limits,
+    SelfTest,
+    Template,
+)
+from sandboxd.policy import LimitPolicy, Policies
+from sandboxd.queue import Queue
+from sandboxd.settings import GatewaySettings, RedisSettings, Settings
+from tests.gateway.fakes import FakeNode
+
+_SELF_TEST = SelfTest(source="", stdout="")
+
+
+@pytest.fixture
+def policies() -> Policies:
+    """Two languages, one of which compiles, and one template."""
+    python = Language(
+        name="python", title="Python 3", aliases=["py"], source="main.py",
+        run=["python3", "{source}"], self_test=_SELF_TEST,
+    )  # fmt: skip
+    c = Language(
+        name="c", title="C", source="main.c", run=["./a.out"], self_test=_SELF_TEST,
+        compile=Compile(command=["cc", "{source}"], artifacts=["a.out"]),
+        limits=LimitOverrides(pids=32),
+    )  # fmt: skip
+    return Policies(
+        limits=LimitPolicy(
+            defaults=Limits(),
+            maximum=Limits(
+                cpu_time=60, wall_time=120, memory=1 << 30, pids=1024, output=4 << 20,
+                disk=256 << 20, open_files=1024, stack=512 << 20,
+            ),
+            compile_defaults=Limits(memory=512 << 20),
+        ),
+        languages={"python": python, "c": c},
+        templates={"default": Template(name="default", cpus=0.5)},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return Settings(
+        instance=f"t{uuid4().hex[:12]}",
+        redis=RedisSettings(url=redis_url),
+        gateway=GatewaySettings(
+            header_timeout=1.0,
+            body_timeout=1.0,
+            idle_timeout=5.0,
+            max_body=1 << 20,
+            shutdown_timeout=0.3,
+            outage_timeout=0.3,
+        ),
+    )
+
+
+@pytest.fixture
+async def queue(settings: Settings) -> AsyncIterator[Queue]:
+    queue = Queue.connect(settings)
+    yield queue
+    await queue.close()
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> str:
+    """Override in a module whose tests want keys."""
+    return ""
+
+
+@pytest.fixture
+async def gateway(
+    settings: Settings, policies: Policies, queue: Queue, keys_file: str
+) -> AsyncIterator[Gateway]:
+    gateway = Gateway(settings, policies, queue, Keys(keys_file))
+    async with gateway.running():
+        yield gateway
+
+
+@pytest.fixture
+async def port(gateway: Gateway) -> AsyncIterator[int]:
+    """Where the gateway serves."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(configure(build_app(gateway), gateway.settings.gateway), gateway.close)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await server.listening.wait()
+    yield listener.getsockname()[1]
+    server.stop()
+    await serving
+
+
+@pytest.fixture
+async def api(port: int) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def node(settings: Settings, tmp_path: Path) -> AsyncIterator[FakeNode]:
+    """A live node that answers each run with what `FakeNode.answer` says."""
+    queue = Queue.connect(settings)
+    node = FakeNode(queue, tmp_path / "agent.sock")
+    working = asyncio.create_task(node.work())
+    await node.announced.wait()
+    yield node
+    working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+    await queue.close()
+
