@@ -3,9 +3,9 @@
 import signal
 from typing import Any
 
-from tests.matrix.case import Case, c, python
+from tests.matrix.case import Case, Expect, c, python
 from tests.matrix.exits import RAISE
-from tests.matrix.expectation import Expect, MiB, exits, ok
+from tests.matrix.expectation import MiB, exits, ok
 
 DISK = 8 * MiB
 LIMITS: dict[str, Any] = {"disk": DISK, "memory": 128 * MiB}

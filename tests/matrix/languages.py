@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.matrix.case import Case, c
-from tests.matrix.expectation import Expect, exits, killed, ok
+from tests.matrix.case import Case, Expect, c
+from tests.matrix.expectation import exits, killed, ok
 
 ECHO: dict[str, str] = {
     "c": (
