@@ -96,6 +96,17 @@ int main(void) {
 }
 """
 
+SPARSE = r"""
+#include <fcntl.h>
+#include <unistd.h>
+int main(void) {
+    int file = open("block", O_CREAT | O_WRONLY, 0600);
+    return ftruncate(file, 1L << 40) != 0;
+}
+"""
+
+FILL_EMPTY_WORK = "head -c 32M /dev/zero > file 2>/dev/null; echo $?"
+
 BYTES_FIT = (DISK * 0.75, DISK)
 """What a program can write: directories and its own files take their share of the limit."""
 
@@ -182,6 +193,22 @@ CASES = (
         "SIGXFSZ, the end of a file that grew too large, is disk_exceeded",
         c(FILE_SIZE),
         full(None, "SIGXFSZ"),
+    ),
+    Case(
+        "disk-sparse",
+        "a sparse file longer than the disk ends as a full disk does",
+        c(SPARSE, limits=LIMITS),
+        full(None, "SIGXFSZ"),
+    ),
+    Case(
+        "disk-full-empty-work",
+        "ENOSPC comes before SIGXFSZ even if one file has the whole disk",
+        {
+            "template": "default",
+            "command": ["sh", "-c", FILL_EMPTY_WORK],
+            "limits": LIMITS,
+        },
+        ok(stdout=b"1\n"),
     ),
     Case(
         "raise-sigxfsz",
