@@ -83,7 +83,7 @@ def _throughput(axes: Axes, cells: Sequence[Cell], report: Report) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("right answers per second (log)")
-    axes.margins(y=0.15)
+    axes.margins(y=0.3)  # room for the legend
     _finish(axes, clients)
 
 
@@ -92,4 +92,4 @@ def _finish(axes: Axes, clients: Sequence[int]) -> None:
     axes.set_xlabel("clients at once")
     axes.grid(axis="y", which="major", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(fontsize=7, ncols=2, loc="upper left")

@@ -69,7 +69,9 @@ def markdown(scenario: Scenario, outcome: Outcome) -> str:
 
 def _row(name: str, measured: Measurement) -> list[str]:
     times = [f"{measured.percentile_ms(percent):.2f}" for percent in (50, 90, 99, 99.9, 100)]
-    if measured.samples < 1000:
+    if not measured.samples:
+        times = ["-"] * len(times)
+    elif measured.samples < 1000:
         times[3] = "-"
     errors = ", ".join(f"{count} x {kind}" for kind, count in measured.errors.items()) or "0"
     return [name, str(measured.samples), *times, errors]

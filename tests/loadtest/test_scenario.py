@@ -83,4 +83,6 @@ async def test_a_run_reports_each_job_and_the_whole(
     assert (own.ok, own.errors) == (0, outcome.total.errors)
     text = run.markdown(found, outcome)
     assert f"{own.failed} x http_500" in text
+    row = next(line for line in text.splitlines() if line.startswith("| own"))
+    assert [word.strip() for word in row.split("|")[2:8]] == ["0", "-", "-", "-", "-", "-"]
     assert "| hello" in text and "| all" in text and "100 jobs/s" in text
