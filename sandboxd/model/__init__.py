@@ -1,7 +1,7 @@
 """The vocabulary: plain typed data, no I/O."""
 
 from sandboxd.model.job import Command, Job, Lease
-from sandboxd.model.language import Compile, Language, SelfTest, Template
+from sandboxd.model.language import Compile, Language, SelfTest, Template, argv
 from sandboxd.model.limits import LimitOverrides, Limits, above_maximum, merge
 from sandboxd.model.node import NodeRecord
 from sandboxd.model.run import (
@@ -33,5 +33,6 @@ __all__ = [
     "Status",
     "Template",
     "above_maximum",
+    "argv",
     "merge",
 ]

@@ -1,5 +1,6 @@
 """A language: how a source becomes a running program. Data of `policies/languages/*.toml`."""
 
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -10,7 +11,7 @@ from sandboxd.model.run import Name, SandboxPath
 
 class Compile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     command: Annotated[list[str], Meta(min_length=1)]
-    """argv in /work. `{source}` stands for the source name; extra arguments are appended."""
+    """argv in /work; see `argv()` for its placeholders. Extra arguments are appended."""
     artifacts: Annotated[list[str], Meta(min_length=1)]
     """Globs within /work (one directory level) of what the run needs, e.g. `["a.out"]`."""
     limits: LimitOverrides = LimitOverrides()
@@ -31,14 +32,29 @@ class Language(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Name under which the source is written, e.g. `main.py`."""
     template: Name = "default"
     requires: list[str] = []
-    """Absolute paths inside the image that must exist for the language to be offered."""
+    """Absolute paths inside the image that must exist for the language to be offered; `a|b` is
+    satisfied by either."""
     compile: Compile | None = None
     run: Annotated[list[str], Meta(min_length=1)]
-    """argv in /work; `{source}` as above; the request's `args` are appended."""
+    """argv in /work; see `argv()` for its placeholders. The request's `args` are appended."""
     limits: LimitOverrides = LimitOverrides()
     """What its runtime needs beyond the operator's defaults."""
     env: dict[str, str] = {}
     self_test: SelfTest
+
+    def available(self, has: Callable[[str], bool]) -> bool:
+        """Whether an image has what the language requires; `has` tells if a path exists in it."""
+        return all(any(map(has, entry.split("|"))) for entry in self.requires)
+
+
+def argv(command: Iterable[str], *, source: str, memory: int) -> list[str]:
+    """A language's command with `{source}` (the source's name) and `{memory}` filled in.
+
+    `{memory}` is the memory limit in bytes of the sandbox that the command runs in: runtimes such
+    as the JVM find no cgroup file system inside to size their heap by.
+    """
+    memory_text = str(memory)
+    return [word.replace("{source}", source).replace("{memory}", memory_text) for word in command]
 
 
 class Template(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
