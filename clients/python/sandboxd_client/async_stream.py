@@ -13,7 +13,7 @@ from sandboxd_client.deadline import Deadline
 from sandboxd_client.endpoint import Endpoint
 from sandboxd_client.model import Output, Result
 from sandboxd_client.streaming import STDIN_EOF, StreamReader, stdin_frames
-from sandboxd_client.websocket import ended, gone, stream_options, stream_refused
+from sandboxd_client.websocket import CLOSE_TIMEOUT, ended, gone, stream_options, stream_refused
 
 
 class AsyncStream:
@@ -35,7 +35,16 @@ class AsyncStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+        if self._connection is None:
+            return
+        if self._reader.result is None:
+            # Left early: a handshake would wait for a peer that may not listen.
+            self._connection.transport.abort()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._stack.__aexit__(kind, error, trace)
+        except TimeoutError:
+            self._connection.transport.abort()
 
     async def __aiter__(self) -> AsyncIterator[Output]:
         while self._reader.result is None:

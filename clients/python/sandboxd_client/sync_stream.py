@@ -41,9 +41,12 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._reader.result is None:
+            # Left early: a handshake would wait for a peer that may not listen.
+            self._hang_up()
+        self._stack.__exit__(kind, error, trace)
         if self._watch is not None:
             self._watch.cancel()
-        self._stack.__exit__(kind, error, trace)
 
     def __iter__(self) -> Iterator[Output]:
         while self._reader.result is None:

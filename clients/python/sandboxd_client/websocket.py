@@ -10,6 +10,8 @@ from sandboxd_client.errors import ConnectionFailed, SandboxdError, from_answer
 from sandboxd_client.streaming import MAX_FRAME, StreamReader
 from sandboxd_client.transport import CONNECT_TIMEOUT
 
+CLOSE_TIMEOUT = 2.0
+"""Seconds for the closing handshake after the result has come."""
 _NORMAL = 1000
 
 
@@ -20,7 +22,7 @@ def stream_options(endpoint: Endpoint, deadline: Deadline) -> dict[str, Any]:
         "compression": None,
         "max_size": MAX_FRAME,
         "open_timeout": min(CONNECT_TIMEOUT, deadline.check()),
-        "close_timeout": 2,
+        "close_timeout": CLOSE_TIMEOUT,
         # A reader that is slow on purpose does not see the answer in time, and is not dead.
         "ping_interval": None,
     }

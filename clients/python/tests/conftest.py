@@ -63,10 +63,16 @@ class Threaded:
         await asyncio.to_thread(self.inner.__exit__, kind, error, trace)
 
 
-@pytest.fixture
-def service() -> Iterator[Any]:
+@pytest.fixture(scope="session")
+def running_service() -> Iterator[Any]:
     with wire_service.WireService() as running:
         yield running
+
+
+@pytest.fixture
+def service(running_service: Any) -> Any:
+    running_service.reset()
+    return running_service
 
 
 @pytest.fixture(params=["sync", "async"])

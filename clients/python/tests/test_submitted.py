@@ -199,10 +199,9 @@ async def test_silent_stream_ends_at_its_deadline(client, service):
 
 
 async def test_write_that_nobody_takes_ends_at_the_deadline(client, service):
-    release = asyncio.Event()
-
     async def stall(socket, run):
-        await release.wait()
+        async with run.changed:
+            await run.changed.wait_for(lambda: run.result is not None)
 
     service.on_stream = stall
     run = await client.submit(language="python", source="hold", interactive=True)
@@ -210,7 +209,7 @@ async def test_write_that_nobody_takes_ends_at_the_deadline(client, service):
         async with run.stream(timeout=1) as stream:
             while True:
                 await stream.write(b"x" * (1 << 20))
-    service._loop.call_soon_threadsafe(release.set)
+    service.finish(run.id)
 
 
 async def test_stream_outside_its_context_is_a_programming_error(client, service):

@@ -74,14 +74,7 @@ class WireService:
     the next event connections break; `ending` is what a run's result differs in."""
 
     def __init__(self, uds: Path | None = None) -> None:
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.runs: dict[str, FakeRun] = {}
-        self.answers: deque[Callable[[], Response]] = deque()
-        self.drops: deque[int] = deque()
-        self.ending: dict[str, Any] = {}
-        self.ready = True
-        self.on_stream: Callable[[WebSocket, FakeRun], Any] = echo
-        self.submitted = threading.Event()
+        self.reset()
         family = socket.AF_INET if uds is None else socket.AF_UNIX
         self._socket = socket.socket(family)
         self._socket.bind(("127.0.0.1", 0) if uds is None else str(uds))
@@ -105,6 +98,17 @@ class WireService:
         self._server.should_exit = True
         self._thread.join(10)
         self._socket.close()
+
+    def reset(self) -> None:
+        """As new, for the next test."""
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.runs: dict[str, FakeRun] = {}
+        self.answers: deque[Callable[[], Response]] = deque()
+        self.drops: deque[int] = deque()
+        self.ending: dict[str, Any] = {}
+        self.ready = True
+        self.on_stream: Callable[[WebSocket, FakeRun], Any] = echo
+        self.submitted = threading.Event()
 
     def finish(self, run: str, **changes: Any) -> None:
         """Ends a held run, from any thread."""
