@@ -32,7 +32,9 @@ class Status(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
-class FileContent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class FileContent(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A file's content: exactly one of `text` (UTF-8) and `base64`."""
 
     text: str | None = None

@@ -3,9 +3,9 @@
 import errno
 import os
 import struct
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -30,17 +30,15 @@ _STDIN_NULL = 1
 _BUILD_TIMEOUT_MS = 10_000
 
 
-def _names(function: object) -> list[str]:
-    names = []
-    while (name := function(len(names))) != ffi.NULL:  # type: ignore[operator]
+def _names(function: Callable[[int], Any]) -> list[str]:
+    names: list[str] = []
+    while (name := function(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
     return names
 
 
 STAGES: list[str] = _names(lib.sbx_stage_name)
 LAYERS: list[str] = _names(lib.sbx_layer_name)
-Layer = StrEnum("Layer", {name.upper(): name for name in LAYERS})
-"""Layers that the sandbox itself reports as applied."""
 
 
 class Native(Struct, frozen=True):

@@ -1,0 +1,53 @@
+"""The execution driver: how sandboxes come to be and go. `native` is ours; others fit behind it."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from sandboxd.drivers.exec.cgroups import Group
+from sandboxd.drivers.graph.host_image import Image
+from sandboxd.native import Native
+
+
+class Spec(Struct, frozen=True, kw_only=True):
+    """A template, resolved to what a build needs."""
+
+    template: str
+    image: Image
+    seccomp: bytes
+    """Compiled program."""
+    apparmor: str
+    """Label, or empty where the kernel has none."""
+    cpus: float
+    memory: int
+    pids: int
+    disk: int
+
+
+class Built(Struct, kw_only=True):
+    """A sandbox that is ready for its one order. Owned by whoever holds it; ends in `destroy`."""
+
+    name: str
+    spec: Spec
+    native: Native
+    group: Group
+    uid: int
+    layers: frozenset[str]
+    built_at: float
+    """Seconds of time.monotonic."""
+    disk: int
+    """Present size of the scratch file system, bytes."""
+
+
+class ExecDriver(Protocol):
+    layers: frozenset[str]
+    """What every sandbox of this driver has."""
+
+    def build(self, spec: Spec) -> Built:
+        """Blocks some milliseconds. Raises NativeFault or DriverFault, leaving nothing."""
+
+    def destroy(self, built: Built) -> None:
+        """Kill it and remove what it had on the host; blocks until it is gone.
+
+        Raises DriverFault or NativeFault if something would not go; it is then kept out of use.
+        """

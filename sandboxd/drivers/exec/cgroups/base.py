@@ -1,0 +1,66 @@
+"""The interface of both implementations."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Usage(Struct, frozen=True):
+    """What a group has used since it was made."""
+
+    cpu_time: float
+    """Seconds, user and system, of every process that was ever in it."""
+    peak_memory: int
+    """Bytes, page cache and scratch files included."""
+    oom_kills: int
+    pids_refused: int
+    """Forks that met the pids limit."""
+
+
+class Group(Protocol):
+    """The control groups of one sandbox. The owner ends with `remove`, once nothing is in them."""
+
+    tasks: tuple[int, ...]
+    """v1: descriptors of `tasks` files that sandbox-init joins by itself."""
+    directory: int
+    """v2 directory (also the controller-less one of a hybrid host) to be born into, or -1."""
+    oom_event: int
+    """Descriptor that becomes readable on an OOM kill, or -1 where the kernel ends the group."""
+
+    def settle(self) -> None:
+        """Close what only joining needed, once sandbox-init is in."""
+
+    def limit(self, *, memory: int, pids: int) -> None:
+        """Set and read back both limits. Raises DriverFault if the kernel did not take one."""
+
+    def cpu_time(self) -> float:
+        """Seconds used so far by the whole group."""
+
+    def usage(self) -> Usage: ...
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the group, at once."""
+
+    def freeze(self, frozen: bool) -> None:
+        """Stop or continue every process of the group; returns before it has settled."""
+
+    def remove(self) -> None:
+        """Close descriptors and remove the directories. Raises DriverFault if one is still in use."""
+
+
+class Cgroups(Protocol):
+    """The control groups of this instance, under one name of its own in each hierarchy."""
+
+    layers: frozenset[str]
+    """`cgroup_memory`, `cgroup_pids`, `cgroup_cpu`, `cgroup_kill` as the host has them."""
+    kind: str
+    """`v2`, `hybrid` or `v1`, for the doctor."""
+
+    def make(self, name: str, *, memory: int, pids: int, cpus: float) -> Group:
+        """A fresh group with its limits set and read back. Raises DriverFault, leaving nothing."""
+
+    def sweep(self) -> int:
+        """Kill and remove every group that an earlier node of this instance left; how many."""
+
+    def close(self) -> None:
+        """Remove this instance's own (then empty) directories."""

@@ -1,0 +1,55 @@
+"""Control files: write, read, and say plainly which one failed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sandboxd.errors import DriverFault
+
+
+@contextmanager
+def faults(operation: str) -> Iterator[None]:
+    """Translate OSError, naming the operation and the file."""
+    try:
+        yield
+    except OSError as error:
+        raise DriverFault(
+            "cgroups", operation, f"{error.filename or ''} {error.strerror}"
+        ) from error
+
+
+def write(path: Path, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def read_fd(fd: int) -> str:
+    return os.pread(fd, 4096, 0).decode()
+
+
+def value(text: str, key: str) -> int:
+    """The number after `key` in a file of `key number` lines; 0 if it is not there."""
+    for line in text.splitlines():
+        name, _, number = line.partition(" ")
+        if name == key:
+            return int(number)
+    return 0
+
+
+def set_exactly(path: Path, number: int) -> None:
+    """Write a limit and read it back; the kernel may round it down to a page, never up."""
+    write(path, str(number))
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = read_fd(fd).strip()
+    finally:
+        os.close(fd)
+    if not text.isdecimal() or not number - 65_536 < int(text) <= number:
+        raise DriverFault("cgroups", "set a limit", f"{path.name} reads {text}, not {number}")

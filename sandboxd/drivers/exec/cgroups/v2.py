@@ -1,0 +1,117 @@
+"""The unified hierarchy, as production has it."""
+
+import os
+from pathlib import Path
+
+from sandboxd.drivers.exec.cgroups.base import Usage
+from sandboxd.drivers.exec.cgroups.files import faults, read_fd, set_exactly, value, write
+from sandboxd.drivers.exec.cgroups.v1 import remove_directory
+
+_PERIOD_US = 100_000
+_RDONLY = os.O_RDONLY | os.O_CLOEXEC
+_CONTROLLERS = ("cpu", "memory", "pids")
+
+
+class V2:
+    kind = "v2"
+    layers = frozenset({"cgroup_memory", "cgroup_pids", "cgroup_cpu", "cgroup_kill"})
+
+    def __init__(self, mount: Path, instance: str) -> None:
+        self._root = mount / f"sandboxd-{instance}"
+        enable = " ".join(f"+{name}" for name in _CONTROLLERS)
+        with faults("make the instance's group"):
+            write(mount / "cgroup.subtree_control", enable)
+            self._root.mkdir(exist_ok=True)
+            write(self._root / "cgroup.subtree_control", enable)
+
+    def make(self, name: str, *, memory: int, pids: int, cpus: float) -> "V2Group":
+        group = V2Group(self._root / name)
+        try:
+            with faults("make a group"):
+                group.path.mkdir()
+                write(group.path / "cpu.max", f"{int(cpus * _PERIOD_US)} {_PERIOD_US}")
+                write(group.path / "memory.oom.group", "1")
+                swap = group.path / "memory.swap.max"
+                if swap.exists():  # absent where the kernel does not account swap
+                    write(swap, "0")
+                group.open()
+                group.limit(memory=memory, pids=pids)
+        except BaseException:
+            group.remove()
+            raise
+        return group
+
+    def sweep(self) -> int:
+        groups = [path for path in self._root.iterdir() if path.is_dir()]
+        with faults("sweep"):
+            for path in groups:
+                write(path / "cgroup.kill", "1")
+            for path in groups:
+                remove_directory(path)
+        return len(groups)
+
+    def close(self) -> None:
+        remove_directory(self._root)
+
+
+class V2Group:
+    tasks: tuple[int, ...] = ()
+    oom_event = -1
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.directory = -1
+        self._fds: list[int] = []
+        self._set: tuple[int, int] = (0, 0)
+
+    def open(self) -> None:
+        """Open what the run path needs, so that nothing on it resolves a path."""
+        self.directory = self._keep(self.path, _RDONLY | os.O_DIRECTORY)
+        self._cpu_fd = self._keep(self.path / "cpu.stat", _RDONLY)
+        self._events_fd = self._keep(self.path / "memory.events", _RDONLY)
+        self._peak_fd = self._keep(self.path / "memory.peak", _RDONLY)
+        self._pids_fd = self._keep(self.path / "pids.events", _RDONLY)
+        self._kill_fd = self._keep(self.path / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+
+    def settle(self) -> None:
+        self._fds.remove(self.directory)
+        os.close(self.directory)
+        self.directory = -1
+
+    def _keep(self, path: Path, flags: int) -> int:
+        fd = os.open(path, flags)
+        self._fds.append(fd)
+        return fd
+
+    def limit(self, *, memory: int, pids: int) -> None:
+        if (memory, pids) == self._set:
+            return
+        with faults("set limits"):
+            set_exactly(self.path / "memory.max", memory)
+            set_exactly(self.path / "pids.max", pids)
+        self._set = (memory, pids)
+
+    def cpu_time(self) -> float:
+        return value(read_fd(self._cpu_fd), "usage_usec") / 1e6
+
+    def usage(self) -> Usage:
+        with faults("read usage"):
+            return Usage(
+                self.cpu_time(),
+                int(read_fd(self._peak_fd)),
+                value(read_fd(self._events_fd), "oom_kill"),
+                value(read_fd(self._pids_fd), "max"),
+            )
+
+    def kill(self) -> None:
+        os.write(self._kill_fd, b"1")
+
+    def freeze(self, frozen: bool) -> None:
+        with faults("freeze"):
+            write(self.path / "cgroup.freeze", "1" if frozen else "0")
+
+    def remove(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+        remove_directory(self.path)

@@ -1,0 +1,109 @@
+"""The native execution driver: sandbox-init, control groups and uid slots put together."""
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sandboxd.drivers.exec.base import Built, Spec
+from sandboxd.drivers.exec.cgroups import Cgroups
+from sandboxd.drivers.exec.uids import UidSlots
+from sandboxd.native import Plan, build, close_all, reap, seal_init
+
+MASKS: Sequence[str] = tuple(
+    f"proc/{name}"
+    for name in (
+        "acpi", "asound", "buddyinfo", "bus", "cmdline", "config.gz", "diskstats", "driver",
+        "dynamic_debug",
+        "fs", "interrupts", "iomem", "ioports", "irq", "kallsyms", "kcore", "key-users", "keys",
+        "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "locks", "modules",
+        "mtrr",
+        "pagetypeinfo", "partitions", "pressure", "sched_debug", "schedstat", "scsi", "slabinfo",
+        "softirqs", "swaps", "sysrq-trigger", "sysvipc", "timer_list", "timer_stats", "tty",
+        "vmallocinfo", "zoneinfo",
+    )
+)  # fmt: skip
+"""What /proc would tell of the host beyond what programs need (meminfo, cpuinfo, stat, sys stay)."""
+
+_ALWAYS = frozenset({"pidns", "mountns", "netns", "ipcns", "utsns"})
+"""Layers that sandbox-init is born with: clone3 fails if one of them cannot be had."""
+_INODE_BYTES = 16_384
+_BUILD_RESERVE = 8 << 20
+
+
+def inodes(disk: int) -> int:
+    """Inodes of a scratch file system of `disk` bytes: one per 16 KiB, at least 1,024."""
+    return max(1024, min(disk // _INODE_BYTES, 1 << 20))
+
+
+class NativeDriver:
+    def __init__(
+        self, cgroups: Cgroups, uids: UidSlots, stage: Path, *, testing: bool = False
+    ) -> None:
+        """`stage` is an empty directory that each build covers in its own mount namespace."""
+        self._cgroups, self._uids, self._stage = cgroups, uids, stage
+        self._init_fd = seal_init(testing=testing)
+        self.layers = _ALWAYS | cgroups.layers
+        self.fault_stage = 0
+        self.skip_layers = 0
+
+    def build(self, spec: Spec) -> Built:
+        name = f"sb-{secrets.token_hex(8)}"
+        uid = self._uids.take()
+        try:
+            group = self._cgroups.make(
+                name,
+                memory=max(spec.memory, _BUILD_RESERVE),
+                pids=spec.pids + 1,
+                cpus=spec.cpus,
+            )
+        except BaseException:
+            self._uids.give_back(uid)
+            raise
+        try:
+            native = build(
+                self._init_fd, self._plan(spec, uid), tasks=group.tasks, cgroup=group.directory
+            )
+        except BaseException:
+            group.remove()
+            self._uids.give_back(uid)
+            raise
+        group.settle()
+        return Built(
+            name=name,
+            spec=spec,
+            native=native,
+            group=group,
+            uid=uid,
+            layers=self.layers | native.layers,
+            built_at=time.monotonic(),
+            disk=spec.disk,
+        )
+
+    def _plan(self, spec: Spec, uid: int) -> Plan:
+        return Plan(
+            hostname="sandbox",
+            stage_dir=str(self._stage),
+            lower=str(spec.image.lower),
+            binds=spec.image.binds,
+            masks=MASKS,
+            seccomp=spec.seccomp,
+            apparmor=spec.apparmor,
+            disk=spec.disk,
+            inodes=inodes(spec.disk),
+            host_job_uid=uid + 1000,
+            host_init_uid=uid + 999,
+            fault_stage=self.fault_stage,
+            skip_layers=self.skip_layers,
+        )
+
+    def destroy(self, built: Built) -> None:
+        reap(built.native.pidfd)
+        close_all(built.native)
+        built.group.remove()
+        self._uids.give_back(built.uid)
+
+    def close(self) -> None:
+        os.close(self._init_fd)
+        self._uids.close()

@@ -1,0 +1,208 @@
+"""One job on this node: compile where the language compiles, run, and say how it went.
+
+Each program gets a sandbox of its own. What the compiler made travels as bytes from the one to the
+other, read through descriptors that the first one's init opened.
+"""
+
+from datetime import UTC, datetime
+
+from msgspec.structs import asdict
+
+from sandboxd.drivers.exec.base import Built
+from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, Status
+from sandboxd.native import ExecOrder
+from sandboxd.node.live import Live
+from sandboxd.node.outcome import Stop, Verdict, classify
+from sandboxd.node.pool import Pool
+from sandboxd.node.results import collected, outcome
+from sandboxd.node.sandbox import Brought, Sandbox
+from sandboxd.node.stdio import FixedInput, Input, LiveInput, Output
+from sandboxd.policy import Policies
+
+_BASE_ENV = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/work",
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/tmp",  # noqa: S108  (the sandbox's own)
+    "USER": "sandbox",
+}
+_FILE_MODE = 0o755
+"""Of every file put in: a source may be run by its name, as a compiled program must be."""
+_ARTIFACTS_MAX = 256 << 20
+
+Files = list[tuple[str, int, bytes]]
+
+
+class Execution:
+    def __init__(
+        self, job: Job, policies: Policies, pool: Pool, *, node: str, collect_max: int
+    ) -> None:
+        self._job, self._pool = job, pool
+        self._node, self._collect_max = node, collect_max
+        self._language: Language | None = None
+        if job.request.language is not None:
+            self._language = policies.language(job.request.language)
+            if self._language is None:
+                raise KeyError(job.request.language)
+        self._sandbox: Sandbox | None = None
+        self._cancelled = False
+        self.live = Live(interactive=job.request.interactive)
+        self._started_at = _now()
+
+    def cancel(self) -> None:
+        """End whatever runs now; the result says `cancelled`."""
+        self._cancelled = True
+        if self._sandbox is not None:
+            self._sandbox.stop(Stop.CANCELLED)
+
+    async def run(self, first: Built) -> Result:
+        """The job's result. Uses up `first`, a sandbox of the job's template.
+
+        Raises SystemFault if the host failed; then nothing of the job is left running.
+        """
+        language = self._language
+        files = _given_files(self._job, language)
+        compiled: Outcome | None = None
+        built = first
+        if language is not None and language.compile is not None:
+            compiled, artifacts = await self._compile(first, language, files)
+            if compiled.status is not Status.OK:
+                return self._compile_ended(compiled, first)
+            files = artifacts + [file for file in files if file[0] != language.source]
+            built = await self._pool.claim(self._job.template)
+        return await self._run(built, files, compiled)
+
+    async def _compile(
+        self, built: Built, language: Language, files: Files
+    ) -> tuple[Outcome, Files]:
+        recipe, request = language.compile, self._job.request
+        assert recipe is not None and self._job.compile_limits is not None
+        limits = self._job.compile_limits
+        argv = [*_fill(recipe.command, language), *request.compile_args]
+        order = self._order(argv, {**language.env, **recipe.env}, files, limits)
+        verdict, result, brought = await self._program(
+            built, order, limits, FixedInput(b""), collect=recipe.artifacts, glob=True
+        )
+        artifacts = [
+            (file.name, _FILE_MODE, file.data) for file in brought if file.data is not None
+        ]
+        if verdict.status is Status.OK and not artifacts:
+            note = f"sandboxd: the compiler made none of {', '.join(recipe.artifacts)}\n"
+            result = Outcome(
+                **{**asdict(result), "status": Status.COMPILE_ERROR, "stderr": result.stderr + note}
+            )
+        return result, artifacts
+
+    async def _run(self, built: Built, files: Files, compiled: Outcome | None) -> Result:
+        request, limits, language = self._job.request, self._job.limits, self._language
+        if language is not None:
+            argv, env = [*_fill(language.run, language), *request.args], language.env
+        else:
+            argv, env = [*(request.command or ()), *request.args], {}
+        order = self._order(argv, {**env, **request.env}, files, limits)
+        stdin: Input
+        if request.interactive:
+            stdin = LiveInput()
+        elif isinstance(request.stdin, FileContent):
+            stdin = FixedInput(request.stdin.data())
+        else:
+            stdin = FixedInput(request.stdin.encode())
+        verdict, ended, brought = await self._program(
+            built, order, limits, stdin, collect=request.collect, glob=False, live=True
+        )
+        found, errors = collected(brought)
+        return self._result(
+            built,
+            **asdict(ended),
+            files=found,
+            file_errors=errors,
+            compile=compiled,
+            reason=verdict.reason if verdict.exit_code is None else None,
+        )
+
+    async def _program(
+        self,
+        built: Built,
+        order: ExecOrder,
+        limits: Limits,
+        stdin: Input,
+        *,
+        collect: list[str],
+        glob: bool,
+        live: bool = False,
+    ) -> tuple[Verdict, Outcome, list[Brought]]:
+        """Run one program in one sandbox, bring its files out, and let the sandbox go."""
+        sandbox = self._sandbox = Sandbox(built)
+        stdout = Output(limits.output, lambda: sandbox.stop(Stop.OUTPUT))
+        stderr = Output(limits.output, lambda: sandbox.stop(Stop.OUTPUT))
+        try:
+            if live:
+                self.live.open(stdin if isinstance(stdin, LiveInput) else None, stdout, stderr)
+            if self._cancelled:
+                sandbox.stop(Stop.CANCELLED)
+            ended = await sandbox.run(order, limits, stdin, stdout, stderr, quiesce=bool(collect))
+            verdict = classify(ended.facts, limits)
+            brought: list[Brought] = []
+            if collect and verdict.status is not Status.CANCELLED:
+                budget = _ARTIFACTS_MAX if glob else self._collect_max
+                brought = await sandbox.bring_out(collect, glob=glob, budget=budget)
+        finally:
+            self._sandbox = None
+            stdin.close()
+            stdout.drain()
+            stderr.drain()
+            sandbox.release()
+            self._pool.discard(built)
+        result = outcome(
+            verdict,
+            ended,
+            bytes(stdout.kept),
+            bytes(stderr.kept),
+            cut=(stdout.exceeded, stderr.exceeded),
+        )
+        return verdict, result, brought
+
+    def _order(
+        self, argv: list[str], env: dict[str, str], files: Files, limits: Limits
+    ) -> ExecOrder:
+        return ExecOrder(
+            argv=argv,
+            env={**_BASE_ENV, **env},
+            files=files,
+            open_files=limits.open_files,
+            stack=limits.stack,
+            file_size=limits.disk,
+        )
+
+    def _compile_ended(self, compiled: Outcome, built: Built) -> Result:
+        status = compiled.status
+        if status not in (Status.CANCELLED, Status.INTERNAL_ERROR):
+            status = Status.COMPILE_ERROR
+        return self._result(built, status=status, compile=compiled)
+
+    def _result(self, built: Built, **fields: object) -> Result:
+        return Result(
+            id=self._job.id,
+            isolation=sorted(built.layers),
+            language=self._job.request.language,
+            node=self._node,
+            created_at=self._job.created_at,
+            started_at=self._started_at,
+            finished_at=_now(),
+            **fields,  # type: ignore[arg-type]
+        )
+
+
+def _given_files(job: Job, language: Language | None) -> Files:
+    files = [(path, _FILE_MODE, content.data()) for path, content in job.request.files.items()]
+    if language is not None and job.request.source is not None:
+        files.append((language.source, _FILE_MODE, job.request.source.encode()))
+    return files
+
+
+def _fill(command: list[str], language: Language) -> list[str]:
+    return [word.replace("{source}", language.source) for word in command]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,253 @@
+"""The node process: builds its drivers, sweeps, fills the pool, works until told to stop."""
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from datetime import UTC, datetime
+
+from sandboxd import __version__, policy
+from sandboxd.drivers.exec.base import Spec
+from sandboxd.drivers.exec.cgroups import Cgroups
+from sandboxd.drivers.exec.cgroups import find as find_cgroups
+from sandboxd.drivers.exec.native import NativeDriver
+from sandboxd.drivers.exec.uids import UidSlots
+from sandboxd.drivers.graph import host_image
+from sandboxd.errors import Overload, SandboxdError, SystemFault, Unavailable
+from sandboxd.model import Language, NodeRecord, Template, merge
+from sandboxd.native import compile_seccomp
+from sandboxd.node import apparmor
+from sandboxd.node.agent import Agent
+from sandboxd.node.capacity import Capacity
+from sandboxd.node.janitor import InstanceLock, sweep
+from sandboxd.node.pool import Pool
+from sandboxd.node.worker import Worker
+from sandboxd.queue import Queue
+from sandboxd.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+_DRAIN_GRACE = 5.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def main(settings: Settings) -> int:
+    """Run the node until SIGTERM or SIGINT. Returns the exit code."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(levelname)s node: %(message)s",
+        stream=sys.stderr,
+    )
+    if os.geteuid() != 0:
+        print("sandboxd node: needs root, to make namespaces and control groups", file=sys.stderr)
+        return 1
+    try:
+        import uvloop
+
+        return uvloop.run(_run(settings))
+    except SandboxdError as error:
+        print(f"sandboxd node: {error}", file=sys.stderr)
+        return 1
+
+
+class Host:
+    """The drivers of this machine and what they serve, made once at the start."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError, DriverFault or NativeFault where the host cannot do its duty."""
+        _raise_open_files()
+        settings.run_path.mkdir(parents=True, exist_ok=True)
+        self.lock = InstanceLock(settings.run_path / "node.lock")
+        self.policies = policy.load(settings.policy_path)
+        self.cgroups: Cgroups = find_cgroups(settings.instance)
+        sweep(self.cgroups)
+        stage = settings.run_path / "stage"
+        stage.mkdir(mode=0o700, exist_ok=True)
+        self.driver = NativeDriver(
+            self.cgroups, UidSlots(settings.node.uid_base, settings.node.uid_slots), stage
+        )
+        self.images = {
+            "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
+        }
+        self.specs = {
+            name: self._spec(settings, template)
+            for name, template in self.policies.templates.items()
+        }
+        self.layers = self._prove(settings.isolation.require)
+
+    def _spec(self, settings: Settings, template: Template) -> Spec:
+        if template.image not in self.images:
+            raise SettingsError(f"templates/{template.name}.toml: no image {template.image}")
+        seccomp = settings.policy_path / "seccomp" / f"{template.seccomp}.json"
+        limits = merge(self.policies.limits.defaults, template.limits)
+        try:
+            program = compile_seccomp(seccomp.read_bytes())
+        except OSError as error:
+            raise SettingsError(f"{seccomp}: {error.strerror}") from error
+        return Spec(
+            template=template.name,
+            image=self.images[template.image],
+            seccomp=program,
+            apparmor=apparmor.load(
+                settings.policy_path / "apparmor" / template.apparmor, settings.node.apparmor_parser
+            ),
+            cpus=template.cpus,
+            memory=limits.memory,
+            pids=limits.pids,
+            disk=limits.disk,
+        )
+
+    def _prove(self, required: list[str]) -> frozenset[str]:
+        """Build one sandbox of each template: what holds is what it reports, not what we hope."""
+        layers: frozenset[str] | None = None
+        for spec in self.specs.values():
+            built = self.driver.build(spec)
+            self.driver.destroy(built)
+            missing = [name for name in required if name not in built.layers]
+            if missing:
+                raise SettingsError(
+                    f"isolation.require: template {spec.template} lacks {', '.join(missing)}"
+                )
+            layers = built.layers if layers is None else layers & built.layers
+        return layers or frozenset()
+
+    def languages(self) -> list[Language]:
+        """Those whose requirements the image of their template meets."""
+        return [
+            language
+            for language in self.policies.languages.values()
+            if all(
+                any(self.specs[language.template].image.has(path) for path in need.split("|"))
+                for need in language.requires
+            )
+        ]
+
+    def close(self) -> None:
+        self.driver.close()
+        self.cgroups.close()
+        self.lock.release()
+
+
+async def _run(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    host = await asyncio.to_thread(Host, settings)
+    node = settings.node.id or f"{socket.gethostname()}-{settings.instance}"
+    queue = Queue.connect(settings)
+    await _recover(queue, node)
+    pool = Pool(
+        host.driver,
+        concurrency=settings.node.build_concurrency,
+        max_age=settings.node.pool_max_age,
+    )
+    for template in host.policies.templates.values():
+        pool.stock(host.specs[template.name], template.pool_size)
+    worker = Worker(
+        queue,
+        pool,
+        host.policies,
+        _capacity(settings),
+        node=node,
+        lease=settings.queue.lease,
+        collect_max=settings.node.collect_max,
+    )
+    agent = Agent(worker.live)
+    await agent.listen(settings.node_socket, settings.gateway.uid)
+    announcer = Announcer(settings, queue, host, pool, worker, node)
+    tasks = [asyncio.create_task(worker.run()), asyncio.create_task(announcer.run())]
+    waiting = asyncio.create_task(stop.wait())
+    log.info("ready: %s, layers %s", host.cgroups.kind, " ".join(sorted(host.layers)))
+    await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
+    failed = [task.exception() for task in tasks if task.done()]
+    await worker.drain(_DRAIN_GRACE)
+    for task in (*tasks, waiting):
+        task.cancel()
+    await asyncio.gather(*tasks, waiting, return_exceptions=True)
+    await agent.close()
+    await pool.close()
+    await queue.close()
+    await asyncio.to_thread(host.close)
+    if failed:
+        raise SystemFault("a loop of the node ended") from failed[0]
+    return 0
+
+
+async def _recover(queue: Queue, node: str) -> None:
+    """Settle what this node held before it restarted; Redis may still be on its way up."""
+    pause = 0.05
+    while True:
+        try:
+            requeued, lost = await queue.recover(node)
+        except Unavailable:
+            await asyncio.sleep(pause)
+            pause = min(2.0, pause * 2)
+            continue
+        if requeued or lost:
+            log.warning("after a restart: %d jobs requeued, %d lost", requeued, lost)
+        return
+
+
+class Announcer:
+    """Tells the queue every few seconds that this node lives, and what it has."""
+
+    def __init__(
+        self, settings: Settings, queue: Queue, host: Host, pool: Pool, worker: Worker, node: str
+    ) -> None:
+        self._settings, self._queue, self._host = settings, queue, host
+        self._pool, self._worker, self._node = pool, worker, node
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._languages = [language.name for language in host.languages()]
+
+    async def run(self) -> None:
+        heartbeat = self._settings.node.heartbeat
+        while True:
+            try:
+                await self._queue.announce(self.record(), heartbeat * 4)
+            except (Unavailable, Overload) as error:
+                log.warning("not announced: %s", error)
+            await asyncio.sleep(heartbeat)
+
+    def record(self) -> NodeRecord:
+        capacity, pool = self._worker.capacity, self._pool
+        counters = {
+            "sandboxd_node_sandboxes_built_total": float(pool.built),
+            "sandboxd_node_build_seconds_total": pool.build_seconds,
+            "sandboxd_node_build_failures_total": float(pool.build_failures),
+            "sandboxd_node_cold_claims_total": float(pool.cold_claims),
+            "sandboxd_node_cpu_seconds_total": time.process_time(),
+        }
+        for status, count in self._worker.finished.items():
+            counters[f"sandboxd_node_runs_{status}_total"] = float(count)
+        return NodeRecord(
+            id=self._node,
+            address=f"unix:{self._settings.node_socket}",
+            started_at=self._started_at,
+            version=__version__,
+            isolation=sorted(self._host.layers),
+            languages=self._languages,
+            cpu_capacity=capacity.cpu,
+            cpu_reserved=capacity.cpu_reserved,
+            memory_capacity=capacity.memory,
+            memory_reserved=capacity.memory_reserved,
+            pools=pool.warm(),
+            running=self._worker.running,
+            counters=counters,
+        )
+
+
+def _capacity(settings: Settings) -> Capacity:
+    cores = settings.node.cpu_capacity or 2.0 * len(os.sched_getaffinity(0))
+    memory = settings.node.memory_capacity or os.sysconf("SC_PHYS_PAGES") * _PAGE * 3 // 4
+    return Capacity(cpu=round(cores * 1000), memory=memory)
+
+
+def _raise_open_files() -> None:
+    """A warm sandbox is a dozen descriptors; the default soft limit would end us at eighty."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,187 @@
+"""Keeps sandboxes of each template built ahead, and hands them out.
+
+A claim is a pop from a list. Building and destroying happen in threads (the native core releases the
+GIL) and off the path of a run; how many run at once is bounded. When the stock is empty a claim waits
+for the build that it caused. What fails to be destroyed is reported and kept out of use.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+
+from sandboxd.drivers.exec.base import Built, ExecDriver, Spec
+from sandboxd.errors import Overload, SystemFault
+from sandboxd.node.stock import Stock, step
+
+log = logging.getLogger(__name__)
+
+
+class _Shelf:
+    """One template's stock and its waiting claims."""
+
+    def __init__(self, spec: Spec, target: int) -> None:
+        self.spec, self.target = spec, target
+        self.ready: deque[Built] = deque()
+        self.waiting: deque[asyncio.Future[Built]] = deque()
+        self.building = 0
+        self.failures = 0
+        self.failed_at = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def stock(self) -> Stock:
+        return Stock(
+            target=self.target,
+            ready=tuple(built.built_at for built in self.ready),
+            building=self.building,
+            waiting=len(self.waiting),
+            failures=self.failures,
+            failed_at=self.failed_at,
+        )
+
+
+class Pool:
+    def __init__(self, driver: ExecDriver, *, concurrency: int, max_age: float) -> None:
+        """`concurrency` builds at once over all templates; `max_age` seconds on the shelf."""
+        self._driver, self._concurrency, self._max_age = driver, concurrency, max_age
+        self._builders = ThreadPoolExecutor(concurrency, "build")
+        self._breakers = ThreadPoolExecutor(concurrency, "destroy")
+        self._shelves: dict[str, _Shelf] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self.built = 0
+        self.build_seconds = 0.0
+        self.build_failures = 0
+        self.cold_claims = 0
+        """Claims that found no warm sandbox."""
+
+    def stock(self, spec: Spec, target: int) -> None:
+        """Begin to keep `target` sandboxes of this template."""
+        self._shelves[spec.template] = _Shelf(spec, target)
+        self._step(self._shelves[spec.template])
+
+    def warm(self) -> dict[str, int]:
+        return {name: len(shelf.ready) for name, shelf in self._shelves.items()}
+
+    async def claim(self, template: str) -> Built:
+        """A sandbox for one use, at once if one is warm.
+
+        Raises NativeFault or DriverFault if it had to be built and could not be, Overload while
+        builds of this template are held back after failures.
+        """
+        shelf = self._shelves[template]
+        if shelf.ready:
+            built = shelf.ready.popleft()
+            self._later(shelf)
+            return built
+        if self._closing:
+            raise Overload("the node is stopping", retry_after=1.0)
+        self.cold_claims += 1
+        future: asyncio.Future[Built] = asyncio.get_running_loop().create_future()
+        shelf.waiting.append(future)
+        self._step(shelf)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                shelf.ready.append(future.result())
+            raise
+
+    def restock(self, built: Built) -> None:
+        """Take back a sandbox that was handed out and never used."""
+        self._deliver(self._shelves[built.spec.template], built)
+
+    def discard(self, built: Built) -> None:
+        """Destroy a sandbox that was handed out, in the background."""
+        self._spawn(self._destroy(built))
+
+    def _later(self, shelf: _Shelf) -> None:
+        """Refill after the run that made room has had its turn."""
+        asyncio.get_running_loop().call_soon(self._step, shelf)
+
+    def _step(self, shelf: _Shelf) -> None:
+        if self._closing:
+            return
+        slots = self._concurrency - sum(other.building for other in self._shelves.values())
+        now = time.monotonic()
+        todo = step(shelf.stock(), now=now, max_age=self._max_age, slots=slots)
+        for _ in range(todo.retire):
+            self._spawn(self._destroy(shelf.ready.popleft()))
+        for _ in range(todo.build):
+            shelf.building += 1
+            self._spawn(self._build(shelf))
+        if shelf.timer is not None:
+            shelf.timer.cancel()
+            shelf.timer = None
+        if todo.again_in is not None:
+            shelf.timer = asyncio.get_running_loop().call_later(
+                todo.again_in + 0.001, self._step, shelf
+            )
+
+    async def _build(self, shelf: _Shelf) -> None:
+        begin = time.monotonic()
+        try:
+            built = await asyncio.get_running_loop().run_in_executor(
+                self._builders, self._driver.build, shelf.spec
+            )
+        except (SystemFault, Overload) as error:
+            self._failed(shelf, error)
+        else:
+            shelf.failures = 0
+            self.built += 1
+            self.build_seconds += time.monotonic() - begin
+            self._deliver(shelf, built)
+        finally:
+            shelf.building -= 1
+            for other in self._shelves.values():
+                self._step(other)
+
+    def _failed(self, shelf: _Shelf, error: SystemFault | Overload) -> None:
+        shelf.failures += 1
+        shelf.failed_at = time.monotonic()
+        self.build_failures += 1
+        log.error("build of template %s failed: %s", shelf.spec.template, error)
+        while shelf.waiting:
+            future = shelf.waiting.popleft()
+            if not future.done():
+                future.set_exception(error)
+                return
+
+    def _deliver(self, shelf: _Shelf, built: Built) -> None:
+        while shelf.waiting:
+            future = shelf.waiting.popleft()
+            if not future.done():
+                future.set_result(built)
+                return
+        shelf.ready.append(built)
+
+    async def _destroy(self, built: Built) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._breakers, self._driver.destroy, built
+            )
+        except SystemFault as error:
+            log.error("sandbox %s would not go: %s", built.name, error)
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Destroy every sandbox that was not handed out and wait for all work to end."""
+        self._closing = True
+        for shelf in self._shelves.values():
+            if shelf.timer is not None:
+                shelf.timer.cancel()
+            for future in shelf.waiting:
+                future.cancel()
+        while self._tasks or any(shelf.ready for shelf in self._shelves.values()):
+            for shelf in self._shelves.values():
+                while shelf.ready:
+                    self._spawn(self._destroy(shelf.ready.popleft()))
+            await asyncio.wait(self._tasks)
+        self._builders.shutdown()
+        self._breakers.shutdown()

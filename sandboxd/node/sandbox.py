@@ -1,0 +1,275 @@
+"""One sandbox while its program runs: watches, stops at a limit, and brings files out.
+
+Everything here is an event: the control socket (the program's end), the pidfd (the sandbox's end), the
+OOM eventfd, two pipes, and two timers. The CPU timer is set to the earliest moment at which the limit
+can be reached, so it fires a handful of times at most.
+"""
+
+import asyncio
+import errno
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from sandboxd.drivers.exec.base import Built
+from sandboxd.drivers.exec.native import inodes
+from sandboxd.errors import NativeFault
+from sandboxd.model import Limits
+from sandboxd.native import (
+    EndOfStream,
+    ExecOrder,
+    Exited,
+    Failed,
+    Opened,
+    Quiet,
+    receive,
+    resize,
+    send_exec,
+    send_open,
+    send_quiesce,
+)
+from sandboxd.node.outcome import Facts, Stop
+from sandboxd.node.stdio import Input, Output
+
+_QUIESCE_GRACE = 0.25
+"""Seconds that init gets to end the job by itself before the whole group is killed."""
+_CPU_STEP = 0.001
+_OPEN_TIMEOUT = 5.0
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    facts: Facts
+    peak_memory: int
+    init_alive: bool
+    """Files can still be brought out."""
+
+
+class Brought(Struct, frozen=True):
+    """A file that came out, or why it did not."""
+
+    name: str
+    data: bytes | None
+    errno: int = 0
+
+
+class Sandbox:
+    """The single use of a built sandbox. `run` once, then `bring_out`, then the owner destroys it."""
+
+    def __init__(self, built: Built) -> None:
+        self.built = built
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._stops: set[Stop] = set()
+        self._exited: Exited | None = None
+        self._quiesce = False
+        self._init_alive = True
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._answers: asyncio.Queue[Opened | None] = asyncio.Queue()
+
+    async def run(
+        self,
+        order: ExecOrder,
+        limits: Limits,
+        stdin: Input,
+        stdout: Output,
+        stderr: Output,
+        *,
+        quiesce: bool,
+    ) -> Ended:
+        """Run the order to its end. `quiesce` keeps init alive after a stop, so that files can come out.
+
+        Raises DriverFault or NativeFault before anything was executed.
+        """
+        self._quiesce = quiesce
+        self._apply(limits)
+        native, group = self.built.native, self.built.group
+        self._base_cpu = group.cpu_time()
+        self._limits = limits
+        self._loop.add_reader(native.control, self._on_control)
+        self._loop.add_reader(native.pidfd, self._on_gone)
+        if group.oom_event >= 0:
+            self._loop.add_reader(group.oom_event, self._on_oom)
+        self._started = time.monotonic()
+        try:
+            self._send(order, stdin, stdout, stderr)
+            self._timers["wall"] = self._loop.call_later(
+                limits.wall_time, self.stop, Stop.WALL_TIME
+            )
+            self._watch_cpu()
+            await self._over
+        finally:
+            self._unwatch()
+        stdout.drain()
+        stderr.drain()
+        stdin.close()
+        return self._ended(stdout.exceeded or stderr.exceeded)
+
+    def _apply(self, limits: Limits) -> None:
+        self.built.group.limit(memory=limits.memory, pids=limits.pids + 1)
+        if limits.disk != self.built.disk:
+            resize(self.built.native.scratch, limits.disk, inodes(limits.disk))
+            self.built.disk = limits.disk
+
+    def _send(self, order: ExecOrder, stdin: Input, stdout: Output, stderr: Output) -> None:
+        try:
+            send_exec(
+                self.built.native.exec, order, stdin.child_fd, stdout.child_fd, stderr.child_fd
+            )
+        except OSError as error:
+            raise NativeFault("send_exec", error.errno or 0) from error
+        finally:
+            stdin.start()
+            stdout.start()
+            stderr.start()
+
+    def stop(self, why: Stop) -> None:
+        """End the program now. The first reasons that come before its death are all kept."""
+        if self._over.done():
+            return
+        first = not self._stops
+        self._stops.add(why)
+        if not first:
+            return
+        if self._quiesce and why is not Stop.MEMORY:
+            self._calm()
+        else:
+            self._kill()
+
+    def _calm(self) -> None:
+        try:
+            send_quiesce(self.built.native.control)
+        except OSError:
+            self._kill()
+        else:
+            self._timers["grace"] = self._loop.call_later(_QUIESCE_GRACE, self._kill)
+
+    def _kill(self) -> None:
+        self._init_alive = False
+        if "cgroup_kill" in self.built.layers:
+            self.built.group.kill()
+        else:
+            # Without a v2 tree, the end of its init ends the pid namespace.
+            self._signal_init()
+
+    def _signal_init(self) -> None:
+        try:
+            signal.pidfd_send_signal(self.built.native.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def _on_control(self) -> None:
+        while (message := receive(self.built.native.control)) is not None:
+            match message:
+                case Exited():
+                    self._exited = message
+                    if message.alone:
+                        self._finish()
+                    elif not self._stops:
+                        # Somebody is left behind, perhaps holding stdout: the run is over all the same.
+                        self._calm() if self._quiesce else self._kill()
+                case Quiet():
+                    self._finish()
+                case Opened():
+                    self._answers.put_nowait(message)
+                case EndOfStream() | Failed():
+                    # The pidfd says when the namespace is empty; the socket only ends earlier.
+                    self._loop.remove_reader(self.built.native.control)
+                    self._init_alive = False
+                    self._answers.put_nowait(None)
+                    return
+
+    def _on_gone(self) -> None:
+        self._init_alive = False
+        self._loop.remove_reader(self.built.native.pidfd)
+        self._finish()
+
+    def _on_oom(self) -> None:
+        os.read(self.built.group.oom_event, 8)
+        self.stop(Stop.MEMORY)
+
+    def _watch_cpu(self) -> None:
+        left = self._limits.cpu_time - (self.built.group.cpu_time() - self._base_cpu)
+        if left <= 0:
+            self.stop(Stop.CPU_TIME)
+        else:
+            self._timers["cpu"] = self._loop.call_later(
+                max(left / self.built.spec.cpus, _CPU_STEP), self._watch_cpu
+            )
+
+    def _finish(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _unwatch(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._loop.remove_reader(self.built.native.pidfd)
+        if self.built.group.oom_event >= 0:
+            self._loop.remove_reader(self.built.group.oom_event)
+
+    def release(self) -> None:
+        """Stop listening; the owner may now destroy the sandbox."""
+        self._loop.remove_reader(self.built.native.control)
+
+    def _ended(self, output_exceeded: bool) -> Ended:
+        usage = self.built.group.usage()
+        end = self._exited.at if self._exited is not None else time.monotonic()
+        report = receive(self.built.native.exec)
+        scratch = os.statvfs(self.built.native.scratch)
+        facts = Facts(
+            stops=frozenset(self._stops),
+            wait_status=self._exited.status if self._exited is not None else None,
+            failed=report if isinstance(report, Failed) else None,
+            cpu_time=max(0.0, usage.cpu_time - self._base_cpu),
+            wall_time=max(0.0, end - self._started),
+            oom_kills=usage.oom_kills,
+            output_exceeded=output_exceeded,
+            scratch_full=scratch.f_bavail == 0 or scratch.f_ffree == 0,
+        )
+        return Ended(facts=facts, peak_memory=usage.peak_memory, init_alive=self._init_alive)
+
+    async def bring_out(self, paths: Sequence[str], *, glob: bool, budget: int) -> list[Brought]:
+        """Read files below /work, `budget` bytes in all; for globs, the matches of each.
+
+        The program must have ended. A file above what is left of the budget gets EFBIG.
+        """
+        brought: list[Brought] = []
+        for path in paths:
+            if not self._init_alive:
+                brought.append(Brought(path, None, errno.ENOENT))
+                continue
+            send_open(self.built.native.control, path, glob=glob)
+            parent = path.rpartition("/")[0]
+            while True:
+                answer = await asyncio.wait_for(self._answers.get(), _OPEN_TIMEOUT)
+                if answer is None:
+                    break
+                if answer.fd >= 0:
+                    name = f"{parent}/{answer.name}" if glob and parent else answer.name
+                    file = await asyncio.to_thread(_read, name if glob else path, answer, budget)
+                    budget -= len(file.data or b"")
+                    brought.append(file)
+                elif answer.errno:
+                    brought.append(Brought(path, None, answer.errno))
+                if not answer.more:
+                    break
+        return brought
+
+
+def _read(name: str, opened: Opened, budget: int) -> Brought:
+    """All of a file if it is within the budget. Its size is what can be read, not what stat says."""
+    data = bytearray()
+    try:
+        while len(data) <= budget:
+            chunk = os.read(opened.fd, min(1 << 20, budget + 1 - len(data)))
+            if not chunk:
+                return Brought(name, bytes(data))
+            data += chunk
+        return Brought(name, None, errno.EFBIG)
+    except OSError as error:
+        return Brought(name, None, error.errno or errno.EIO)
+    finally:
+        os.close(opened.fd)

@@ -1,0 +1,195 @@
+"""Claims jobs that the node has capacity for, and carries each to its one terminal result.
+
+Three loops: one waits for news from the queue, one claims, one renews leases. Each claimed job is a
+task. A job that was started here is always completed, however long Redis is away.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec
+
+from sandboxd.drivers.exec.base import Built
+from sandboxd.errors import Overload, SystemFault, Unavailable
+from sandboxd.model import Lease, Result, Status
+from sandboxd.node.capacity import Capacity
+from sandboxd.node.execution import Execution
+from sandboxd.node.live import Live
+from sandboxd.node.pool import Pool
+from sandboxd.policy import Policies
+from sandboxd.queue import Queue
+
+P = ParamSpec("P")
+log = logging.getLogger(__name__)
+
+_WAIT = 5.0
+_RETRY_FIRST, _RETRY_MAX = 0.05, 2.0
+_CLAIM_MAX = 64
+_BUILD_ATTEMPTS = 3
+
+
+class Worker:
+    def __init__(
+        self,
+        queue: Queue,
+        pool: Pool,
+        policies: Policies,
+        capacity: Capacity,
+        *,
+        node: str,
+        lease: float,
+        collect_max: int,
+    ) -> None:
+        self._queue, self._pool, self._policies = queue, pool, policies
+        self.capacity = capacity
+        self._node, self._lease, self._collect_max = node, lease, collect_max
+        self._active: dict[str, tuple[Lease, Execution]] = {}
+        self.live: dict[str, Live] = {}
+        """Runs that a stream can attach to."""
+        self._news = asyncio.Event()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self.finished: dict[str, int] = {}
+        """Runs ended on this node since its start, by status."""
+
+    @property
+    def running(self) -> int:
+        return len(self._active)
+
+    async def run(self) -> None:
+        """Until cancelled; jobs that run then are left to `drain`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._claim())
+            group.create_task(self._renew())
+
+    async def drain(self, grace: float) -> None:
+        """Claim no more, and give running jobs `grace` seconds to end; the rest is cancelled."""
+        self._draining = True
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=grace)
+        for _, execution in self._active.values():
+            execution.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=grace)
+
+    async def _listen(self) -> None:
+        self._news.set()
+        pause = _RETRY_FIRST
+        while True:
+            try:
+                commands = await self._queue.wait(self._node, _WAIT)
+            except Unavailable:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _RETRY_MAX)
+                continue
+            pause = _RETRY_FIRST
+            for command in commands:
+                if command.kind == "cancel" and command.job in self._active:
+                    self._active[command.job][1].cancel()
+            self._news.set()
+
+    async def _claim(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            capacity = self.capacity
+            if self._draining or capacity.cpu_free <= 0 or capacity.memory_free <= 0:
+                continue
+            try:
+                leases = await self._queue.claim(
+                    self._node, jobs=_CLAIM_MAX, cpu=capacity.cpu_free, memory=capacity.memory_free
+                )
+            except Unavailable:
+                continue  # the listener meets the same outage, waits it out and sets the news
+            for lease in leases:
+                capacity.reserve(lease.job.reserve_cpu, lease.job.reserve_memory)
+                task = asyncio.create_task(self._serve(lease))
+                self._jobs.add(task)
+                task.add_done_callback(self._jobs.discard)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            held = [(job, lease.attempt) for job, (lease, _) in self._active.items()]
+            try:
+                lost = await self._queue.renew(self._node, held) if held else set()
+                await self._queue.reap()
+            except Unavailable:
+                continue
+            for job in lost & self._active.keys():
+                self._active[job][1].cancel()
+
+    async def _serve(self, lease: Lease) -> None:
+        job = lease.job
+        try:
+            execution = Execution(
+                job, self._policies, self._pool, node=self._node, collect_max=self._collect_max
+            )
+            self._active[job.id] = (lease, execution)
+            self.live[job.id] = execution.live
+            try:
+                result = await self._execute(lease, execution)
+                if result is not None:
+                    execution.live.finish(result)
+                    self.finished[result.status] = self.finished.get(result.status, 0) + 1
+                    await self._complete(lease, result)
+            finally:
+                del self._active[job.id], self.live[job.id]
+        finally:
+            self.capacity.free(job.reserve_cpu, job.reserve_memory)
+            self._news.set()
+
+    async def _execute(self, lease: Lease, execution: Execution) -> Result | None:
+        """The result, or None if the job is not ours to end (any more)."""
+        try:
+            built = await self._pool.claim(lease.job.template)
+        except (SystemFault, Overload) as error:
+            return await self._not_built(lease, error)
+        if not await self._start(lease, built):
+            return None
+        try:
+            return await execution.run(built)
+        except (SystemFault, Overload) as error:
+            log.error("run %s: %s", lease.job.id, error)
+            return self._internal_error(lease, str(error))
+
+    async def _not_built(self, lease: Lease, error: SystemFault | Overload) -> Result | None:
+        """Let another node, or a later moment, try; in the end say that the host failed."""
+        if lease.attempt < _BUILD_ATTEMPTS and await self._insist(self._queue.release, lease):
+            return None
+        if not await self._insist(self._queue.start, lease):
+            return None
+        return self._internal_error(lease, str(error))
+
+    async def _start(self, lease: Lease, built: Built) -> bool:
+        started = await self._insist(self._queue.start, lease)
+        if not started:
+            self._pool.restock(built)
+        return started
+
+    async def _complete(self, lease: Lease, result: Result) -> None:
+        if not await self._insist(self._queue.complete, lease, result):
+            log.warning("run %s was ended elsewhere before its result came", lease.job.id)
+
+    async def _insist(
+        self, transition: Callable[P, Awaitable[bool]], *args: P.args, **kwargs: P.kwargs
+    ) -> bool:
+        """Repeat an idempotent transition until Redis answers."""
+        pause = _RETRY_FIRST
+        while True:
+            try:
+                return await transition(*args, **kwargs)
+            except Unavailable:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _RETRY_MAX)
+
+    def _internal_error(self, lease: Lease, reason: str) -> Result:
+        return Result(
+            id=lease.job.id,
+            status=Status.INTERNAL_ERROR,
+            reason=reason,
+            language=lease.job.request.language,
+            node=self._node,
+            created_at=lease.job.created_at,
+        )
