@@ -25,6 +25,8 @@ from tests.vm.fault import LaneFault, LaneTimeout
 PROJECT = Path(__file__).resolve().parents[2]
 GUEST = Path(__file__).parent / "guest"
 MARKER = "SANDBOXD_VM"
+FILES = f"{share.GUEST_FILES}/files"
+PORTS = "/dev/virtio-ports"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KERNEL_ARGUMENTS = (
     "console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check tsc=reliable "
@@ -48,11 +50,15 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the guest runs, with standard input empty; `env` is added to a minimal environment."""
+    """What the guest runs, with standard input empty.
+
+    `env` is added to a minimal environment; `files` appear in the guest as FILES/NAME.
+    """
 
     argv: Sequence[str]
     cwd: Path = PROJECT
     env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def run(command: Command, sinks: Mapping[str, Sink], machine: Machine | None = None) -> int:
@@ -103,6 +109,9 @@ def _write_guest_files(work: Path, command: Command) -> None:
     (guest / "modprobe").chmod(0o755)
     (guest / "lib/modules").mkdir(parents=True)
     (guest / "proc").mkdir()
+    (guest / "files").mkdir()
+    for name, content in command.files.items():
+        (guest / "files" / name).write_bytes(content)
     environment = {
         "PATH": f"{Path(sys.prefix) / 'bin'}:{PATH}",
         "HOME": "/root",
