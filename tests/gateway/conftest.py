@@ -86,10 +86,15 @@ def keys_file(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def keys(keys_file: str) -> Keys:
+    return Keys(keys_file)
+
+
+@pytest.fixture
 async def gateway(
-    settings: Settings, policies: Policies, queue: Queue, keys_file: str
+    settings: Settings, policies: Policies, queue: Queue, keys: Keys
 ) -> AsyncIterator[Gateway]:
-    gateway = Gateway(settings, policies, queue, Keys(keys_file))
+    gateway = Gateway(settings, policies, queue, keys)
     async with gateway.running():
         yield gateway
 
@@ -107,7 +112,16 @@ async def port(gateway: Gateway) -> AsyncIterator[int]:
 
 
 @pytest.fixture
-async def api(port: int) -> AsyncIterator[httpx.AsyncClient]:
+async def api(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    """The application without a socket; answers come whole."""
+    transport = httpx.ASGITransport(build_app(gateway))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:7070") as client:
+        yield client
+
+
+@pytest.fixture
+async def wire(port: int) -> AsyncIterator[httpx.AsyncClient]:
+    """The served application."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
         yield client
 
@@ -124,4 +138,3 @@ async def node(settings: Settings, tmp_path: Path) -> AsyncIterator[FakeNode]:
     with contextlib.suppress(asyncio.CancelledError):
         await working
     await queue.close()
-

@@ -55,8 +55,9 @@ def _check_host(scope: Scope, headers: Headers) -> None:
 
 
 def _is_unix(scope: Scope) -> bool:
+    """uvicorn gives the path of a unix socket, or nothing if the socket has none."""
     server = scope.get("server")
-    return server is None or server[1] is None
+    return server is None or server[0].startswith("/")
 
 
 def _is_local(scope: Scope) -> bool:
