@@ -109,6 +109,7 @@ class WireService:
         self.ready = True
         self.on_stream: Callable[[WebSocket, FakeRun], Any] = echo
         self.submitted = threading.Event()
+        self.followed = threading.Event()
 
     def finish(self, run: str, **changes: Any) -> None:
         """Ends a held run, from any thread."""
@@ -186,6 +187,7 @@ class WireService:
         run = self.runs.get(request.path_params["id"])
         if run is None:
             return problem(404, "not_found")
+        self.followed.set()
         after = int(request.headers.get("last-event-id", "0-0").partition("-")[0])
         drop = self.drops.popleft() if self.drops else None
         return StreamingResponse(event_lines(run, after, drop), media_type="text/event-stream")
