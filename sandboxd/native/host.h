@@ -12,11 +12,12 @@ struct sbx_error {
 };
 
 struct sbx_sandbox {
-	int pid;     /* of init, as the host sees it; valid until it is reaped through pidfd */
+	int pid; /* of init, as the host sees it; valid until it is reaped through pidfd */
 	int pidfd;
 	int control; /* SOCK_SEQPACKET to init, non-blocking */
 	int exec;    /* to the runner, non-blocking */
-	int scratch; /* mount of the scratch file system: for statfs and resizing, never for paths */
+	int scratch; /* mount of the scratch file system: for statfs and resizing, never for paths
+		      */
 	unsigned layers; /* bit per enum sbx_layer that init and runner applied */
 };
 
@@ -28,9 +29,9 @@ const char *sbx_layer_name(int layer);
 /* A sealed memfd with the bytes of the sandbox-init executable, to exec from. -1 with errno. */
 int sbx_seal(const char *path);
 
-/* Start sandbox-init from `init_fd` and see it ready. `cgroup_fd` is a v2 directory to be born into,
- * or -1. Takes none of the descriptors given. Blocks for at most `timeout_ms`. On failure (-1) nothing
- * is left and `error` says which stage failed. */
+/* Start sandbox-init from `init_fd` and see it ready. `cgroup_fd` is a v2 directory to be born
+ * into, or -1. Takes none of the descriptors given. Blocks for at most `timeout_ms`. On failure
+ * (-1) nothing is left and `error` says which stage failed. */
 int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
 	      const int *tasks_fds, size_t tasks_count, int timeout_ms, struct sbx_sandbox *sandbox,
 	      struct sbx_error *error);
@@ -66,8 +67,8 @@ int sbx_policy_add(struct sbx_policy *policy, uint32_t action, const char *name,
 ssize_t sbx_policy_program(struct sbx_policy *policy, uint8_t *buffer, size_t size);
 void sbx_policy_free(struct sbx_policy *policy);
 
-/* What the program answers (SECCOMP_RET_*) for a system call. 0 and *verdict, or -1 with EINVAL where
- * the kernel would refuse the program. */
+/* What the program answers (SECCOMP_RET_*) for a system call. 0 and *verdict, or -1 with EINVAL
+ * where the kernel would refuse the program. */
 int sbx_evaluate(const uint8_t *program, size_t size, uint32_t arch, int number,
 		 const uint64_t args[6], uint32_t *verdict);
 

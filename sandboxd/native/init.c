@@ -1,15 +1,15 @@
 /* sandbox-init: pid 1 of a sandbox.
  *
- * The node starts it by exec from a sealed memfd, as host root, in fresh mount, pid, net, ipc and uts
- * namespaces, with nothing but a control socket. It receives a plan, builds the sandbox stage by
- * stage (the order of the table below is the security argument), and forks the runner, which locks
- * itself down and waits to become the job. Then init gives up every privilege and serves: it reaps,
- * reports the job's end, and opens files for the host. The end of the control socket ends init, and
- * with it every process of the pid namespace.
+ * The node starts it by exec from a sealed memfd, as host root, in fresh mount, pid, net, ipc and
+ * uts namespaces, with nothing but a control socket. It receives a plan, builds the sandbox stage
+ * by stage (the order of the table below is the security argument), and forks the runner, which
+ * locks itself down and waits to become the job. Then init gives up every privilege and serves: it
+ * reaps, reports the job's end, and opens files for the host. The end of the control socket ends
+ * init, and with it every process of the pid namespace.
  *
- * Identity after the `capabilities` stage: effective uid `init_uid`, so that the job cannot trace it
- * or change its limits; real uid the job's, which is what kill(2) asks for, so that init can end the
- * job; file system uid the job's, so that init sees of files exactly what the job sees.
+ * Identity after the `capabilities` stage: effective uid `init_uid`, so that the job cannot trace
+ * it or change its limits; real uid the job's, which is what kill(2) asks for, so that init can end
+ * the job; file system uid the job's, so that init sees of files exactly what the job sees.
  */
 #include "init.h"
 
@@ -190,8 +190,8 @@ static bool reap(struct init *init)
 	return pid == 0;
 }
 
-/* kill(-1) from pid 1 walks the whole namespace under the lock that fork needs to add a process, and
- * a fork that meets a pending SIGKILL gives up: one pass ends even a fork bomb. */
+/* kill(-1) from pid 1 walks the whole namespace under the lock that fork needs to add a process,
+ * and a fork that meets a pending SIGKILL gives up: one pass ends even a fork bomb. */
 static void quiesce(struct init *init)
 {
 	struct sbx_head quiet = {SBX_MSG_QUIET, SBX_ABI, 0};

@@ -22,8 +22,8 @@ struct init {
 	int scratch;       /* mount of the scratch file system, before pivot a directory fd */
 	int work;          /* /work */
 	pid_t runner;
-	int index;         /* which item of a stage's list failed */
-	uint32_t layers;   /* bit per enum sbx_layer that was applied */
+	int index;       /* which item of a stage's list failed */
+	uint32_t layers; /* bit per enum sbx_layer that was applied */
 };
 
 struct stage {

@@ -32,13 +32,13 @@ struct sbx_landlock_path {
 	uint64_t access;
 	int32_t fd;
 } __attribute__((packed));
-#define SBX_LANDLOCK_FS_V1 ((1ULL << 13) - 1)
-#define SBX_LANDLOCK_FS_REFER (1ULL << 13)
-#define SBX_LANDLOCK_FS_TRUNCATE (1ULL << 14)
-#define SBX_LANDLOCK_FS_IOCTL_DEV (1ULL << 15)
-#define SBX_LANDLOCK_SCOPES 3ULL /* abstract unix sockets, signals */
+#define SBX_LANDLOCK_FS_V1          ((1ULL << 13) - 1)
+#define SBX_LANDLOCK_FS_REFER       (1ULL << 13)
+#define SBX_LANDLOCK_FS_TRUNCATE    (1ULL << 14)
+#define SBX_LANDLOCK_FS_IOCTL_DEV   (1ULL << 15)
+#define SBX_LANDLOCK_SCOPES         3ULL /* abstract unix sockets, signals */
 #define SBX_LANDLOCK_CREATE_VERSION 1u
-#define SBX_LANDLOCK_RULE_PATH 1
+#define SBX_LANDLOCK_RULE_PATH      1
 
 /* _Fork-free clone3: in C libraries the raw call is the only way to all of its flags. */
 struct sbx_clone_args {

@@ -157,9 +157,9 @@ int restrict_landlock(struct init *init)
 			   (abi >= 3 ? SBX_LANDLOCK_FS_TRUNCATE : 0) |
 			   (abi >= 5 ? SBX_LANDLOCK_FS_IOCTL_DEV : 0);
 	rules.scoped = abi >= 6 ? SBX_LANDLOCK_SCOPES : 0;
-	sbx_autoclose int ruleset = (int)syscall(
-		SYS_landlock_create_ruleset, &rules,
-		abi >= 6 ? sizeof(rules) : sizeof(rules.access_fs), 0);
+	sbx_autoclose int ruleset =
+		(int)syscall(SYS_landlock_create_ruleset, &rules,
+			     abi >= 6 ? sizeof(rules) : sizeof(rules.access_fs), 0);
 	const uint64_t scratch = rules.access_fs & ~SBX_LANDLOCK_FS_IOCTL_DEV;
 
 	if (ruleset < 0 || allow_path(ruleset, "/", read) != 0 ||

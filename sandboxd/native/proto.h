@@ -13,15 +13,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SBX_ABI 1 /* raised whenever a byte below changes its meaning; checked at import */
+#define SBX_ABI             1 /* raised whenever a byte below changes its meaning; checked at import */
 
-#define SBX_PLAN_MAX 65536u        /* bytes of a plan message */
+#define SBX_PLAN_MAX        65536u  /* bytes of a plan message */
 #define SBX_EXEC_INLINE_MAX 131072u /* a larger exec body comes in a sealed memfd */
-#define SBX_EXEC_MAX (256u << 20)
-#define SBX_NAME_MAX 255u
-#define SBX_GLOB_MAX 256u /* files that one glob can bring back */
+#define SBX_EXEC_MAX        (256u << 20)
+#define SBX_NAME_MAX        255u
+#define SBX_GLOB_MAX        256u /* files that one glob can bring back */
 
-#define SBX_CONTROL_FD 3 /* init's end of the control socket */
+#define SBX_CONTROL_FD      3 /* init's end of the control socket */
 
 /* Stages, in the order in which they happen. A failure names its stage, the errno, and an index
  * where the stage is a list (which mount, which file). */
@@ -62,7 +62,7 @@ enum sbx_stage {
 #define SBX_STAGE_ENUM(id, name) SBX_STAGE_##id,
 	SBX_STAGES(SBX_STAGE_ENUM)
 #undef SBX_STAGE_ENUM
-	SBX_STAGE_COUNT
+		SBX_STAGE_COUNT
 };
 
 /* Layers that init and runner report as applied. */
@@ -81,7 +81,7 @@ enum sbx_layer {
 #define SBX_LAYER_ENUM(id, name) SBX_LAYER_##id,
 	SBX_LAYERS(SBX_LAYER_ENUM)
 #undef SBX_LAYER_ENUM
-	SBX_LAYER_COUNT
+		SBX_LAYER_COUNT
 };
 
 enum sbx_message {
@@ -116,10 +116,10 @@ struct sbx_ready {
 
 struct sbx_exit {
 	struct sbx_head head;
-	int32_t status;      /* as wait(2) gives it */
-	uint32_t alone;      /* no other process of the job is left */
-	uint64_t at;         /* CLOCK_MONOTONIC, ns, when it was reaped */
-	uint64_t max_rss;    /* bytes, of the largest process it waited for */
+	int32_t status;   /* as wait(2) gives it */
+	uint32_t alone;   /* no other process of the job is left */
+	uint64_t at;      /* CLOCK_MONOTONIC, ns, when it was reaped */
+	uint64_t max_rss; /* bytes, of the largest process it waited for */
 };
 
 struct sbx_open {
@@ -139,7 +139,8 @@ enum sbx_plan_flags {
 };
 
 /* Head of a plan. Fields after it: hostname, stage directory, lower directory, seccomp program,
- * AppArmor label (empty: none), then bind_count pairs of source and target, then mask_count paths. */
+ * AppArmor label (empty: none), then bind_count pairs of source and target, then mask_count paths.
+ */
 struct sbx_plan {
 	uint8_t version;
 	uint8_t reserved[3];
@@ -148,7 +149,7 @@ struct sbx_plan {
 	uint32_t bind_count;
 	uint32_t mask_count;
 	uint32_t inodes;
-	uint64_t disk; /* bytes */
+	uint64_t disk;                        /* bytes */
 	uint32_t job_uid, init_uid;           /* inside */
 	uint32_t host_job_uid, host_init_uid; /* outside; gids are the same numbers */
 	uint32_t fault_stage;                 /* test build only: fail here */

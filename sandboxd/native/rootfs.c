@@ -2,9 +2,9 @@
  *
  * A tmpfs of fixed size and inode count (its pages are charged to the sandbox) holds the overlay's
  * upper and work directories. Everything that gets something mounted on it is first made as a real
- * directory in the upper, so that an image with a symbolic link at /proc, /dev or /work cannot move a
- * mount. Targets are opened below the new root without following links, and mounts are moved there
- * by descriptor.
+ * directory in the upper, so that an image with a symbolic link at /proc, /dev or /work cannot move
+ * a mount. Targets are opened below the new root without following links, and mounts are moved
+ * there by descriptor.
  */
 #include "init.h"
 
@@ -40,8 +40,7 @@ static int new_tmpfs(uint64_t size, uint32_t inodes, unsigned attributes)
 	sbx_autoclose int fs = sbx_fsopen("tmpfs");
 	char number[24];
 
-	if (fs < 0 ||
-	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "size", decimal(number, size)) != 0 ||
+	if (fs < 0 || sbx_fsconfig(fs, FSCONFIG_SET_STRING, "size", decimal(number, size)) != 0 ||
 	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", decimal(number, inodes)) != 0 ||
 	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0755") != 0 ||
 	    sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
@@ -146,8 +145,7 @@ int mount_binds(struct init *init)
 	for (uint32_t i = 0; i < init->plan.head.bind_count; i++) {
 		const char *source = sbx_string(&cursor), *target = sbx_string(&cursor);
 		sbx_autoclose int tree = clone_mount(
-			AT_FDCWD, source,
-			MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+			AT_FDCWD, source, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 
 		init->index = (int)i;
 		if (upper < 0 || tree < 0 || make_path(upper, target + 1) != 0 ||
@@ -170,8 +168,7 @@ int make_dev(struct init *init)
 					       {"/proc/self/fd/2", "stderr"}};
 	struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
 	sbx_autoclose int dev = new_tmpfs(65536, 32, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
-	sbx_autoclose int shm = clone_mount(AT_FDCWD, "shm",
-					    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	sbx_autoclose int shm = clone_mount(AT_FDCWD, "shm", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 
 	if (dev < 0 || shm < 0 || attach(dev, "dev") != 0 || mkdirat(dev, "shm", 0755) != 0 ||
 	    attach(shm, "dev/shm") != 0)

@@ -1,9 +1,9 @@
 /* The process that becomes the job.
  *
- * It is forked while init still may change uids, locks itself down, and waits. Everything that costs
- * (Landlock, loading the seccomp program) is thus done before a job exists; what is left for the
- * moment of the run depends on the request: files, rlimits, descriptors. Both parts are over before
- * the first instruction of the job.
+ * It is forked while init still may change uids, locks itself down, and waits. Everything that
+ * costs (Landlock, loading the seccomp program) is thus done before a job exists; what is left for
+ * the moment of the run depends on the request: files, rlimits, descriptors. Both parts are over
+ * before the first instruction of the job.
  */
 #include "init.h"
 
@@ -159,10 +159,14 @@ static int set_rlimits(const struct order *order, int *index)
 		int resource;
 		rlim_t limit;
 	} limits[] = {
-		{RLIMIT_NOFILE, order->head.open_files}, {RLIMIT_STACK, order->head.stack},
-		{RLIMIT_FSIZE, order->head.file_size},	 {RLIMIT_CORE, 0},
-		{RLIMIT_MEMLOCK, 65536},		 {RLIMIT_MSGQUEUE, 819200},
-		{RLIMIT_SIGPENDING, 1024},		 {RLIMIT_NICE, 0},
+		{RLIMIT_NOFILE, order->head.open_files},
+		{RLIMIT_STACK, order->head.stack},
+		{RLIMIT_FSIZE, order->head.file_size},
+		{RLIMIT_CORE, 0},
+		{RLIMIT_MEMLOCK, 65536},
+		{RLIMIT_MSGQUEUE, 819200},
+		{RLIMIT_SIGPENDING, 1024},
+		{RLIMIT_NICE, 0},
 		{RLIMIT_RTPRIO, 0},
 	};
 

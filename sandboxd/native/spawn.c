@@ -75,7 +75,7 @@ struct child {
 
 static _Noreturn __attribute__((noinline)) void become_init(struct child *child)
 {
-	static char *const arguments[] = {(char *)(uintptr_t)"sandbox-init", NULL};
+	static char *const arguments[] = {(char *)(uintptr_t) "sandbox-init", NULL};
 	static char *const environment[] = {NULL};
 
 	if (child->control == SBX_CONTROL_FD ? fcntl(SBX_CONTROL_FD, F_SETFD, 0) == 0
@@ -87,7 +87,8 @@ static _Noreturn __attribute__((noinline)) void become_init(struct child *child)
 
 /* clone3 as vfork: the child runs on our memory and stack while this thread waits for its exec, so
  * the cost does not grow with the node. The call must be inline: the child may not return through a
- * frame that the parent still needs. Signals are blocked, since a handler would run on that memory. */
+ * frame that the parent still needs. Signals are blocked, since a handler would run on that memory.
+ */
 static __attribute__((noinline)) long clone_init(struct sbx_clone_args *args, struct child *child)
 {
 	long pid;
@@ -223,8 +224,8 @@ static int await_ready(struct sbx_sandbox *sandbox, const struct sbx_plan *plan,
 			continue;
 		if (ready <= 0)
 			return broken(error, SBX_STAGE_SPAWN, ready < 0 ? errno : ETIMEDOUT, 0);
-		/* The runner's word first: when it fails, init goes on, and when both sockets end it
-		 * is the runner's report that names the stage. */
+		/* The runner's word first: when it fails, init goes on, and when both sockets end
+		 * it is the runner's report that names the stage. */
 		for (int i = 0; i < 2; i++)
 			if (waits[i].revents &&
 			    advance(sandbox, waits[i].fd, plan, &awaited, error) != 0)
@@ -272,8 +273,8 @@ int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
 		return 0;
 	if (sandbox->pidfd >= 0)
 		sbx_reap(sandbox->pidfd, 5000);
-	const int left[] = {control[0], control[1], exec[0], exec[1], sandbox->pidfd,
-			    sandbox->scratch};
+	const int left[] = {control[0], control[1],     exec[0],
+			    exec[1],    sandbox->pidfd, sandbox->scratch};
 	for (size_t i = 0; i < sizeof(left) / sizeof(*left); i++)
 		if (left[i] >= 0)
 			close(left[i]);

@@ -30,8 +30,8 @@ int sbx_send2(int socket, const void *head, size_t head_size, const void *body, 
 	      const int *fds, size_t count);
 
 /* Receive one message of at most `size` bytes and at most SBX_FDS_MAX descriptors, which are
- * close-on-exec and now belong to the caller. Returns its length, 0 at the end of the stream, or -1:
- * EMSGSIZE for a message or fd list that was cut (its descriptors are closed). */
+ * close-on-exec and now belong to the caller. Returns its length, 0 at the end of the stream, or
+ * -1: EMSGSIZE for a message or fd list that was cut (its descriptors are closed). */
 ssize_t sbx_receive(int socket, void *buffer, size_t size, int *fds, size_t *count, int flags);
 
 #endif

@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, Status
+from sandboxd.model import argv as fill
 from sandboxd.native import ExecOrder
 from sandboxd.node.live import Live
 from sandboxd.node.outcome import Stop, Verdict, classify
@@ -78,7 +79,10 @@ class Execution:
         recipe, request = language.compile, self._job.request
         assert recipe is not None and self._job.compile_limits is not None
         limits = self._job.compile_limits
-        argv = [*_fill(recipe.command, language), *request.compile_args]
+        argv = [
+            *fill(recipe.command, source=language.source, memory=limits.memory),
+            *request.compile_args,
+        ]
         order = self._order(argv, {**language.env, **recipe.env}, files, limits)
         verdict, result, brought = await self._program(
             built, order, limits, FixedInput(b""), collect=recipe.artifacts, glob=True
@@ -96,7 +100,8 @@ class Execution:
     async def _run(self, built: Built, files: Files, compiled: Outcome | None) -> Result:
         request, limits, language = self._job.request, self._job.limits, self._language
         if language is not None:
-            argv, env = [*_fill(language.run, language), *request.args], language.env
+            command = fill(language.run, source=language.source, memory=limits.memory)
+            argv, env = [*command, *request.args], language.env
         else:
             argv, env = [*(request.command or ()), *request.args], {}
         order = self._order(argv, {**env, **request.env}, files, limits)
@@ -198,10 +203,6 @@ def _given_files(job: Job, language: Language | None) -> Files:
     if language is not None and job.request.source is not None:
         files.append((language.source, _FILE_MODE, job.request.source.encode()))
     return files
-
-
-def _fill(command: list[str], language: Language) -> list[str]:
-    return [word.replace("{source}", language.source) for word in command]
 
 
 def _now() -> str:

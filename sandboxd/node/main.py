@@ -3,31 +3,22 @@
 import asyncio
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
 import time
 from datetime import UTC, datetime
 
-from sandboxd import __version__, policy
-from sandboxd.drivers.exec.base import Spec
-from sandboxd.drivers.exec.cgroups import Cgroups
-from sandboxd.drivers.exec.cgroups import find as find_cgroups
-from sandboxd.drivers.exec.native import NativeDriver
-from sandboxd.drivers.exec.uids import UidSlots
-from sandboxd.drivers.graph import host_image
+from sandboxd import __version__
 from sandboxd.errors import Overload, SandboxdError, SystemFault, Unavailable
-from sandboxd.model import Language, NodeRecord, Template, merge
-from sandboxd.native import compile_seccomp
-from sandboxd.node import apparmor
+from sandboxd.model import NodeRecord
 from sandboxd.node.agent import Agent
 from sandboxd.node.capacity import Capacity
-from sandboxd.node.janitor import InstanceLock, sweep
+from sandboxd.node.host import Host
 from sandboxd.node.pool import Pool
 from sandboxd.node.worker import Worker
 from sandboxd.queue import Queue
-from sandboxd.settings import Settings, SettingsError
+from sandboxd.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -52,84 +43,6 @@ def main(settings: Settings) -> int:
     except SandboxdError as error:
         print(f"sandboxd node: {error}", file=sys.stderr)
         return 1
-
-
-class Host:
-    """The drivers of this machine and what they serve, made once at the start."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Raises SettingsError, DriverFault or NativeFault where the host cannot do its duty."""
-        _raise_open_files()
-        settings.run_path.mkdir(parents=True, exist_ok=True)
-        self.lock = InstanceLock(settings.run_path / "node.lock")
-        self.policies = policy.load(settings.policy_path)
-        self.cgroups: Cgroups = find_cgroups(settings.instance)
-        sweep(self.cgroups)
-        stage = settings.run_path / "stage"
-        stage.mkdir(mode=0o700, exist_ok=True)
-        self.driver = NativeDriver(
-            self.cgroups, UidSlots(settings.node.uid_base, settings.node.uid_slots), stage
-        )
-        self.images = {
-            "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
-        }
-        self.specs = {
-            name: self._spec(settings, template)
-            for name, template in self.policies.templates.items()
-        }
-        self.layers = self._prove(settings.isolation.require)
-
-    def _spec(self, settings: Settings, template: Template) -> Spec:
-        if template.image not in self.images:
-            raise SettingsError(f"templates/{template.name}.toml: no image {template.image}")
-        seccomp = settings.policy_path / "seccomp" / f"{template.seccomp}.json"
-        limits = merge(self.policies.limits.defaults, template.limits)
-        try:
-            program = compile_seccomp(seccomp.read_bytes())
-        except OSError as error:
-            raise SettingsError(f"{seccomp}: {error.strerror}") from error
-        return Spec(
-            template=template.name,
-            image=self.images[template.image],
-            seccomp=program,
-            apparmor=apparmor.load(
-                settings.policy_path / "apparmor" / template.apparmor, settings.node.apparmor_parser
-            ),
-            cpus=template.cpus,
-            memory=limits.memory,
-            pids=limits.pids,
-            disk=limits.disk,
-        )
-
-    def _prove(self, required: list[str]) -> frozenset[str]:
-        """Build one sandbox of each template: what holds is what it reports, not what we hope."""
-        layers: frozenset[str] | None = None
-        for spec in self.specs.values():
-            built = self.driver.build(spec)
-            self.driver.destroy(built)
-            missing = [name for name in required if name not in built.layers]
-            if missing:
-                raise SettingsError(
-                    f"isolation.require: template {spec.template} lacks {', '.join(missing)}"
-                )
-            layers = built.layers if layers is None else layers & built.layers
-        return layers or frozenset()
-
-    def languages(self) -> list[Language]:
-        """Those whose requirements the image of their template meets."""
-        return [
-            language
-            for language in self.policies.languages.values()
-            if all(
-                any(self.specs[language.template].image.has(path) for path in need.split("|"))
-                for need in language.requires
-            )
-        ]
-
-    def close(self) -> None:
-        self.driver.close()
-        self.cgroups.close()
-        self.lock.release()
 
 
 async def _run(settings: Settings) -> int:
@@ -245,9 +158,3 @@ def _capacity(settings: Settings) -> Capacity:
     cores = settings.node.cpu_capacity or 2.0 * len(os.sched_getaffinity(0))
     memory = settings.node.memory_capacity or os.sysconf("SC_PHYS_PAGES") * _PAGE * 3 // 4
     return Capacity(cpu=round(cores * 1000), memory=memory)
-
-
-def _raise_open_files() -> None:
-    """A warm sandbox is a dozen descriptors; the default soft limit would end us at eighty."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

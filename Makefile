@@ -1,0 +1,83 @@
+# Everything the project needs is installed by `make setup`, which every other target calls.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup check format test demo serve doctor bench vm-test clean lock
+
+PYTHON := /usr/bin/python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Runs and builds the node, then what the tests, the VM lane and the bench add.
+PACKAGES := python3.11 python3.11-venv python3.11-dev gcc g++ make cmake ninja-build pkg-config \
+	libc6-dev linux-libc-dev libseccomp-dev musl-tools redis-server ca-certificates
+PACKAGES += clang-format apparmor bubblewrap iproute2 busybox-static cpio zstd e2fsprogs \
+	qemu-system-x86 qemu-system-common
+NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \
+	CMakeLists.txt pyproject.toml clients/python/pyproject.toml
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: .setup/packages .setup/venv .setup/native ## Debian packages, virtual environment, native build
+
+.setup/packages: Makefile
+	@mkdir -p .setup
+	@missing=$$(for p in $(PACKAGES); do \
+		[ "$$(dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		[ "$$(id -u)" = 0 ] || { echo "as root, install: $$missing" >&2; exit 1; }; \
+		echo "installing" $$missing; \
+		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+	@touch $@
+
+.setup/venv: requirements.lock .setup/packages
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@touch $@
+
+# Editable, so that a change of Python needs nothing and a change of C only this target.
+.setup/native: $(NATIVE) .setup/venv
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
+		-e clients/python -e . -C cmake.define.SANDBOXD_TESTING=ON
+	@touch $@
+
+check: setup ## format, lint, types, import contract
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	clang-format --dry-run -Werror sandboxd/native/*.[ch]
+
+format: setup ## rewrite Python and C in the project's format
+	$(BIN)/ruff format -q .
+	$(BIN)/ruff check -q --fix .
+	clang-format -i sandboxd/native/*.[ch]
+
+test: setup ## every test
+	$(BIN)/pytest $(ARGS)
+
+demo: setup ## real programs through the API, each answer checked
+	$(BIN)/sandboxd demo
+
+serve: setup ## keep the service running on 127.0.0.1:7070
+	exec $(BIN)/sandboxd serve
+
+doctor: setup ## what this host gives, layer by layer
+	$(BIN)/sandboxd doctor
+
+bench: setup ## this service beside its peers, in one interleaved run
+	$(BIN)/python -m loadtest bench $(ARGS)
+
+vm-test: setup ## AppArmor and cgroup v2 for real, in a small VM
+	$(BIN)/python -m tests.vm $(ARGS)
+
+lock: ## write requirements.lock anew: exact versions and hashes
+	$(BIN)/pip install -q pip-tools
+	$(BIN)/python -m piptools compile -q --generate-hashes --allow-unsafe --strip-extras \
+		--no-emit-index-url --no-emit-trusted-host --no-header --no-annotate \
+		-o requirements.lock requirements.in
+
+clean: ## remove what make made
+	rm -rf .setup $(VENV) build
