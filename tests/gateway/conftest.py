@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -127,14 +127,30 @@ async def wire(port: int) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def node(settings: Settings, tmp_path: Path) -> AsyncIterator[FakeNode]:
-    """A live node that answers each run with what `FakeNode.answer` says."""
-    queue = Queue.connect(settings)
-    node = FakeNode(queue, tmp_path / "agent.sock")
-    working = asyncio.create_task(node.work())
-    await node.announced.wait()
-    yield node
+async def make_node(
+    settings: Settings, tmp_path: Path
+) -> AsyncIterator[Callable[[], Awaitable[FakeNode]]]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make() -> FakeNode:
+            queue = Queue.connect(settings)
+            stack.push_async_callback(queue.close)
+            node = FakeNode(queue, tmp_path / "agent.sock")
+            working = asyncio.create_task(node.work())
+            stack.push_async_callback(_end, working)
+            await node.announced.wait()
+            return node
+
+        yield make
+
+
+async def _end(working: asyncio.Task[None]) -> None:
     working.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await working
-    await queue.close()
+
+
+@pytest.fixture
+async def node(make_node: Callable[[], Awaitable[FakeNode]]) -> FakeNode:
+    """A live node that answers each run with what `FakeNode.answer` says."""
+    return await make_node()
