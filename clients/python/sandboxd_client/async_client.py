@@ -211,7 +211,7 @@ class _Exchange:
 
 
 def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101  # of an async transport
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # of an async transport
     return response.stream
 
 

@@ -51,7 +51,7 @@ class RequestError(SandboxdError):
     code = "invalid_request"
 
 
-class Overload(SandboxdError):  # noqa: N818  # the field's word
+class Overload(SandboxdError):  # the field's word
     """The service did not accept the request; try again after `retry_after` seconds."""
 
     code, retryable = "overload", True
@@ -63,13 +63,13 @@ class ServerError(SandboxdError):
     code = "internal_error"
 
 
-class ConnectionFailed(SandboxdError):  # noqa: N818  # the field's word
+class ConnectionFailed(SandboxdError):  # the field's word
     """The service could not be reached (`retryable`), or the connection broke later."""
 
     code = "connection_failed"
 
 
-class Timeout(SandboxdError):  # noqa: N818  # the field's word
+class Timeout(SandboxdError):  # the field's word
     """The deadline of this call passed. A submitted run may still be going on."""
 
     code = "timeout"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sandboxd_client.errors import ServerError
 
-MAX_LINE = 1 << 24
+MAX_LINE = 1 << 20
 """Bytes of a line that is not ended yet; more means that the peer does not speak this."""
 
 

@@ -209,7 +209,7 @@ class _Exchange:
 
 
 def _stream(response: httpx.Response) -> httpx.SyncByteStream:
-    assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101  # of a sync transport
+    assert isinstance(response.stream, httpx.SyncByteStream)  # of a sync transport
     return response.stream
 
 

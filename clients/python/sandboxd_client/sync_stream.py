@@ -72,7 +72,7 @@ class Stream:
         """The result; reads and drops the output that was not iterated."""
         for _ in self:
             pass
-        assert self._reader.result is not None  # noqa: S101  # what ends the iteration
+        assert self._reader.result is not None  # what ends the iteration
         return self._reader.result
 
     @property
