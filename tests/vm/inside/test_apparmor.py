@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.machine import PROJECT
+from tests.vm.inside.labels import labelled, loaded, parser
 
 NAME = "vm-lane-probe"
 PROFILE = """
@@ -16,26 +16,6 @@ profile %s flags=(attach_disconnected) {
   deny %s r,
 }
 """
-# The label is taken at the next exec, as the native core does it.
-ENTER = 'printf "exec %s" "$1" > /proc/self/attr/apparmor/exec && exec cat "$2"'
-POLICIES = sorted(path for path in (PROJECT / "policies/apparmor").glob("*") if path.is_file())
-
-
-def parser(*arguments: str, text: str | None = None) -> None:
-    done = subprocess.run(
-        ["/usr/sbin/apparmor_parser", "--skip-cache", *arguments],
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def loaded() -> dict[str, str]:
-    """Mode of each profile that the kernel holds."""
-    lines = Path("/sys/kernel/security/apparmor/profiles").read_text().splitlines()
-    return {name: mode.rstrip(")") for name, _, mode in (line.rpartition(" (") for line in lines)}
 
 
 @pytest.fixture
@@ -61,31 +41,18 @@ def test_apparmor_is_on_beside_landlock() -> None:
 
 def test_profile_denies_root_what_it_may_read_without(profile: str, secret: Path) -> None:
     assert loaded()[profile] == "enforce"
-    outside = subprocess.run(["cat", str(secret)], capture_output=True, text=True, check=True)
-    inside = subprocess.run(
-        ["sh", "-c", ENTER, "sh", profile, str(secret)], capture_output=True, text=True, check=False
-    )
+    outside = _run(["cat", str(secret)])
+    inside = _run(labelled(profile, ["cat", str(secret)]))
     assert outside.stdout == "seen\n"
     assert inside.stdout == ""
     assert "Permission denied" in inside.stderr
 
 
 def test_unknown_profile_refuses_the_exec(secret: Path) -> None:
-    done = subprocess.run(
-        ["sh", "-c", ENTER, "sh", "no-such-profile", str(secret)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _run(labelled("no-such-profile", ["cat", str(secret)]))
     assert done.returncode != 0
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=lambda path: path.name)
-def test_shipped_profile_loads_and_enforces(policy: Path) -> None:
-    before = loaded()
-    parser("--replace", str(policy))
-    added = {name: mode for name, mode in loaded().items() if name not in before}
-    parser("--remove", str(policy))
-    assert added
-    assert set(added.values()) == {"enforce"}
+def _run(argv: list[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -1,0 +1,108 @@
+"""The lane keeps its word to whoever calls it: exact codes, whole output, nothing left or touched."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.vm import initramfs
+from tests.vm.__main__ import LANE_FAILED, TIMED_OUT
+from tests.vm.fault import LaneFault, LaneTimeout
+from tests.vm.machine import PROJECT, Command, Machine, run
+from tests.vm.plugin import Lines
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+ODD = ["a b", "", "$HOME", "'\"\\", "line\nline", "ü", "--timeout=1", "*"]
+ECHO = "import json, sys; print(json.dumps(sys.argv[1:]))"
+
+
+class Captured:
+    """Output of one boot."""
+
+    def __init__(self, argv: list[str], machine: Machine | None = None) -> None:
+        self.out, self.err = bytearray(), bytearray()
+        sinks = {"out": self.out.extend, "err": self.err.extend}
+        self.code = run(Command(argv), sinks, machine or Machine(timeout=100))
+
+
+def test_arguments_arrive_as_they_are() -> None:
+    boot = Captured([sys.executable, "-c", ECHO, *ODD])
+    expected = subprocess.check_output([sys.executable, "-c", ECHO, *ODD])
+    assert (boot.code, bytes(boot.out)) == (0, expected)
+
+
+def test_output_is_whole_and_apart_and_a_grandchild_does_not_delay_the_code() -> None:
+    script = "sleep 1000 & head -c 3000000 /dev/zero; echo noise >&2; exit 7"
+    boot = Captured(["sh", "-c", script])
+    assert boot.code == 7
+    assert boot.out == bytes(3_000_000)
+    assert boot.err == b"noise\n"
+
+
+def test_death_by_signal_is_128_and_its_number() -> None:
+    assert Captured(["sh", "-c", "kill -SEGV $$"]).code == 139
+
+
+def test_command_that_is_not_there_is_127() -> None:
+    boot = Captured(["no-such-command"])
+    assert boot.code == 127
+    assert b"no-such-command" in boot.err
+
+
+def test_what_the_guest_writes_stays_in_the_guest() -> None:
+    probe = PROJECT / "vm-lane-probe"
+    assert Captured(["sh", "-c", f"echo here > {probe} && test -s {probe}"]).code == 0
+    assert not probe.exists()
+
+
+def test_time_up_kills_the_machine() -> None:
+    before = _emulators()
+    with pytest.raises(LaneTimeout):
+        Captured(["sleep", "1000"], Machine(timeout=10))
+    assert _emulators() <= before
+
+
+def test_machine_that_stops_by_itself_is_a_fault_and_no_exit_code() -> None:
+    with pytest.raises(LaneFault, match="stopped by itself"):
+        Captured(["sh", "-c", "echo c > /proc/sysrq-trigger"])
+
+
+def test_command_line_tells_the_three_ends_apart() -> None:
+    vm = [sys.executable, "-m", "tests.vm", "--timeout=100"]
+    done = subprocess.run(
+        [*vm, "--", "sh", "-c", "echo hi; exit 3"], cwd=PROJECT, capture_output=True
+    )
+    assert (done.returncode, done.stdout) == (3, b"hi\n")
+    late = subprocess.run([*vm, "--timeout=1", "--", "true"], cwd=PROJECT, capture_output=True)
+    assert late.returncode == TIMED_OUT
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+    refused = subprocess.run([*user, *vm, "--", "true"], cwd=PROJECT, capture_output=True)
+    assert refused.returncode == LANE_FAILED
+
+
+def test_modules_load_after_what_they_need(tmp_path: Path) -> None:
+    (tmp_path / "modules.dep").write_text("k/c.ko: k/a-x.ko k/b.ko\nk/b.ko: k/a-x.ko\nk/a-x.ko:\n")
+    order = initramfs.load_order(tmp_path, ("c", "a_x"))
+    assert [path.name for path in order] == ["a-x.ko", "b.ko", "c.ko"]
+
+
+def test_lines_are_cut_where_they_end_whatever_the_blocks() -> None:
+    lines: list[bytes] = []
+    cutter = Lines(lines.append)
+    for block in (b"on", b"e\ntwo\nthr", b"ee\n"):
+        cutter.feed(block)
+    assert lines == [b"one", b"two", b"three"]
+
+
+def _emulators() -> set[str]:
+    """Pids of machines of this lane."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        if text.startswith(b"qemu-system-x86_64\0"):
+            found.add(path.parent.name)
+    return found
