@@ -1,0 +1,57 @@
+"""The shipped AppArmor profile: its parser takes it, and what it must hold stands in it.
+
+That the kernel enforces it is proved in the virtual machine, whose kernel has AppArmor.
+"""
+
+import re
+import subprocess
+
+import pytest
+
+from sandboxd.policy import load
+from sandboxd.settings import Settings
+
+DIRECTORY = Settings().policy_path / "apparmor"
+PARSER = Settings().node.apparmor_parser
+TEXT = re.sub(r"#.*", "", (DIRECTORY / "sandboxd").read_text())
+
+
+def _parse(text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Without loading (`-Q`) and without a cache (`-K`): needs no AppArmor in this kernel."""
+    return subprocess.run(
+        [PARSER, "-Q", "-K", *options], input=text, capture_output=True, text=True
+    )
+
+
+def test_the_parser_takes_the_profile() -> None:
+    parsed = _parse(TEXT)
+    assert parsed.returncode == 0, parsed.stderr
+
+
+def test_a_broken_profile_would_be_refused() -> None:
+    assert _parse(TEXT.replace("deny capability,", "deny capabilities,")).returncode != 0
+
+
+def test_it_defines_one_profile_that_no_path_attaches() -> None:
+    assert _parse(TEXT, "-N").stdout.split() == ["sandboxd"]
+    assert re.findall(r"^profile\s+(.*?)\s*flags", TEXT, re.MULTILINE) == ["sandboxd"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["capability", "mount", "remount", "umount", "pivot_root", "ptrace (trace, tracedby)",
+     "network alg", "network vsock", "network packet", "network rxrpc", "network inet raw",
+     "/proc/sys/** wklx", "/sys/{,**} rwklx"],
+)  # fmt: skip
+def test_it_denies_whatever_else_is_allowed(rule: str) -> None:
+    assert f"  deny {rule},\n" in TEXT
+
+
+def test_nothing_is_confined_by_complaint_only_or_let_out() -> None:
+    assert re.search(r"complain|unconfined\)|change_profile|[rwm]*[uUpPcC]x\b", TEXT) is None
+
+
+def test_every_template_names_a_profile_that_is_shipped() -> None:
+    for template in load(DIRECTORY.parent).templates.values():
+        assert (DIRECTORY / template.apparmor).is_file()
+        assert (DIRECTORY.parent / "seccomp" / f"{template.seccomp}.json").is_file()
