@@ -42,12 +42,12 @@ class EmbeddedServer:
 
     async def wait(self) -> int:
         code = await self._child.wait()
-        await self._logging
+        await asyncio.wait([self._logging])
         return code
 
     async def stop(self, grace: float) -> int:
         code = await self._child.stop(grace)
-        await self._logging
+        await asyncio.wait([self._logging])
         return code
 
     async def until_ready(self, url: str) -> None:

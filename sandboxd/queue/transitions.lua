@@ -293,7 +293,7 @@ function transitions.cancel(id)
 end
 
 function transitions.recover(node)
-  redis.call('UNLINK', root .. 'inbox:' .. node)
+  redis.call('UNLINK', root .. 'inbox:' .. node, root .. 'node:' .. node)
   redis.call('ZREM', root .. 'idle', node)
   return lose_all(redis.call('ZRANGE', root .. 'leases', 0, -1), node)
 end
