@@ -32,6 +32,12 @@ KERNEL_ARGUMENTS = (
     "console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check tsc=reliable "
     "cgroup_no_v1=all lsm=landlock,lockdown,yama,apparmor,bpf apparmor=1"
 )
+TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mkfs.ext4": "e2fsprogs",
+    "setpriv": "util-linux",
+    "busybox": "busybox-static",
+}
 POWER_OFF = 20.0
 """Seconds that the machine may take to go down after the command has ended."""
 
@@ -75,8 +81,7 @@ def run(command: Command, sinks: Mapping[str, Sink], machine: Machine | None = N
         LaneFault: the machine could not start, or stopped before the command ended.
     """
     machine = machine or Machine()
-    if os.geteuid() != 0:
-        raise LaneFault("the lane needs root: it shares the host's files from a mount namespace")
+    _check_host()
     cache = kernel.cache_directory()
     code = bytearray()
     with ExitStack() as stack:
@@ -92,14 +97,23 @@ def run(command: Command, sinks: Mapping[str, Sink], machine: Machine | None = N
             stack.enter_context(ours)
             stack.enter_context(theirs)
         fds = {name: theirs.fileno() for name, (_, theirs) in ends.items()}
-        emulator = _start(stack, _arguments(machine, chosen, work, fds), list(fds.values()))
+        argv = _arguments(machine, chosen, work, fds)
+        emulator = _start(stack, argv, list(fds.values()), work / "emulator.log")
         for _, theirs in ends.values():
             theirs.close()
         sources = {ours: channels[name] for name, (ours, _) in ends.items()}
         _pump(sources, code, emulator, machine.timeout)
         if not code:
-            raise LaneFault(f"the machine stopped by itself; its console:\n{_console(work)}")
+            raise LaneFault(f"the machine stopped by itself\n{_logs(work)}")
         return int(code)
+
+
+def _check_host() -> None:
+    if os.geteuid() != 0:
+        raise LaneFault("the lane needs root: it shares the host's files from a mount namespace")
+    for tool, package in TOOLS.items():
+        if shutil.which(tool) is None:
+            raise LaneFault(f"{tool} is missing; install {package}")
 
 
 def _write_guest_files(work: Path, command: Command) -> None:
@@ -140,14 +154,13 @@ def _serve_files(stack: ExitStack, work: Path, chosen: kernel.Kernel) -> None:
     sources.append(f"{work / 'guest'}:{share.GUEST_FILES}")
     sources.append(f"{chosen.modules.parent}:{share.GUEST_FILES}/lib/modules")
     (work / "tree").mkdir()
-    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-    listener.bind(str(work / "files.sock"))
-    listener.listen(1)
-    argv = [sys.executable, "-m", "tests.vm.share", str(work / "tree"), str(listener.fileno())]
-    log = stack.enter_context((work / "virtiofsd.log").open("wb"))
-    server = subprocess.Popen(
-        [*argv, *sources], cwd=PROJECT, pass_fds=[listener.fileno()], stdout=log, stderr=log
-    )
+    # Closed here once the server has it, so that a server that fails is refused, not waited for.
+    with socket.socket(socket.AF_UNIX) as listener, (work / "files.log").open("wb") as log:
+        listener.bind(str(work / "files.sock"))
+        listener.listen(1)
+        fd = listener.fileno()
+        argv = [sys.executable, "-m", "tests.vm.share", str(work / "tree"), str(fd), *sources]
+        server = subprocess.Popen(argv, cwd=PROJECT, pass_fds=[fd], stdout=log, stderr=log)
     stack.callback(_end, server)
 
 
@@ -171,10 +184,15 @@ def _arguments(
     return argv
 
 
-def _start(stack: ExitStack, argv: list[str], fds: list[int]) -> "subprocess.Popen[bytes]":
+def _start(
+    stack: ExitStack, argv: list[str], fds: list[int], log: Path
+) -> "subprocess.Popen[bytes]":
     # A killed caller must not leave a machine behind.
     argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
-    emulator = subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL)
+    with log.open("wb") as stream:
+        emulator = subprocess.Popen(
+            argv, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+        )
     stack.callback(_end, emulator)
     return emulator
 
@@ -219,5 +237,7 @@ def _forward(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> No
         selector.unregister(key.fileobj)
 
 
-def _console(work: Path) -> str:
-    return (work / "console").read_text(errors="replace")[-4000:]
+def _logs(work: Path) -> str:
+    """What the emulator, the file server and the guest's console said last."""
+    texts = [work / name for name in ("emulator.log", "files.log", "console")]
+    return "".join(path.read_text(errors="replace")[-4000:] for path in texts if path.exists())
