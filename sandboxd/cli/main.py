@@ -5,9 +5,7 @@ from importlib import import_module
 
 import click
 
-from sandboxd import __version__
-from sandboxd.cli.configuration import Configuration
-from sandboxd.settings import SettingsError
+from sandboxd import __version__, settings
 
 # Name -> help; the command is the attribute `command`, or the name itself, of the module.
 _COMMANDS = {
@@ -18,6 +16,8 @@ _COMMANDS = {
     "doctor": "Show what this machine offers, layer by layer.",
     "demo": "Show real programs meeting every limit.",
 }
+_CLIENTS = {"run", "demo"}
+"""They speak to a service that has settings; the others get them as their context's object."""
 
 
 class _Commands(click.Group):
@@ -47,14 +47,19 @@ class _Commands(click.Group):
 @click.pass_context
 def cli(context: click.Context, config: str | None, flags: tuple[str, ...]) -> None:
     """Run other people's code safely, at once, on a plain Linux box."""
-    context.obj = Configuration(config, flags)
+    context.meta["sandboxd.options"] = [
+        *(["--config", config] if config else []),
+        *(word for flag in flags for word in ("--set", flag)),
+    ]
+    if context.invoked_subcommand not in _CLIENTS:
+        context.obj = settings.load(config, flags=flags)
 
 
 def main() -> None:
     """Exit codes of our own: 2 for usage and settings, 1 for a failure."""
     try:
         cli(prog_name="sandboxd")
-    except SettingsError as error:
+    except settings.SettingsError as error:
         click.echo(f"sandboxd: {error}", err=True)
         sys.exit(2)
 

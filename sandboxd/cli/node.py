@@ -4,14 +4,13 @@ import sys
 
 import click
 
-from sandboxd.cli.configuration import Configuration, pass_configuration
+from sandboxd.settings import Settings
 
 
 @click.command("node")
-@pass_configuration
-def command(configuration: Configuration) -> None:
+@click.pass_obj
+def command(settings: Settings) -> None:
     """Run only the node of this machine, which claims and executes jobs. Needs root."""
-    settings = configuration.settings()
-    from sandboxd.node.main import main  # after the settings: a mistake in them is told at once
+    from sandboxd.node.main import main
 
     sys.exit(main(settings))

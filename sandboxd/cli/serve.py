@@ -22,7 +22,6 @@ import click
 
 from sandboxd import __version__
 from sandboxd.child import Child, spawn
-from sandboxd.cli.configuration import Configuration, pass_configuration
 from sandboxd.cli.supervision import Process, Supervised
 from sandboxd.errors import Conflict, SandboxdError, Unavailable
 from sandboxd.queue import Queue, embedded
@@ -34,10 +33,10 @@ _LOOK = 0.05
 
 
 @click.command("serve")
-@pass_configuration
-def command(configuration: Configuration) -> None:
+@click.pass_context
+def command(context: click.Context) -> None:
     """Run the whole service on this machine: queue, node and gateway. Needs root."""
-    settings = configuration.settings()
+    settings: Settings = context.obj
     logging.basicConfig(
         level=settings.log_level.upper(),
         stream=sys.stderr,
@@ -47,7 +46,7 @@ def command(configuration: Configuration) -> None:
         sys.exit(_fail("must be started as root, to make namespaces and control groups", 1))
     try:
         with _only_one(settings):
-            code = asyncio.run(serve(settings, configuration.arguments()))
+            code = asyncio.run(serve(settings, context.meta["sandboxd.options"]))
     except (Conflict, OSError) as error:
         code = _fail(str(error), 1)
     sys.exit(code)
