@@ -30,7 +30,7 @@ from tests.gateway.fakes import FakeNode
 _SELF_TEST = SelfTest(source="", stdout="")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def policies() -> Policies:
     """Two languages, one of which compiles, and one template."""
     python = Language(
