@@ -16,6 +16,7 @@ from tests.matrix import (
 from tests.matrix.case import Case
 
 CASES: tuple[Case, ...] = (
+    *languages.CASES,  # some compile for long, so they are handed in first
     *exits.CASES,
     *time_limits.CASES,
     *memory_limits.CASES,
@@ -26,5 +27,4 @@ CASES: tuple[Case, ...] = (
     *inputs.CASES,
     *files_out.CASES,
     *forbidden.CASES,
-    *languages.CASES,
 )
