@@ -114,8 +114,8 @@ def test_terminal_input_is_forwarded_until_its_end(start):
     os.close(leader)
 
 
-def test_stdin_comes_from_a_file(start, tmp_path):
-    data = os.urandom(300_000)
+def test_stdin_comes_from_a_file_larger_than_all_buffers(start, tmp_path):
+    data = os.urandom(12 << 20)
     (tmp_path / "in").write_bytes(data)
     process = start("--quiet", "--stdin", str(tmp_path / "in"))
     out, _ = process.communicate(timeout=30)

@@ -47,6 +47,11 @@ class AsyncStream:
             self._connection.transport.abort()
 
     async def __aiter__(self) -> AsyncIterator[Output]:
+        while (piece := await self.receive()) is not None:
+            yield piece
+
+    async def receive(self) -> Output | None:
+        """The next piece of output, or None when the run has ended."""
         while self._reader.result is None:
             try:
                 async with asyncio.timeout(self._deadline.check()):
@@ -57,7 +62,8 @@ class AsyncStream:
                 raise ended(error, self._reader, self._deadline) from error
             output = self._reader.feed(frame)
             if output is not None:
-                yield output
+                return output
+        return None
 
     async def write(self, data: bytes) -> None:
         """Sends `data` to the program's stdin; waits while the program does not read. Data for a

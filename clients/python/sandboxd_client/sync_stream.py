@@ -1,38 +1,40 @@
-"""The live stream of a run on a blocking WebSocket. One thread may write while another reads."""
+"""The live stream of a run for threads: the asyncio stream on a loop of its own.
 
-import socket
+websockets' own blocking client holds one lock while it sends and needs it to receive. Against a
+program that both reads and writes much, as `cat` does, each side would wait for the other for ever.
+"""
+
+import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.sync.client import ClientConnection, connect, unix_connect
-
+from sandboxd_client.async_stream import AsyncStream
 from sandboxd_client.deadline import Deadline
 from sandboxd_client.endpoint import Endpoint
+from sandboxd_client.errors import ConnectionFailed
 from sandboxd_client.model import Output, Result
-from sandboxd_client.streaming import STDIN_EOF, StreamReader, stdin_frames
-from sandboxd_client.websocket import ended, gone, stream_options, stream_refused
+
+T = TypeVar("T")
 
 
 class Stream:
-    """Iterate it for `Output`; the iteration ends with the run, then `result()` is there."""
+    """Iterate it for `Output`; the iteration ends with the run, then `result()` is there. One
+    thread may write while another reads."""
 
     def __init__(self, endpoint: Endpoint, run: str, deadline: Deadline) -> None:
-        self._endpoint, self._deadline = endpoint, deadline
-        self._reader = StreamReader(run)
-        self._connection: ClientConnection | None = None
-        self._watch: threading.Timer | None = None
-        self._stack = ExitStack()
+        self._stream = AsyncStream(endpoint, run, deadline)
+        self._worker = _Worker(f"stream of {run}")
 
     def __enter__(self) -> Self:
-        self._connection = self._connect()
-        # websockets has no timeout for a send that the peer does not take.
-        self._watch = threading.Timer(self._deadline.remaining(), self._hang_up)
-        self._watch.daemon = True
-        self._watch.start()
+        self._worker.start()
+        try:
+            self._worker.do(self._stream.__aenter__())
+        except BaseException:
+            self._worker.stop()
+            raise
         return self
 
     def __exit__(
@@ -41,69 +43,74 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._reader.result is None:
-            # Left early: a handshake would wait for a peer that may not listen.
-            self._hang_up()
-        self._stack.__exit__(kind, error, trace)
-        if self._watch is not None:
-            self._watch.cancel()
+        try:
+            self._worker.do(self._stream.__aexit__(kind, error, trace))
+        finally:
+            self._worker.stop()
 
     def __iter__(self) -> Iterator[Output]:
-        while self._reader.result is None:
-            try:
-                frame = self._open.recv()
-            except ConnectionClosed as error:
-                raise ended(error, self._reader, self._deadline) from error
-            output = self._reader.feed(frame)
-            if output is not None:
-                yield output
+        while (piece := self._worker.do(self._stream.receive())) is not None:
+            yield piece
 
     def write(self, data: bytes) -> None:
         """Sends `data` to the program's stdin; waits while the program does not read. Data for a
         program that has ended is dropped."""
-        for frame in stdin_frames(data):
-            self._send(frame)
+        self._worker.do(self._stream.write(data))
 
     def close_stdin(self) -> None:
         """Ends the program's stdin."""
-        self._send(STDIN_EOF)
+        self._worker.do(self._stream.close_stdin())
 
     def result(self) -> Result:
         """The result; reads and drops the output that was not iterated."""
-        for _ in self:
-            pass
-        assert self._reader.result is not None  # what ends the iteration
-        return self._reader.result
+        return self._worker.do(self._stream.result())
 
-    @property
-    def _open(self) -> ClientConnection:
-        if self._connection is None:
-            raise RuntimeError("use the stream as a context manager: with run.stream() as stream")
-        return self._connection
 
-    def _send(self, frame: bytes | str) -> None:
+class _Worker:
+    """A thread with an event loop; runs coroutines for other threads until it is stopped."""
+
+    def __init__(self, name: str) -> None:
+        # A daemon, so that a stream which is never left does not keep the process.
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: asyncio.Event | None = None
+        self._name = name
+
+    def start(self) -> None:
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self) -> None:
+        """Ends the loop; whoever still waits for it gets ConnectionFailed."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None and self._end is not None:
+            loop.call_soon_threadsafe(self._end.set)
+            self._thread.join()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        with self._lock:
+            if self._loop is None:
+                work.close()
+                if self._thread.ident is None:
+                    raise RuntimeError("use the stream as a context manager: with run.stream()")
+                raise ConnectionFailed(f"the {self._name} was left")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            self._open.send(frame)
-        except ConnectionClosed as error:
-            if not gone(error):
-                raise ended(error, self._reader, self._deadline) from error
+            return future.result()
+        except CancelledError:
+            raise ConnectionFailed(f"the {self._name} was left") from None
+        except BaseException:
+            future.cancel()  # an interrupted caller takes no answer any more
+            raise
 
-    def _hang_up(self) -> None:
-        if self._connection is not None:
-            try:
-                self._connection.socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return  # closed meanwhile
+    def _main(self) -> None:
+        asyncio.run(self._serve())
 
-    def _connect(self) -> ClientConnection:
-        uri = f"{self._endpoint.ws_origin}/v1/runs/{self._reader.run}/stream"
-        options = stream_options(self._endpoint, self._deadline)
-        try:
-            if self._endpoint.uds is not None:
-                context = unix_connect(self._endpoint.uds, uri, **options)
-            else:
-                context = connect(uri, proxy=None, **options)
-            connection: ClientConnection = self._stack.enter_context(context)
-        except (OSError, ValueError, WebSocketException) as error:
-            raise stream_refused(error, self._deadline) from error
-        return connection
+    async def _serve(self) -> None:
+        self._end = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
+        await self._end.wait()

@@ -125,6 +125,68 @@ async def test_stream_carries_bytes_both_ways_and_ends_with_the_result(client, s
     assert answer.ok and answer.stderr == "eof\n"
 
 
+async def test_more_than_all_buffers_hold_passes_both_ways_at_once(client, service):
+    run = await client.submit(language="python", source="hold", interactive=True)
+    block, times = bytes(1 << 20), 24
+
+    async def feed(stream):
+        for _ in range(times):
+            await stream.write(block)
+        await stream.close_stdin()
+
+    async with asyncio.timeout(60), run.stream() as stream:
+        feeding = asyncio.create_task(feed(stream))
+        size = 0
+        async for piece in stream:
+            size += len(piece.data) if piece.stream == "stdout" else 0
+        await feeding
+    assert size == len(block) * times
+
+
+async def test_end_of_the_run_frees_a_writer_that_nobody_reads(client, service):
+    async def stall(socket, run):
+        await socket.send_bytes(b"\x01up")
+        async with run.changed:
+            await run.changed.wait_for(lambda: run.result is not None)
+        await socket.send_text(json.dumps({"type": "exit", "result": run.result}))
+        await socket.close(1000)
+
+    async def feed(stream):
+        for _ in range(32):
+            await stream.write(bytes(1 << 20))
+
+    service.on_stream = stall
+    run = await client.submit(language="python", source="hold", interactive=True)
+    async with asyncio.timeout(30), run.stream() as stream:
+        feeding = asyncio.create_task(feed(stream))
+        async for _ in stream:
+            await asyncio.sleep(0.2)  # lets the writer fill the buffers
+            await asyncio.to_thread(service.finish, run.id)
+        assert (await stream.result()).ok
+        await feeding
+
+
+async def test_writer_that_is_left_behind_gets_an_error(client, service):
+    async def stall(socket, run):
+        await socket.send_bytes(b"\x01up")
+        async with run.changed:
+            await run.changed.wait_for(lambda: run.result is not None)
+
+    async def feed(stream):
+        while True:
+            await stream.write(bytes(1 << 20))
+
+    service.on_stream = stall
+    run = await client.submit(language="python", source="hold", interactive=True)
+    async with asyncio.timeout(30), run.stream() as stream:
+        feeding = asyncio.create_task(feed(stream))
+        async for _ in stream:
+            break
+    with pytest.raises(ConnectionFailed):
+        await feeding
+    service.finish(run.id)
+
+
 async def test_cancel_ends_a_stream_with_the_cancelled_result(client, service):
     run = await client.submit(language="python", source="hold", interactive=True)
     async with run.stream() as stream:
