@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON := /usr/bin/python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps
 
 # Runs and builds the node, then what the tests, the VM lane and the bench add.
 PACKAGES := python3.11 python3.11-venv python3.11-dev gcc g++ make cmake ninja-build pkg-config \
@@ -32,15 +33,16 @@ setup: .setup/packages .setup/venv .setup/native ## Debian packages, virtual env
 	fi
 	@touch $@
 
-.setup/venv: requirements.lock .setup/packages
+.setup/venv: requirements-build.lock requirements.lock .setup/packages
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(PIP) --require-hashes -r requirements-build.lock
+	$(PIP) --require-hashes --no-build-isolation --use-pep517 -r requirements.lock
 	@touch $@
 
 # Editable, so that a change of Python needs nothing and a change of C only this target.
 .setup/native: $(NATIVE) .setup/venv
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
-		-e clients/python -e . -C cmake.define.SANDBOXD_TESTING=ON
+	$(PIP) --no-build-isolation -e clients/python
+	$(PIP) --no-build-isolation -e . -C cmake.define.SANDBOXD_TESTING=ON
 	@touch $@
 
 check: setup ## format, lint, types, import contract
@@ -73,11 +75,13 @@ bench: setup ## this service beside its peers, in one interleaved run
 vm-test: setup ## AppArmor and cgroup v2 for real, in a small VM
 	$(BIN)/python -m tests.vm $(ARGS)
 
-lock: ## write requirements.lock anew: exact versions and hashes
-	$(BIN)/pip install -q pip-tools
-	$(BIN)/python -m piptools compile -q --generate-hashes --allow-unsafe --strip-extras \
-		--no-emit-index-url --no-emit-trusted-host --no-header --no-annotate \
-		-o requirements.lock requirements.in
+lock: ## write the locks anew: exact versions and hashes
+	$(BIN)/python -m pip install -q pip-tools
+	for name in requirements-build requirements; do \
+		$(BIN)/python -m piptools compile -q --generate-hashes --allow-unsafe \
+			--no-emit-index-url --no-emit-trusted-host --no-header --no-annotate \
+			-o $$name.lock $$name.in || exit; \
+	done
 
 clean: ## remove what make made
 	rm -rf .setup $(VENV) build
