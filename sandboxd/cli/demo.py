@@ -6,18 +6,18 @@ it at the end. It ends with 0 only if every answer was right.
 
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from sandboxd_client import Client, ConnectionFailed, Result, SandboxdError
+from sandboxd_client import Client, Result, SandboxdError
 
 from sandboxd.cli.demo_programs import PROGRAMS, Program
 
@@ -106,15 +106,17 @@ def _service() -> Iterator[str]:
         directory = Path(name)
         directory.chmod(0o711)  # the gateway's own user has to get through
         port = _free_port()
-        url = f"http://127.0.0.1:{port}"
         log = directory / "log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                _serve(directory, port), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+                _serve(directory, port),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=sink,
             )
         try:
-            _wait_ready(process, url, log)
-            yield url
+            _wait_ready(process, log)
+            yield f"http://127.0.0.1:{port}"
         finally:
             _stop(process)
         if process.returncode != 0:
@@ -133,17 +135,12 @@ def _serve(directory: Path, port: int) -> list[str]:
     return [*argv, "serve"]
 
 
-def _wait_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + READY_WITHIN
-    with Client(url, retries=0) as client:
-        while process.poll() is None and time.monotonic() < deadline:
-            try:
-                if client.health().ready:
-                    return
-            except ConnectionFailed:
-                pass
-            time.sleep(0.05)  # another process's listening socket gives no event
-    raise click.ClickException(f"the service did not start\n{_tail(log)}")
+def _wait_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Until the service says so on its stdout, which ends if it fails."""
+    assert process.stdout is not None
+    readable, _, _ = select.select([process.stdout], [], [], READY_WITHIN)
+    if not readable or not process.stdout.readline():
+        raise click.ClickException(f"the service did not start\n{_tail(log)}")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
