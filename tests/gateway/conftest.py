@@ -107,8 +107,15 @@ async def port(gateway: Gateway) -> AsyncIterator[int]:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await server.listening.wait()
     yield listener.getsockname()[1]
-    server.stop()
-    await serving
+    # Not the graceful stop, which takes its time; test_process has that.
+    serving.cancel()
+    await asyncio.wait([serving])
+    for each in server.servers:
+        each.close()
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()
+    if server.server_state.tasks:
+        await asyncio.wait(server.server_state.tasks, timeout=10)
 
 
 @pytest.fixture
