@@ -1,0 +1,95 @@
+"""The drivers of this machine and what they serve, made once at the start of a node."""
+
+import resource
+
+from sandboxd import policy
+from sandboxd.drivers.exec.base import Spec
+from sandboxd.drivers.exec.cgroups import Cgroups
+from sandboxd.drivers.exec.cgroups import find as find_cgroups
+from sandboxd.drivers.exec.native import NativeDriver
+from sandboxd.drivers.exec.uids import UidSlots
+from sandboxd.drivers.graph import host_image
+from sandboxd.model import Language, Template, merge
+from sandboxd.native import compile_seccomp
+from sandboxd.node import apparmor
+from sandboxd.node.janitor import InstanceLock, sweep
+from sandboxd.settings import Settings, SettingsError
+
+
+class Host:
+    def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError, DriverFault or NativeFault where the host cannot do its duty."""
+        _raise_open_files()
+        settings.run_path.mkdir(parents=True, exist_ok=True)
+        self.lock = InstanceLock(settings.run_path / "node.lock")
+        self.policies = policy.load(settings.policy_path)
+        self.cgroups: Cgroups = find_cgroups(settings.instance)
+        sweep(self.cgroups)
+        stage = settings.run_path / "stage"
+        stage.mkdir(mode=0o700, exist_ok=True)
+        self.driver = NativeDriver(
+            self.cgroups, UidSlots(settings.node.uid_base, settings.node.uid_slots), stage
+        )
+        self.images = {
+            "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
+        }
+        self.specs = {
+            name: self._spec(settings, template)
+            for name, template in self.policies.templates.items()
+        }
+        self.layers = self._prove(settings.isolation.require)
+
+    def _spec(self, settings: Settings, template: Template) -> Spec:
+        if template.image not in self.images:
+            raise SettingsError(f"templates/{template.name}.toml: no image {template.image}")
+        seccomp = settings.policy_path / "seccomp" / f"{template.seccomp}.json"
+        limits = merge(self.policies.limits.defaults, template.limits)
+        try:
+            program = compile_seccomp(seccomp.read_bytes())
+        except OSError as error:
+            raise SettingsError(f"{seccomp}: {error.strerror}") from error
+        return Spec(
+            template=template.name,
+            image=self.images[template.image],
+            seccomp=program,
+            apparmor=apparmor.load(
+                settings.policy_path / "apparmor" / template.apparmor, settings.node.apparmor_parser
+            ),
+            cpus=template.cpus,
+            memory=limits.memory,
+            pids=limits.pids,
+            disk=limits.disk,
+        )
+
+    def _prove(self, required: list[str]) -> frozenset[str]:
+        """Build one sandbox of each template: what holds is what it reports, not what we hope."""
+        layers: frozenset[str] | None = None
+        for spec in self.specs.values():
+            built = self.driver.build(spec)
+            self.driver.destroy(built)
+            missing = [name for name in required if name not in built.layers]
+            if missing:
+                raise SettingsError(
+                    f"isolation.require: template {spec.template} lacks {', '.join(missing)}"
+                )
+            layers = built.layers if layers is None else layers & built.layers
+        return layers or frozenset()
+
+    def languages(self) -> list[Language]:
+        """Those whose requirements the image of their template meets."""
+        return [
+            language
+            for language in self.policies.languages.values()
+            if language.available(self.specs[language.template].image.has)
+        ]
+
+    def close(self) -> None:
+        self.driver.close()
+        self.cgroups.close()
+        self.lock.release()
+
+
+def _raise_open_files() -> None:
+    """A warm sandbox is a dozen descriptors; the default soft limit would end us at eighty."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
