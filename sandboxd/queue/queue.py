@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from hashlib import sha256
+from secrets import token_hex
 from typing import Any
 
 import msgspec
 from redis.exceptions import NoScriptError
 
-from sandboxd.errors import InvalidRequest, QueueFull, QuotaExceeded
+from sandboxd.errors import InvalidRequest, QueueFull, QuotaExceeded, Unavailable
 from sandboxd.model import Command, Job, Lease, NodeRecord, Result, RunRecord, RunState
 from sandboxd.queue.answers import CancelOutcome, Event, Stats
 from sandboxd.queue.connections import Connections
@@ -50,6 +51,8 @@ class Queue:
             settings.queue.events_max,
         )
         self._read: dict[str, str] = {}
+        self._open_claims: dict[str, str] = {}
+        self._cut_off: set[str] = set()
 
     @classmethod
     def connect(cls, settings: Settings) -> "Queue":
@@ -87,9 +90,16 @@ class Queue:
         """Up to `jobs` waiting jobs, from the head, as long as their reservations fit in `cpu`
         (thousandths of a core) and `memory` (bytes) together; the first that does not fit ends it.
 
-        A node calls this after every `wait` and whenever its capacity has grown.
+        A node calls this first, then after every `wait` and whenever its capacity has grown. If it
+        raises, jobs may have been leased all the same: the next call gives them.
         """
-        answer = await self._transition("claim", node, jobs, cpu, memory)
+        call = self._open_claims.pop(node, None) or token_hex(8)
+        try:
+            answer = await self._transition("claim", node, call, jobs, cpu, memory)
+        except BaseException:
+            self._open_claims[node] = call
+            self._cut_off.add(node)
+            raise
         return [
             Lease(job=_job.decode(document), attempt=int(attempt), node=node)
             for attempt, document in zip(answer[::2], answer[1::2], strict=True)
@@ -98,8 +108,17 @@ class Queue:
     async def wait(self, node: str, timeout: float) -> list[Command]:
         """Returns when there may be work to claim or there are commands, at the latest after
         `timeout` seconds, which should stay well below the lease."""
+        if node in self._cut_off:
+            # A claim may have failed after its wake-up was used, so there may be work.
+            await self.ping()
+            self._cut_off.discard(node)
+            return []
         inbox = f"{self._root}inbox:{node}"
-        entries = await self._unread(inbox, timeout)
+        try:
+            entries = await self._unread(inbox, timeout)
+        except Unavailable:
+            self._cut_off.add(node)
+            raise
         self._advance(inbox, entries)
         return [
             Command(kind=kind.decode(), job=value.decode())

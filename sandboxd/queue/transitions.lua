@@ -16,6 +16,8 @@
 --   idle             zset   nodes whose last claim emptied the queue, by the time of that claim
 --   nodes            set    ids of announced nodes
 --   node:ID          string what that node announced; expires
+--   claim:NODE       string the node's latest claim: its call, then attempt and id of each job; expires
+--                           with the leases, and answers the same call again
 --   inbox:NODE       stream `work` and `cancel` entries for one node; expires when it stops coming
 --   replies:GATEWAY  stream results for one gateway, which trims what it has read; expires likewise
 --   job:ID           hash   state tenant node attempt cpu memory retry reply idem created language place
@@ -33,18 +35,22 @@
 -- running something and claims by itself when that frees capacity. Inboxes are streams because a
 -- list pop loses what it popped when the connection breaks. If a woken node dies, reap wakes another.
 
-local root, transition, now, at, lease, keep, cap =
+local root, transition, clock, at, lease, keep, cap =
   KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-if now == 0 then
-  -- The server's clock is the one that all machines share.
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
 
 local INBOX_MAX, REPLIES_MAX, REAP_MAX = 4096, 10000, 1000
 local INBOX_LEASES = 4    -- an inbox outlives its node's last sign of life by so many leases
 local LEASED_LOSSES = 10  -- a job whose nodes keep dying before they start it is not blameless
 local SAFE_LOSSES = 3     -- starts of a job that says `retry: safe`
+
+local function now()
+  if clock ~= 0 then
+    return clock
+  end
+  -- The server's clock is the one that all machines share.
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
 
 local function emit(id, kind, ...)
   redis.call('XADD', root .. 'events:' .. id, 'MAXLEN', cap, '*', 'type', kind, ...)
@@ -195,28 +201,43 @@ function transitions.submit(id, document, tenant, cpu, memory, retry, reply, cre
   return {'accepted', id}
 end
 
-function transitions.claim(node, jobs, cpu, memory)
-  local queue = root .. 'queue'
+function transitions.claim(node, call, jobs, cpu, memory)
+  local queue, last = root .. 'queue', root .. 'claim:' .. node
+  local claimed = {}
+  local before = redis.call('GET', last)
+  if before and string.find(before, call .. ' ', 1, true) == 1 then
+    for attempt, id in string.gmatch(before, ' (%d+) (%S+)') do
+      if held(id, node, attempt) == 'leased' then
+        claimed[#claimed + 1] = attempt
+        claimed[#claimed + 1] = redis.call('GET', root .. 'document:' .. id)
+      end
+    end
+    return claimed
+  end
   redis.call('ZREM', root .. 'idle', node)
   jobs, cpu, memory = tonumber(jobs), tonumber(cpu), tonumber(memory)
-  local claimed = {}
+  local time, ids = now(), {call}
   for _, id in ipairs(jobs > 0 and redis.call('ZRANGE', queue, 0, jobs - 1) or {}) do
     local key = root .. 'job:' .. id
-    local job = redis.call('HMGET', key, 'cpu', 'memory')
+    local job = redis.call('HMGET', key, 'cpu', 'memory', 'attempt')
     cpu, memory = cpu - job[1], memory - job[2]
     if cpu < 0 or memory < 0 then
       break
     end
-    local attempt = redis.call('HINCRBY', key, 'attempt', 1)
-    redis.call('HSET', key, 'state', 'leased', 'node', node)
+    local attempt = job[3] + 1
+    redis.call('HSET', key, 'state', 'leased', 'node', node, 'attempt', attempt)
     redis.call('ZREM', queue, id)
-    redis.call('ZADD', root .. 'leases', now + lease, id)
+    redis.call('ZADD', root .. 'leases', time + lease, id)
     emit(id, 'leased', 'node', node, 'attempt', attempt)
     claimed[#claimed + 1] = attempt
     claimed[#claimed + 1] = redis.call('GET', root .. 'document:' .. id)
+    ids[#ids + 1] = attempt .. ' ' .. id
+  end
+  if #claimed > 0 then
+    redis.call('SET', last, table.concat(ids, ' '), 'PX', lease)
   end
   if redis.call('ZCARD', queue) == 0 then
-    redis.call('ZADD', root .. 'idle', now, node)
+    redis.call('ZADD', root .. 'idle', time, node)
   else
     wake()
   end
@@ -228,7 +249,7 @@ function transitions.start(id, node, attempt)
   if state == 'leased' then
     redis.call('HSET', root .. 'job:' .. id, 'state', 'started')
     redis.call('HINCRBY', root .. 'counters', 'started', 1)
-    redis.call('ZADD', root .. 'leases', now + lease, id)
+    redis.call('ZADD', root .. 'leases', now() + lease, id)
     emit(id, 'started', 'node', node, 'attempt', attempt)
     return 1
   end
@@ -236,12 +257,12 @@ function transitions.start(id, node, attempt)
 end
 
 function transitions.renew(node, ...)
-  local gone = {}
+  local gone, expiry = {}, now() + lease
   for _, pair in ipairs({...}) do
     local attempt, id = string.match(pair, '^(%d+) (.*)$')
     local state = held(id, node, attempt)
     if state == 'leased' or state == 'started' then
-      redis.call('ZADD', root .. 'leases', now + lease, id)
+      redis.call('ZADD', root .. 'leases', expiry, id)
     else
       gone[#gone + 1] = id
     end
@@ -299,9 +320,10 @@ function transitions.recover(node)
 end
 
 function transitions.reap()
-  local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, REAP_MAX)
+  local time = now()
+  local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', time, 'LIMIT', 0, REAP_MAX)
   local outcome = lose_all(expired)
-  redis.call('ZREMRANGEBYSCORE', root .. 'idle', '-inf', now - INBOX_LEASES * lease)
+  redis.call('ZREMRANGEBYSCORE', root .. 'idle', '-inf', time - INBOX_LEASES * lease)
   if redis.call('ZCARD', root .. 'queue') > 0 then
     wake()
   end

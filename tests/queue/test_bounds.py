@@ -12,6 +12,7 @@ from redis import Redis
 from sandboxd.errors import Unavailable
 from sandboxd.model import Job, Lease, Result, RunRequest, RunState, Status
 from sandboxd.queue import Queue
+from sandboxd.queue.connections import Connections
 from sandboxd.settings import Settings
 
 Make = Callable[..., Job]
@@ -151,6 +152,31 @@ async def test_kill_of_the_server_loses_no_accepted_job(
         found = await queue.record(each.id)
         assert found and found[1].state is RunState.FINISHED
     await queue.close()
+
+
+async def test_a_claim_whose_answer_was_lost_is_answered_by_the_next(
+    queue: Queue, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = [job(), job(), job()]
+    for each in submitted:
+        await queue.submit(each)
+    answered = Connections.call
+
+    async def cut(self: Connections, *command: str | bytes | int) -> None:
+        await answered(self, *command)
+        raise Unavailable("cut", retry_after=1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connections, "call", cut)
+        with pytest.raises(Unavailable):
+            await queue.claim("n1", jobs=2, cpu=1_000_000, memory=0)
+    assert (await queue.stats()).leased == 2
+    assert await queue.wait("n1", 60) == []  # at once, so that the node claims
+    leases = await queue.claim("n1", jobs=2, cpu=1_000_000, memory=0)
+    assert [lease.job for lease in leases] == submitted[:2]
+    assert [lease.attempt for lease in leases] == [1, 1]
+    [lease] = await queue.claim("n1", jobs=2, cpu=1_000_000, memory=0)
+    assert lease.job == submitted[2]
 
 
 async def end(queue: Queue, lease: Lease) -> None:
