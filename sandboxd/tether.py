@@ -27,8 +27,9 @@ def main() -> None:
     watch.register(descriptor, select.POLLIN)
     if watch.poll(0):
         sys.exit(1)
-    # Ignored signals survive an exec, and Python ignores this one.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # Ignored signals survive an exec, and Python ignores these.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     os.execvp(command[0], command)  # noqa: S606  argv, and no shell is the point
 
 

@@ -190,7 +190,7 @@ class Queue:
         return requeued, lost
 
     async def reap(self) -> tuple[int, int]:
-        """The same for every expired lease; every gateway and node calls it every second or so."""
+        """The same for every expired lease; every gateway and node calls it every few seconds."""
         requeued, lost = await self._transition("reap")
         return requeued, lost
 
