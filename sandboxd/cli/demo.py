@@ -7,6 +7,7 @@ it at the end. It ends with 0 only if every answer was right.
 import os
 import secrets
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -130,9 +131,21 @@ def _serve(directory: Path, port: int) -> list[str]:
         f"run_dir={directory / 'run'}",
         f"state_dir={directory / 'state'}",
         f"gateway.listen=127.0.0.1:{port}",
+        *_toolchains(),
     ):
         argv += ["--set", setting]
     return [*argv, "serve"]
+
+
+def _toolchains() -> list[str]:
+    """Shows a Rust that rustup put into a home directory to the sandboxes, read-only, at /opt/rust."""
+    rustc = shutil.which("rustc")
+    if rustc is None or Path(rustc).resolve().is_relative_to("/usr"):
+        return []
+    found = subprocess.run(
+        [rustc, "--print", "sysroot"], capture_output=True, text=True, check=False
+    )
+    return [f"host_image.binds=/opt/rust={found.stdout.strip()}"] if found.returncode == 0 else []
 
 
 def _wait_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
