@@ -24,7 +24,7 @@ def build_app(gateway: Gateway) -> Starlette:
     templates: dict[object, str] = {
         route.endpoint: route.path for route in routes if isinstance(route, Route)
     }
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[
             Middleware(Edge, metrics=gateway.metrics, routes=templates),
@@ -32,6 +32,9 @@ def build_app(gateway: Gateway) -> Starlette:
         ],
         exception_handlers={HTTPException: _outward},
     )
+    # The redirect would go wherever the request's Host header says.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _routes(gateway: Gateway) -> list[Route | WebSocketRoute]:

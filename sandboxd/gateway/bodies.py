@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
@@ -13,6 +15,7 @@ from sandboxd.errors import (
     InvalidRequest,
     MalformedBody,
     RequestTimeout,
+    Unavailable,
     UnsupportedMediaType,
 )
 from sandboxd.gateway.waiting import ClientGone
@@ -23,8 +26,45 @@ _UNKNOWN = re.compile(r"unknown field `(?P<name>.*?)`(?: - at `(?P<where>.*)`)?$
 _PLACE = re.compile(r" - at `(?P<where>\$.*)`$|`key` in `(?P<key>\$.*)`$", re.DOTALL)
 
 
-async def read_json(request: Request, max_size: int, timeout: float) -> bytes:
-    """The body. Raises UnsupportedMediaType, BodyTooLarge, RequestTimeout, ClientGone."""
+class Budget:
+    """Bytes of bodies that the process holds at once: many clients may be large, not all."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    @contextmanager
+    def share(self) -> Iterator["Share"]:
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self._held -= share.size
+
+    def grow(self, share: "Share", size: int) -> None:
+        """Raises Unavailable if there is no room."""
+        if self._held + size > self._limit:
+            raise Unavailable("too many large requests at once", retry_after=1.0)
+        self._held += size
+        share.size += size
+
+
+class Share:
+    """What one request holds of a Budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.size = 0
+
+    def grow(self, size: int) -> None:
+        self._budget.grow(self, size)
+
+
+async def read_json(request: Request, share: Share, max_size: int, timeout: float) -> bytes:
+    """The body, accounted to `share`.
+
+    Raises UnsupportedMediaType, BodyTooLarge, RequestTimeout, Unavailable, ClientGone.
+    """
     headers = request.headers
     _check_media_type(headers)
     announced = headers.get("content-length", "")
@@ -32,13 +72,12 @@ async def read_json(request: Request, max_size: int, timeout: float) -> bytes:
         raise BodyTooLarge(f"the body has more than {max_size} bytes")
     try:
         async with asyncio.timeout(timeout):
-            return await _read(request, max_size)
+            return await _read(request, share, max_size)
     except TimeoutError:
         raise RequestTimeout(f"the body took more than {timeout:g} seconds") from None
 
 
-async def _read(request: Request, max_size: int) -> bytes:
-    body = b""
+async def _read(request: Request, share: Share, max_size: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -49,6 +88,7 @@ async def _read(request: Request, max_size: int) -> bytes:
         size += len(body)
         if size > max_size:
             raise BodyTooLarge(f"the body has more than {max_size} bytes")
+        share.grow(len(body))
         if not message.get("more_body", False):
             return b"".join([*parts, body]) if parts else body
         parts.append(body)

@@ -33,6 +33,8 @@ class _Phase(Enum):
     """Between requests, or before the first."""
     HEAD = auto()
     BODY = auto()
+    UPGRADED = auto()
+    """The connection is a WebSocket's, and this object out of its way."""
 
 
 class ServerConfig(uvicorn.Config):
@@ -83,7 +85,9 @@ class Connection(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._unwatch()
-        self._phase = _Phase.BODY
+        self._phase = _Phase.UPGRADED
+        if self._stall is not None:
+            self._stall.stop()
         super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
@@ -148,7 +152,8 @@ class Connection(HttpToolsProtocol):
 
     def _watch(self) -> None:
         """Give the phase that the connection is now in its time; keep the timer if it runs."""
-        if self.transport.is_closing() or (self._phase is _Phase.IDLE and self._is_busy()):
+        resting = self._phase is _Phase.IDLE and self._is_busy()
+        if resting or self._phase is _Phase.UPGRADED or self.transport.is_closing():
             self._unwatch()
             return
         timed = (self._phase, self._request)

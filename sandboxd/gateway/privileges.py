@@ -14,7 +14,7 @@ def drop(uid: int) -> None:
     """Become user and group `uid`, without capabilities or a way back.
 
     A process that was not started as root only forgoes new privileges. Raises SettingsError if
-    `uid` is root's, and OSError or RuntimeError if the kernel did not do as told.
+    `uid` is root's or root's privileges are left, and OSError if the kernel refuses.
     """
     if os.geteuid() == 0:
         if uid <= 0:
@@ -42,4 +42,5 @@ def _verify() -> None:
     root = {"0"} & {*status["Uid"].split(), *status["Gid"].split(), *status["Groups"].split()}
     held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(status[name], 16)]
     if root or held or status["NoNewPrivs"] != "1":
-        raise RuntimeError(f"privileges were not given up: {root or held or 'no_new_privs'}")
+        left = "root's user or groups" if root else ", ".join(held) or "new privileges"
+        raise SettingsError(f"gateway.uid: the process still has {left}")

@@ -18,7 +18,7 @@ from sandboxd.model import Result
 T = TypeVar("T")
 
 
-class ClientGone(Exception):  # noqa: N818 - it happens, nobody erred
+class ClientGone(Exception):
     """The client closed the connection; nobody is there to read an answer."""
 
 

@@ -180,6 +180,7 @@ async def test_unknown_run(api: httpx.AsyncClient, run: str, method: str) -> Non
 
 async def test_unknown_path_and_method(api: httpx.AsyncClient) -> None:
     check(await api.get("/v2"), 404, "not_found")
+    check(await api.get("/v1/languages/"), 404, "not_found")
     answer = await api.put("/v1/runs/x")
     check(answer, 405, "method_not_allowed")
     assert {"GET", "DELETE"} <= set(answer.headers["allow"].split(", "))

@@ -195,6 +195,20 @@ class TestManyConnections:
             assert (await answer(reader))[0] == 200
 
 
+async def test_many_large_bodies_at_once_are_not_all_held(port: int) -> None:
+    """Each is within the cap, and none of them ends."""
+    async with AsyncExitStack() as stack:
+        answers = []
+        for _ in range(12):
+            reader, writer = await stack.enter_async_context(connected(port))
+            writer.write(HEAD + b"Content-Length: 1000000\r\n\r\n" + b" " * 900_000)
+            await writer.drain()
+            answers.append(asyncio.create_task(answer(reader)))
+        statuses = [status for status, _, _ in await asyncio.gather(*answers)]
+    assert set(statuses) == {408, 503}
+    assert statuses.count(408) <= 9
+
+
 class TestReaderThatStops:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from sandboxd.gateway.context import Gateway
 from sandboxd.model import Lease, Result, Status
 from sandboxd.model.frames import Decoder, Kind, encode
+from sandboxd.settings import Settings
 from tests.gateway.fakes import FakeNode, hello
 
 RUN = {"language": "python", "source": "1", "interactive": True}
@@ -353,6 +354,34 @@ async def test_page_of_the_same_origin_is_let_in(
     async with attach(port, run, origin=f"http://127.0.0.1:{port}") as socket:
         _, _, control = await drain(socket)
     assert control["type"] == "exit"
+
+
+class TestShortTimeouts:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return replace(
+            settings,
+            gateway=replace(
+                settings.gateway, header_timeout=0.1, body_timeout=0.1, idle_timeout=0.1
+            ),
+        )
+
+    async def test_stream_outlives_the_timeouts_of_its_request(
+        self,
+        port: int,
+        wire: httpx.AsyncClient,
+        node: FakeNode,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("sandboxd.gateway.connection._BODY_GRACE", 0.0)
+        node.gate.clear()
+        run = await start(wire)
+        async with agent(node, echo), attach(port, run) as socket:
+            await asyncio.sleep(0.5)
+            await socket.send('{"type": "stdin_eof"}')
+            _, err, _ = await drain(socket)
+        assert err == b"bye"
+        node.gate.set()
 
 
 async def test_client_that_vanishes_frees_its_slot_and_the_agent(

@@ -9,15 +9,17 @@ from starlette.responses import Response
 
 from sandboxd.errors import NotFound, Unavailable
 from sandboxd.gateway.admission import admit
-from sandboxd.gateway.bodies import decode, read_json
+from sandboxd.gateway.bodies import Budget, decode, read_json
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.ids import is_run_id, new_run_id, timestamp
 from sandboxd.gateway.preferences import Preference, idempotency_key, preference
 from sandboxd.gateway.waiting import ClientGone, outcome
-from sandboxd.model import Job, Result, RunRecord, RunRequest, RunState
+from sandboxd.model import Result, RunRecord, RunRequest, RunState
 from sandboxd.queue import CancelOutcome
 
 _JSON = "application/json"
+_BODIES = 8
+"""Bodies of the largest size that are read, admitted and submitted at once."""
 
 
 async def owned_record(gateway: Gateway, connection: HTTPConnection) -> RunRecord:
@@ -34,25 +36,38 @@ class Runs:
         self._gateway = gateway
         self._decoder = msgspec.json.Decoder(RunRequest)
         self._encoder = msgspec.json.Encoder()
+        self._budget = Budget(_BODIES * gateway.settings.gateway.max_body)
 
     async def create(self, request: Request) -> Response:
-        settings = self._gateway.settings.gateway
         wanted = preference(request.headers)
         key = idempotency_key(request.headers)
-        body = await read_json(request, settings.max_body, settings.body_timeout)
         waits = wanted.wait if wanted.wait is not None else not wanted.respond_async
-        job = admit(
-            decode(self._decoder, body),
-            self._gateway.policies,
-            tenant=request.scope["tenant"],
-            run_id=new_run_id(),
-            created_at=timestamp(),
-            reply_to=self._gateway.id if waits else None,
-        )
         if waits:
-            return await self._wait(request, job, key, wanted)
-        run_id = await self._gateway.queue.submit(job, idempotency_key=key)
-        return await self._accepted(job, run_id, wanted)
+            return await self._wait(request, key, wanted)
+        submitted = await self._submit(request, new_run_id(), key, reply_to=None)
+        return await self._accepted(submitted, wanted, recheck=key is not None)
+
+    async def _submit(
+        self, request: Request, run_id: str, key: str | None, reply_to: str | None
+    ) -> RunRecord:
+        """Read, admit and submit. A record of the new run, or of the key's earlier one.
+
+        When this returns, nothing of the body is held any more; a wait may be long.
+        """
+        settings = self._gateway.settings.gateway
+        created_at = timestamp()
+        with self._budget.share() as share:
+            body = await read_json(request, share, settings.max_body, settings.body_timeout)
+            job = admit(
+                decode(self._decoder, body),
+                self._gateway.policies,
+                tenant=request.scope["tenant"],
+                run_id=run_id,
+                created_at=created_at,
+                reply_to=reply_to,
+            )
+            run_id = await self._gateway.queue.submit(job, idempotency_key=key)
+        return RunRecord(id=run_id, state=RunState.QUEUED, created_at=created_at)
 
     async def one(self, request: Request) -> Response:
         """The run's record; after a DELETE, 202 says that its node is still ending it."""
@@ -64,19 +79,18 @@ class Runs:
         over = record.state is RunState.FINISHED
         return self._json(record, 200 if over else 202)
 
-    async def _wait(
-        self, request: Request, job: Job, key: str | None, wanted: Preference
-    ) -> Response:
-        """Submit `job` and answer with its result, or with 202 when the wait is over."""
+    async def _wait(self, request: Request, key: str | None, wanted: Preference) -> Response:
+        """Answer with the result, or with 202 when the wait is over."""
         gateway = self._gateway
         timeout = gateway.settings.gateway.total_timeout
         if wanted.wait is not None:
             timeout = min(timeout, float(wanted.wait))
-        with gateway.slots.take(), gateway.replies.expect(job.id) as waiter:
-            run_id = await gateway.queue.submit(job, idempotency_key=key)
-            waiter.accepted = run_id == job.id
+        run_id = new_run_id()
+        with gateway.slots.take(), gateway.replies.expect(run_id) as waiter:
+            submitted = await self._submit(request, run_id, key, reply_to=gateway.id)
+            waiter.accepted = submitted.id == run_id
             # Of a repeated request somebody else awaits the reply; its events tell everybody.
-            follower = None if waiter.accepted else self._follow(run_id, waiter.future)
+            follower = None if waiter.accepted else self._follow(submitted.id, waiter.future)
             try:
                 result = await outcome(waiter.future, request.receive, timeout)
             except (ClientGone, Unavailable):
@@ -87,7 +101,7 @@ class Runs:
                 if follower is not None:
                     follower.cancel()
         if result is None:
-            return await self._accepted(job, run_id, wanted)
+            return await self._accepted(submitted, wanted, recheck=True)
         return self._json(result, headers=_applied(wanted))
 
     def _follow(
@@ -122,15 +136,13 @@ class Runs:
         with contextlib.suppress(Unavailable):
             await self._gateway.queue.cancel(run_id)
 
-    async def _accepted(self, job: Job, run_id: str, wanted: Preference) -> Response:
-        """202, with the record as it stands."""
-        record = RunRecord(id=run_id, state=RunState.QUEUED, created_at=job.created_at)
-        if run_id != job.id or job.reply_to is not None:
-            found = await self._gateway.queue.record(run_id)
-            if found is not None:
-                record = found[1]
+    async def _accepted(self, record: RunRecord, wanted: Preference, *, recheck: bool) -> Response:
+        """202, with the record as it stands: it may be an earlier run's, or have got on."""
+        found = await self._gateway.queue.record(record.id) if recheck else None
         return self._json(
-            record, 202, {"location": f"/v1/runs/{run_id}"} | (_applied(wanted) or {})
+            found[1] if found else record,
+            202,
+            {"location": f"/v1/runs/{record.id}"} | (_applied(wanted) or {}),
         )
 
     def _json(
