@@ -27,8 +27,8 @@ class Kernel:
 
 
 def cache_directory() -> Path:
-    """Where downloads live: $SANDBOXD_VM_CACHE, else sandboxd-vm in the user's cache directory."""
-    explicit = os.environ.get("SANDBOXD_VM_CACHE")
+    """Where downloads live: $VM_LANE_CACHE, else sandboxd-vm in the user's cache directory."""
+    explicit = os.environ.get("VM_LANE_CACHE")
     if explicit:
         return Path(explicit)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sandboxd-vm"
@@ -38,7 +38,7 @@ def obtain(cache: Path) -> Kernel:
     """The cached kernel, fetched first if there is none.
 
     Raises:
-        LaneFault: apt knows no such package (run apt-get update) or cannot fetch it.
+        LaneFault: apt knows no such package, even with fresh lists, or cannot fetch it.
     """
     cached = sorted(cache.glob("kernel-*"), key=lambda path: path.stat().st_mtime)
     return _describe(cached[-1] if cached else _fetch(cache))
@@ -52,24 +52,34 @@ def _describe(directory: Path) -> Kernel:
 
 def _fetch(cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
-    depends = _run(["apt-cache", "depends", META_PACKAGE])
-    found = re.search(r"Depends: (linux-image-\S+)", depends)
-    if found is None:
-        raise LaneFault(f"{META_PACKAGE} is not in the package lists; run apt-get update")
     scratch = Path(tempfile.mkdtemp(prefix="fetch-", dir=cache))
     try:
-        _run(["apt-get", "download", "-q", found[1]], cwd=scratch)
-        (archive,) = scratch.glob("*.deb")
+        try:
+            archive = _download(scratch)
+        except LaneFault:
+            # The host's package lists may be absent, or older than the archive.
+            _run(["apt-get", "update", "-qq"])
+            archive = _download(scratch)
         tree = scratch / "tree"
         _run(["dpkg-deb", "-x", str(archive), str(tree)])
-        release = found[1].removeprefix("linux-image-")
-        _run(["busybox", "depmod", "-b", str(tree), release])
+        (modules,) = (tree / "lib/modules").iterdir()
+        _run(["busybox", "depmod", "-b", str(tree), modules.name])
         target = cache / f"kernel-{archive.stem}"
         if not target.exists():
             tree.rename(target)
         return target
     finally:
         shutil.rmtree(scratch)
+
+
+def _download(directory: Path) -> Path:
+    depends = _run(["apt-cache", "depends", META_PACKAGE])
+    found = re.search(r"Depends: (linux-image-\S+)", depends)
+    if found is None:
+        raise LaneFault(f"{META_PACKAGE} is not in the package lists")
+    _run(["apt-get", "download", "-q", found[1]], cwd=directory)
+    (archive,) = directory.glob("*.deb")
+    return archive
 
 
 def _run(argv: list[str], cwd: Path | None = None) -> str:

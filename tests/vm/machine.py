@@ -24,7 +24,8 @@ from tests.vm.fault import LaneFault, LaneTimeout
 
 PROJECT = Path(__file__).resolve().parents[2]
 GUEST = Path(__file__).parent / "guest"
-MARKER = "SANDBOXD_VM"
+# Not SANDBOXD_*: those names are settings, and an unknown one is refused.
+MARKER = "VM_LANE"
 FILES = f"{share.GUEST_FILES}/files"
 PORTS = "/dev/virtio-ports"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.environ.get("SANDBOXD_VM") or config.getoption("vm", default=False):
+    if os.environ.get("VM_LANE") or config.getoption("vm", default=False):
         return
     for item in items:
         if item.path.is_relative_to(HERE):
