@@ -102,11 +102,16 @@ class Server:
         self.process = await asyncio.create_subprocess_exec(
             "redis-server", "--port", "0", "--unixsocket", f"{self.directory}/redis.sock",
             "--dir", str(self.directory), "--appendonly", "yes", "--appendfsync", "no",
-            stdout=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            if b"ready to accept connections" in line:
+        connections = Connections(self.url)
+        while self.process.returncode is None:
+            try:
+                await connections.call("PING")
+            except Unavailable:
+                await asyncio.sleep(0.01)
+            else:
+                await connections.close()
                 return
         raise AssertionError("redis-server did not start")
 
@@ -120,8 +125,10 @@ class Server:
 async def private(tmp_path: Path) -> AsyncIterator[Server]:
     server = Server(tmp_path)
     await server.start()
-    yield server
-    await server.kill()
+    try:
+        yield server
+    finally:
+        await server.kill()
 
 
 async def test_kill_of_the_server_loses_no_accepted_job(
