@@ -35,17 +35,17 @@ _Noreturn void fail(int socket, enum sbx_stage stage, int err, int index)
 	_exit(127);
 }
 
-void run_stages(struct init *init, const struct stage *stages, size_t count, int socket)
+void run_stages(struct init *init, const struct stage *stages, size_t count, const int *socket)
 {
 	for (size_t i = 0; i < count; i++) {
 		init->index = 0;
 #ifdef SBX_TEST
 		if (init->plan.head.fault_stage == stages[i].id)
-			fail(socket, stages[i].id, EL3HLT, 0);
+			fail(*socket, stages[i].id, EL3HLT, 0);
 #endif
 		errno = 0;
 		if (stages[i].run(init) != 0)
-			fail(socket, stages[i].id, errno, init->index);
+			fail(*socket, stages[i].id, errno, init->index);
 	}
 }
 
@@ -237,7 +237,7 @@ int main(void)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	prctl(PR_SET_DUMPABLE, 0);
 	prctl(PR_SET_NAME, "sandbox-init");
-	run_stages(&init, stages, sizeof(stages) / sizeof(*stages), init.control);
+	run_stages(&init, stages, sizeof(stages) / sizeof(*stages), &init.control);
 
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);

@@ -31,8 +31,9 @@ struct stage {
 	int (*run)(struct init *); /* 0, or -1 with errno */
 };
 
-/* Run the stages in order; the first that fails is reported on `socket` and ends the process. */
-void run_stages(struct init *init, const struct stage *stages, size_t count, int socket);
+/* Run the stages in order; the first that fails is reported on `*socket`, whose number a stage may
+ * change, and ends the process. */
+void run_stages(struct init *init, const struct stage *stages, size_t count, const int *socket);
 
 /* Report a failure and end the process. */
 _Noreturn void fail(int socket, enum sbx_stage stage, int err, int index);

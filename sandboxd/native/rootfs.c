@@ -56,7 +56,7 @@ int mount_scratch(struct init *init)
 	if (init->scratch < 0 ||
 	    sbx_move_mount(init->scratch, "", AT_FDCWD, init->plan.stage_dir,
 			   MOVE_MOUNT_F_EMPTY_PATH) != 0 ||
-	    chdir(init->plan.stage_dir) != 0)
+	    fchdir(init->scratch) != 0)
 		return -1;
 	return mkdir("upper", 0755) || mkdir("wrk", 0700) || mkdir("root", 0700) ||
 			       mkdir("shm", 01777) || mkdir("upper/work", 0700) ||
@@ -87,14 +87,14 @@ int mount_overlay(struct init *init)
 	return root < 0 ? -1 : 0;
 }
 
-/* Make every directory of `path` (relative, no links: the tree is ours alone until pivot). */
+/* Make every directory of `path` below `dir` (no links: the tree is ours alone until pivot). */
 static int make_path(int dir, const char *path)
 {
 	char part[SBX_NAME_MAX * 4];
 	size_t length = strlen(path);
 
-	if (length >= sizeof(part)) {
-		errno = ENAMETOOLONG;
+	if (length == 0 || length >= sizeof(part) || path[0] == '/' || strstr(path, "..") != NULL) {
+		errno = EINVAL;
 		return -1;
 	}
 	for (size_t i = 1; i <= length; i++) {
@@ -148,7 +148,10 @@ int mount_binds(struct init *init)
 			AT_FDCWD, source, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 
 		init->index = (int)i;
-		if (upper < 0 || tree < 0 || make_path(upper, target + 1) != 0 ||
+		if (upper < 0 || tree < 0)
+			return -1;
+		errno = EINVAL;
+		if (target[0] != '/' || make_path(upper, target + 1) != 0 ||
 		    attach(tree, target) != 0)
 			return -1;
 	}

@@ -35,11 +35,12 @@ static int start_session(struct init *init)
 	int exec = fcntl(init->exec, F_DUPFD_CLOEXEC, FIRST_FREE);
 	int work = fcntl(init->work, F_DUPFD_CLOEXEC, FIRST_FREE);
 
-	if (exec < 0 || work < 0 || dup3(exec, EXEC_FD, O_CLOEXEC) < 0 ||
-	    dup3(work, WORK_FD, O_CLOEXEC) < 0 || sbx_close_range(0, 2) != 0 ||
-	    sbx_close_range(FIRST_FREE, ~0u) != 0)
+	if (exec < 0 || work < 0 || dup3(exec, EXEC_FD, O_CLOEXEC) < 0)
 		return -1;
 	init->exec = EXEC_FD;
+	if (dup3(work, WORK_FD, O_CLOEXEC) < 0 || sbx_close_range(0, 2) != 0 ||
+	    sbx_close_range(FIRST_FREE, ~0u) != 0)
+		return -1;
 	init->work = WORK_FD;
 	umask(022);
 	/* A keyring of its own, not the node's; a kernel without keyrings has nothing to leak. */
@@ -269,7 +270,7 @@ _Noreturn void runner(struct init *init)
 	enum sbx_stage stage = SBX_STAGE_RECEIVE;
 	int index = 0;
 
-	run_stages(init, stages, sizeof(stages) / sizeof(*stages), init->exec);
+	run_stages(init, stages, sizeof(stages) / sizeof(*stages), &init->exec);
 
 	if (receive(&order) == 0 && (stage = SBX_STAGE_FILES, write_files(&order, &index)) == 0 &&
 	    (stage = SBX_STAGE_RLIMITS, set_rlimits(&order, &index)) == 0 &&

@@ -170,7 +170,7 @@ static int broken(struct sbx_error *error, int stage, int err, int index)
 	return -1;
 }
 
-/* One message of a sandbox that is being built. 0, or -1 with `error`. */
+/* One message of a sandbox in the making. 0, 1 at the end of the socket, -1 with `error`. */
 static int advance(struct sbx_sandbox *sandbox, int socket, const struct sbx_plan *plan,
 		   unsigned *awaited, struct sbx_error *error)
 {
@@ -184,6 +184,8 @@ static int advance(struct sbx_sandbox *sandbox, int socket, const struct sbx_pla
 	size_t count;
 	ssize_t size = sbx_receive(socket, &message, sizeof(message), fds, &count, 0);
 
+	if (size == 0 || (size < 0 && errno == ECONNRESET))
+		return 1;
 	if (size == sizeof(message.ready) && message.head.type == SBX_MSG_READY && count == 1) {
 		sandbox->scratch = fds[0];
 		sandbox->layers |= message.ready.layers;
@@ -206,7 +208,7 @@ static int advance(struct sbx_sandbox *sandbox, int socket, const struct sbx_pla
 	}
 	if (size == sizeof(message.fail) && message.head.type == SBX_MSG_FAIL)
 		return broken(error, message.fail.stage, message.fail.err, message.fail.index);
-	return broken(error, SBX_STAGE_SPAWN, size == 0 ? ECONNRESET : EPROTO, 0);
+	return broken(error, SBX_STAGE_SPAWN, EPROTO, 0);
 }
 
 static int await_ready(struct sbx_sandbox *sandbox, const struct sbx_plan *plan, int timeout_ms,
@@ -215,23 +217,33 @@ static int await_ready(struct sbx_sandbox *sandbox, const struct sbx_plan *plan,
 	struct pollfd waits[2] = {{sandbox->exec, POLLIN, 0}, {sandbox->control, POLLIN, 0}};
 	const int64_t deadline = now_ms() + timeout_ms;
 	unsigned awaited = 3;
+	bool gone = false;
 
 	while (awaited) {
-		int64_t left = deadline - now_ms();
+		int64_t left = gone ? 0 : deadline - now_ms();
 		int ready = poll(waits, 2, left > 0 ? (int)left : 0);
 
 		if (ready < 0 && errno == EINTR)
 			continue;
 		if (ready <= 0)
-			return broken(error, SBX_STAGE_SPAWN, ready < 0 ? errno : ETIMEDOUT, 0);
-		/* The runner's word first: when it fails, init goes on, and when both sockets end
-		 * it is the runner's report that names the stage. */
-		for (int i = 0; i < 2; i++)
-			if (waits[i].revents &&
-			    advance(sandbox, waits[i].fd, plan, &awaited, error) != 0)
+			return broken(error, SBX_STAGE_SPAWN,
+				      ready < 0 ? errno : (gone ? ECONNRESET : ETIMEDOUT), 0);
+		/* When one of the two fails, both sockets end, perhaps before we look: the end of
+		 * one is no answer while the other still has a report. */
+		for (int i = 0; i < 2; i++) {
+			int result = waits[i].revents
+					     ? advance(sandbox, waits[i].fd, plan, &awaited, error)
+					     : 0;
+
+			if (result < 0)
 				return -1;
+			if (result > 0) {
+				waits[i].fd = -1;
+				gone = true;
+			}
+		}
 	}
-	return 0;
+	return gone ? broken(error, SBX_STAGE_SPAWN, ECONNRESET, 1) : 0;
 }
 
 int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
@@ -247,6 +259,10 @@ int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
 	if (plan_size < sizeof(head) || plan_size > SBX_PLAN_MAX || tasks_count >= SBX_FDS_MAX)
 		return broken(error, SBX_STAGE_PLAN, EINVAL, 0);
 	memcpy(&head, plan, sizeof(head));
+	/* Nobody in a sandbox is root, inside or outside, and init is not the job. */
+	if (!head.job_uid || !head.init_uid || !head.host_job_uid || !head.host_init_uid ||
+	    head.job_uid == head.init_uid || head.host_job_uid == head.host_init_uid)
+		return broken(error, SBX_STAGE_PLAN, EINVAL, 1);
 	if (socketpair(AF_UNIX, type, 0, control) != 0 || socketpair(AF_UNIX, type, 0, exec) != 0) {
 		broken(error, SBX_STAGE_SPAWN, errno, 0);
 	} else if (spawn(init_fd, cgroup_fd, control[1], sandbox) != 0) {
