@@ -1,0 +1,187 @@
+"""Sandboxes for tests, straight on the native core: build one, run one program, look at what is left."""
+
+import os
+import select
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sandboxd.drivers.exec.cgroups import Cgroups
+from sandboxd.drivers.exec.native import MASKS
+from sandboxd.drivers.graph.host_image import Image
+from sandboxd.native import (
+    EndOfStream,
+    ExecOrder,
+    Exited,
+    Failed,
+    Native,
+    Plan,
+    build,
+    close_all,
+    reap,
+    receive,
+    send_exec,
+)
+from sandboxd.native.core import LAYERS, STAGES
+
+MIB = 1 << 20
+JOB_UID, INIT_UID = 0xC000_0000 + 1000, 0xC000_0000 + 999
+"""Host uids far above the ranges that a node hands out."""
+
+
+def stage(name: str) -> int:
+    return STAGES.index(name)
+
+
+def without(*layers: str) -> int:
+    """`Plan.skip_layers` for these layers; the test build alone honours it."""
+    return sum(1 << LAYERS.index(layer) for layer in layers)
+
+
+class Ran(Struct, frozen=True, kw_only=True):
+    """How a program ended. `status` as wait(2) gives it; `failed` if it never started."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    failed: Failed | None
+
+    def out(self) -> bytes:
+        """stdout of a program that was to succeed."""
+        assert self.failed is None and self.status == 0, self
+        return self.stdout
+
+
+class Workshop:
+    """What every build needs of this host: a group with its caps set, an image, a program."""
+
+    def __init__(self, init_fd: int, cgroups: Cgroups, image: Image, stage: Path, seccomp: bytes):
+        self.init_fd, self.cgroups, self.image = init_fd, cgroups, image
+        self.stage, self.seccomp = stage, seccomp
+        self._serial = 0
+
+    def plan(self, **changes: object) -> Plan:
+        plan = Plan(
+            hostname="sandbox",
+            stage_dir=str(self.stage),
+            lower=str(self.image.lower),
+            binds=self.image.binds,
+            masks=MASKS,
+            seccomp=self.seccomp,
+            disk=16 * MIB,
+            inodes=1024,
+            host_job_uid=JOB_UID,
+            host_init_uid=INIT_UID,
+        )
+        return replace(plan, **changes)
+
+    @contextmanager
+    def group(self, *, memory: int = 192 * MIB, pids: int = 40):  # type: ignore[no-untyped-def]
+        """A control group of its own; gone, with whatever was in it, at the end."""
+        self._serial += 1
+        group = self.cgroups.make(f"t{self._serial}", memory=memory, pids=pids, cpus=1.0)
+        try:
+            yield group
+        finally:
+            group.remove()
+
+    @contextmanager
+    def sandbox(
+        self, *, memory: int = 192 * MIB, pids: int = 40, **changes: object
+    ) -> Iterator[Native]:
+        """A built sandbox, capped before anything runs in it."""
+        with self.group(memory=memory, pids=pids) as group:
+            native = build(
+                self.init_fd, self.plan(**changes), tasks=group.tasks, cgroup=group.directory
+            )
+            try:
+                yield native
+            finally:
+                reap(native.pidfd)
+                close_all(native)
+
+    def run(self, *argv: str, **options: object) -> Ran:
+        """One program in a sandbox of its own. Options of `sandbox` by their prefix `plan_`."""
+        changes = {
+            name.removeprefix("plan_"): options.pop(name)
+            for name in [name for name in options if name.startswith("plan_")]
+        }
+        with self.sandbox(**changes) as native:  # type: ignore[arg-type]
+            return run(native, argv, **options)  # type: ignore[arg-type]
+
+
+def order(
+    argv: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    files: Sequence[tuple[str, int, bytes]] = (),
+    **changes: object,
+) -> ExecOrder:
+    plain = ExecOrder(
+        argv=argv,
+        env={} if env is None else env,
+        files=files,
+        open_files=64,
+        stack=8 * MIB,
+        file_size=16 * MIB,
+    )
+    return replace(plain, **changes)
+
+
+def run(
+    native: Native,
+    argv: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    files: Sequence[tuple[str, int, bytes]] = (),
+    stdin: bytes = b"",
+    **changes: object,
+) -> Ran:
+    """Give a built sandbox its one order and see it through."""
+    out, out_child = os.pipe2(os.O_CLOEXEC)
+    err, err_child = os.pipe2(os.O_CLOEXEC)
+    given: int | None = None
+    if stdin:
+        given = os.memfd_create("stdin")
+        os.write(given, stdin)
+        os.lseek(given, 0, os.SEEK_SET)
+    try:
+        send_exec(native.exec, order(argv, env, files, **changes), given, out_child, err_child)
+    finally:
+        for fd in (out_child, err_child, *(() if given is None else (given,))):
+            os.close(fd)
+    try:
+        return _follow(native, out, err)
+    finally:
+        os.close(out)
+        os.close(err)
+
+
+def _follow(native: Native, out: int, err: int) -> Ran:
+    kept = {out: bytearray(), err: bytearray()}
+    exited: Exited | None = None
+    open_fds = {out, err}
+    deadline = time.monotonic() + 30
+    while exited is None or open_fds:
+        waits = [*open_fds, *(() if exited else (native.control,))]
+        ready, _, _ = select.select(waits, [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"no end within 30 s; so far {kept}"
+        for fd in ready:
+            if fd == native.control:
+                message = receive(fd)
+                assert isinstance(message, Exited), message
+                exited = message
+            elif data := os.read(fd, 65536):
+                kept[fd] += data
+            else:
+                open_fds.discard(fd)
+    last = receive(native.exec)
+    assert last is None or isinstance(last, Failed | EndOfStream)
+    return Ran(
+        status=exited.status,
+        stdout=bytes(kept[out]),
+        stderr=bytes(kept[err]),
+        failed=last if isinstance(last, Failed) else None,
+    )
