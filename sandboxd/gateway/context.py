@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from sandboxd.errors import Unavailable
 from sandboxd.gateway.auth import Keys
 from sandboxd.gateway.metrics import Metrics
+from sandboxd.gateway.offers import Offers
 from sandboxd.gateway.replies import Replies
 from sandboxd.gateway.waiting import Slots, unless
 from sandboxd.policy import Policies
@@ -35,6 +36,7 @@ class Gateway:
         self.policies = policies
         self.queue = queue
         self.keys = keys
+        self.offers = Offers(queue)
         self.slots = Slots(settings.gateway.max_waiting)
         self.metrics = Metrics(self.slots)
         self.replies = Replies(queue, self.id, settings.gateway.outage_timeout)

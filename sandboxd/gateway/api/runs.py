@@ -66,6 +66,7 @@ class Runs:
                 created_at=created_at,
                 reply_to=reply_to,
             )
+            await self._gateway.offers.check(job.request.language)
             run_id = await self._gateway.queue.submit(job, idempotency_key=key)
         return RunRecord(id=run_id, state=RunState.QUEUED, created_at=created_at)
 
