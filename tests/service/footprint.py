@@ -16,7 +16,7 @@ LOOKS = 5
 class Footprint:
     cgroups: int
     mounts: int
-    """Of the node's mount namespace."""
+    """Of the sandboxes, and of the instance on the host."""
     namespaces: int
     sandbox_processes: int
     orphans: int
@@ -32,7 +32,7 @@ def footprint(service: Service) -> Footprint:
     family = {service.pid, *host.descendants(service.pid)}
     return Footprint(
         cgroups=len(host.cgroups(service.instance)),
-        mounts=len(host.mounts(service.instance, roles["node"])),
+        mounts=host.private_mounts([*(family | sandboxes)]) + len(host.mounts(service.instance)),
         namespaces=len(host.namespaces([*(family | sandboxes)])),
         sandbox_processes=len(sandboxes),
         orphans=len(sandboxes - set(host.descendants(roles["node"]))),

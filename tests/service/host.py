@@ -18,13 +18,27 @@ def cgroups(instance: str) -> list[str]:
     )
 
 
-def mounts(instance: str, pid: int | str = "self") -> list[str]:
-    """Lines of a process's mount table that name the instance."""
+def mounts(instance: str) -> list[str]:
+    """Lines of our own mount table that name the instance."""
+    return [line for line in _mount_table("self") if instance in line]
+
+
+def private_mounts(processes: list[int]) -> int:
+    """Mounts in the mount namespaces of the processes, each namespace once, ours left out."""
+    tables: dict[str, int] = {}
+    for pid in processes:
+        for link in _link(PROC / str(pid) / "ns" / "mnt"):
+            tables[link] = len(_mount_table(str(pid)))
+    for link in _link(PROC / "self" / "ns" / "mnt"):
+        tables.pop(link, None)
+    return sum(tables.values())
+
+
+def _mount_table(pid: str) -> list[str]:
     try:
-        lines = (PROC / str(pid) / "mountinfo").read_text().splitlines()
+        return (PROC / pid / "mountinfo").read_text().splitlines()
     except OSError:
         return []
-    return [line for line in lines if instance in line]
 
 
 def pids() -> list[int]:
@@ -124,7 +138,12 @@ def _links(folder: Path) -> Iterator[str]:
     except OSError:
         return
     for entry in entries:
-        try:
-            yield str(entry.readlink())
-        except OSError:
-            continue
+        yield from _link(entry)
+
+
+def _link(path: Path) -> Iterator[str]:
+    """Where it points, unless the process ended meanwhile."""
+    try:
+        yield str(path.readlink())
+    except OSError:
+        return

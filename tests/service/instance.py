@@ -100,6 +100,12 @@ class Service:
     def sandbox_processes(self) -> list[int]:
         return host.processes_of_uids(self.uid_base, UID_SPAN)
 
+    def crash(self) -> None:
+        """`kill -9` of the supervisor; returns when it is gone. `start` may follow."""
+        os.kill(self.pid, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
     def stop(self) -> list[str]:
         """Ends it by SIGTERM. What it left behind, in words."""
         process = self._process
@@ -119,7 +125,12 @@ class Service:
         netns = Path("/run/netns")
         named = list(netns.glob(f"*{self.instance}*")) if netns.is_dir() else []
         return [
-            *[f"process {pid} {host.argv(pid)}" for pid in strays],
+            # A zombie by now is its new parent's, the host's init, and holds nothing.
+            *[
+                f"process {pid} {host.argv(pid)} in state {state}"
+                for pid in strays
+                if (state := host.state(pid)) not in (None, "X", "Z")
+            ],
             *[f"cgroup {path}" for path in host.cgroups(self.instance)],
             *[f"mount {line}" for line in host.mounts(self.instance)],
             *[f"network namespace {path}" for path in named],

@@ -15,13 +15,13 @@ from tests.service.misbehaviour import Body, mixed
 pytestmark = [pytest.mark.root, pytest.mark.service, pytest.mark.slow]
 
 JOBS = 2_000
-WARM_UP = 300
+WARM_UP = 600
 """Jobs before the first look: what is allocated once is no growth."""
 AT_ONCE = 8
 SEED = 20_261_125
-RSS_MARGIN = 24 << 20
-"""Bytes that a process of ours may gain over 2,000 jobs: allocators keep what they had at the
-peak, and the queue keeps results. A leak of one result or buffer per job is above it."""
+RSS_MARGIN = 8 << 20
+"""Bytes that a process of ours may gain over 2,000 jobs, for what allocators keep of their peak. A
+leak of one request or one result per job is above it."""
 
 
 @pytest.fixture(scope="module")
