@@ -115,7 +115,7 @@ async def test_cancelling_a_job_that_did_not_fit_wakes_the_node_it_blocked(
 
 async def test_reap_wakes_another_when_the_woken_node_died(queue: Queue, job: Make) -> None:
     await claim(queue, "n1")
-    await claim(queue, "dead")  # the latest, so it is woken first
+    await claim(queue, "n2")  # the latest, so it is woken first; it does not come
     await queue.submit(job())
     wait = asyncio.create_task(queue.wait("n1", LONG))
     await queue.reap()
