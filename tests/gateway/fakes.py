@@ -66,3 +66,13 @@ class FakeNode:
             self.started.put_nowait(lease)
             await self.gate.wait()
             await self.queue.complete(lease, self.answer(lease))
+
+
+async def until_quiet(count: Callable[[], int]) -> None:
+    """Until the count has stood still for a while: a stalled flow has no event to wait for."""
+    last, still = -1, 0
+    while still < 10:
+        await asyncio.sleep(0.03)
+        now = count()
+        still = still + 1 if now == last else 0
+        last = now

@@ -62,18 +62,21 @@ async def test_stream_resumes_after_the_last_id(api: httpx.AsyncClient, node: Fa
 async def test_waiting_stream_is_kept_alive_by_comments(
     gateway: Gateway, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocked = Queue.events
+    blocked, waits = Queue.events, asyncio.Semaphore(0)
 
     async def short(
         self: Queue, job_id: str, after: str = "0", block: float | None = None
     ) -> list[Event]:
         assert block in (None, 15.0)
+        if block is not None:
+            waits.release()
         return await blocked(self, job_id, after, block=None if block is None else 0.05)
 
     monkeypatch.setattr(Queue, "events", short)
     run = await start(api)
     following = asyncio.create_task(api.get(f"/v1/runs/{run}/events"))
-    await asyncio.sleep(0.2)
+    for _ in range(3):
+        await waits.acquire()
     await gateway.queue.cancel(run)
     text = (await following).text
     assert text.count(": keep-alive\n\n") >= 2

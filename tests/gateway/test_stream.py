@@ -18,7 +18,7 @@ from sandboxd.gateway.context import Gateway
 from sandboxd.model import Lease, Result, Status
 from sandboxd.model.frames import Decoder, Kind, encode
 from sandboxd.settings import Settings
-from tests.gateway.fakes import FakeNode, hello
+from tests.gateway.fakes import FakeNode, hello, until_quiet
 
 RUN = {"language": "python", "source": "1", "interactive": True}
 ASYNC = {"Prefer": "respond-async"}
@@ -174,7 +174,7 @@ async def test_program_that_does_not_read_stops_its_client(
                 sent += 1
 
         pouring = asyncio.create_task(pour())
-        await _until_quiet(lambda: sent)
+        await until_quiet(lambda: sent)
         # What fits in the sockets' own buffers is sent; 26 MB would be a buffer of ours.
         assert not pouring.done() and sent < total // 2
         release.set()
@@ -203,21 +203,11 @@ async def test_client_that_does_not_read_stops_the_program(
     node.gate.clear()
     run = await start(wire)
     async with agent(node, torrent), attach(port, run, max_queue=1) as socket:
-        await _until_quiet(lambda: written)
+        await until_quiet(lambda: written)
         assert 0 < written < total // 2
         out, _, control = await drain(socket)
     assert len(out) == total * 65_536 and control["type"] == "exit"
     node.gate.set()
-
-
-async def _until_quiet(count: Callable[[], int]) -> None:
-    """Until the count has stood still for a while: a stalled flow has no event to wait for."""
-    last, still = -1, 0
-    while still < 10:
-        await asyncio.sleep(0.03)
-        now = count()
-        still = still + 1 if now == last else 0
-        last = now
 
 
 async def test_agent_that_breaks_off_is_followed_by_the_queue_s_verdict(
