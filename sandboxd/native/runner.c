@@ -241,6 +241,10 @@ static void execute(void)
 	size_t length = strlen(name);
 	int denied = 0;
 
+	if (length == 0) {
+		errno = ENOENT;
+		return;
+	}
 	if (strchr(name, '/') != NULL) {
 		execve(name, arguments, environment);
 		return;
