@@ -1,8 +1,10 @@
 """A workshop that builds sandboxes from the test build of sandbox-init."""
 
+import functools
 import os
 import secrets
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,20 @@ def nothing_left(workshop: Workshop) -> Iterator[None]:
 
 def _now(stage: Path) -> Footprint:
     return footprint(INSTANCE, stage)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """A program of `inside/`, compiled statically."""
+    directory = tmp_path_factory.mktemp("compiled")
+
+    @functools.cache
+    def program(name: str) -> bytes:
+        source = Path(__file__).parent / "inside" / f"{name}.c"
+        target = directory / name
+        subprocess.run(
+            ["musl-gcc", "-static", "-O1", "-Wall", "-Werror", "-o", target, source], check=True
+        )
+        return target.read_bytes()
+
+    return program

@@ -1,0 +1,321 @@
+"""An order crosses the border unchanged, and one that cannot be carried out says why."""
+
+import errno
+import os
+import select
+import signal
+import struct
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sandboxd.native import Exited, Failed, receive, send_quiesce
+from sandboxd.native.core import ffi, lib
+from tests.native.box import MIB, Ran, Workshop, order, run
+
+pytestmark = pytest.mark.root
+
+Program = Callable[[str], bytes]
+EXIT_FAILED = 127 << 8
+
+
+def text(**options: int) -> st.SearchStrategy[str]:
+    """Any string that the kernel can pass on: bytes without NUL, as Python spells them."""
+    return st.binary(**options).map(lambda data: data.replace(b"\0", b"?")).map(os.fsdecode)
+
+
+names = st.text("abcXYZ_é", min_size=1, max_size=12)
+
+
+class Echo:
+    """Reads what `inside/echo.c` wrote."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def item(self) -> bytes:
+        (size,) = struct.unpack_from("<I", self._data, self._at)
+        self._at += 4 + size
+        return self._data[self._at - size : self._at]
+
+    def number(self) -> int:
+        return int.from_bytes(self.item(), "little")
+
+    def items(self) -> list[bytes]:
+        return [self.item() for _ in range(self.number())]
+
+    @property
+    def over(self) -> bool:
+        return self._at == len(self._data)
+
+
+def echoed(
+    workshop: Workshop,
+    program: bytes,
+    args: list[str],
+    env: dict[str, str],
+    files: list[tuple[str, int, bytes]],
+) -> Echo:
+    with workshop.sandbox() as native:
+        ran = run(
+            native,
+            ["./echo", *args],
+            env,
+            [("echo", 0o755, program), *files],
+            b"".join(os.fsencode(path) + b"\0" for path, _, _ in files),
+        )
+    return Echo(ran.out())
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    args=st.lists(text(max_size=50), max_size=12),
+    env=st.dictionaries(names, text(max_size=50), max_size=8),
+    contents=st.dictionaries(
+        names, st.tuples(st.sampled_from([0o600, 0o755, 0o4777]), st.binary())
+    ),
+)
+def test_arguments_environment_and_files_arrive_byte_for_byte(
+    workshop: Workshop,
+    compiled: Program,
+    args: list[str],
+    env: dict[str, str],
+    contents: dict[str, tuple[int, bytes]],
+) -> None:
+    files = [(f"d/{name}/{name}", mode, data) for name, (mode, data) in contents.items()]
+    echo = echoed(workshop, compiled("echo"), args, env, files)
+    assert echo.items() == [b"./echo", *map(os.fsencode, args)]
+    assert echo.items() == [os.fsencode(f"{name}={value}") for name, value in env.items()]
+    for _, mode, data in files:
+        # No set-uid bit passes, and the umask holds.
+        assert (echo.number(), echo.item()) == (mode & 0o755, data)
+    assert echo.over
+
+
+def test_thousand_files_and_megabytes_travel_in_a_memory_file(
+    workshop: Workshop, compiled: Program
+) -> None:
+    many = [(f"many/{i:04}", 0o644, str(i).encode()) for i in range(999)]
+    files = [*many, ("large", 0o644, os.urandom(2 * MIB))]
+    with workshop.sandbox(inodes=2048) as native:
+        ran = run(
+            native,
+            ["./echo"],
+            {},
+            [("echo", 0o755, compiled("echo")), *files],
+            b"".join(os.fsencode(path) + b"\0" for path, _, _ in files),
+        )
+    echo = Echo(ran.out())
+    assert (echo.items(), echo.items()) == ([b"./echo"], [])
+    assert all((echo.number(), echo.item()) == (0o644, data) for _, _, data in files)
+
+
+@pytest.mark.parametrize("size", [131_072 - 200, 131_072, 131_072 + 200])
+def test_body_around_the_inline_limit_arrives(
+    workshop: Workshop, compiled: Program, size: int
+) -> None:
+    """The files' bytes tip the body from the message into a memory file; stdin is in both."""
+    data = os.urandom(size - len(compiled("echo")) - 60)
+    echo = echoed(workshop, compiled("echo"), [], {}, [("data", 0o644, data)])
+    assert (echo.items(), echo.items(), echo.number()) == ([b"./echo"], [], 0o644)
+    assert echo.item() == data
+
+
+def test_memory_file_without_stdin_leaves_no_descriptor(workshop: Workshop) -> None:
+    with workshop.sandbox() as native:
+        ran = run(native, ["/bin/ls", "/proc/self/fd"], {}, [("pad", 0o644, b"x" * 200_000)])
+    assert ran.out().split() == [b"0", b"1", b"2", b"3"]  # 3 is the listing itself
+
+
+FILES_FAIL = {
+    "given twice": ([("a", 0o644, b""), ("a", 0o644, b"")], errno.EEXIST, 1),
+    "through a file": ([("a", 0o644, b""), ("a/b", 0o644, b"")], errno.ENOTDIR, 1),
+    "a directory": ([("a/b", 0o644, b""), ("a", 0o644, b"")], errno.EEXIST, 1),
+    "over the disk": ([("a", 0o644, b"x" * (3 * MIB))], errno.ENOSPC, 0),
+    "over the inodes": ([(str(i), 0o644, b"") for i in range(999)], errno.ENOSPC, None),
+    "name too long": ([("a" * 300, 0o644, b"")], errno.ENAMETOOLONG, 0),
+    "upwards": ([("../a", 0o644, b"")], errno.EXDEV, 0),
+    "absolute": ([("/etc/a", 0o644, b"")], errno.EXDEV, 0),
+    "up and down": ([("d/../../etc/a", 0o644, b"")], errno.EXDEV, None),
+    "empty": ([("", 0o644, b"")], None, 0),
+}
+
+
+@pytest.mark.parametrize("case", FILES_FAIL)
+def test_file_that_cannot_be_written_is_named(workshop: Workshop, case: str) -> None:
+    files, number, index = FILES_FAIL[case]
+    with workshop.sandbox(disk=2 * MIB, inodes=512) as native:
+        ran = run(native, ["/bin/true"], {}, files)
+    assert ran.failed is not None and ran.failed.stage == "files"
+    assert number is None or ran.failed.errno == number
+    assert index is None or ran.failed.index == index
+    assert ran.status == EXIT_FAILED
+
+
+EXEC_FAIL = {
+    "no such path": (["./nothing"], errno.ENOENT),
+    "no such name": (["no-such-command"], errno.ENOENT),
+    "not executable": (["./data"], errno.EACCES),
+    "a directory": (["/usr"], errno.EACCES),
+    "no program": (["./noise"], errno.ENOEXEC),
+    "no interpreter": (["./script"], errno.ENOENT),
+    "empty": ([""], errno.ENOENT),
+    "below a file": (["./data/x"], errno.ENOTDIR),
+    "name too long": (["./" + "x" * 300], errno.ENAMETOOLONG),
+    "argument too long": (["/bin/true", "x" * 200_000], errno.E2BIG),
+}
+
+
+@pytest.mark.parametrize("case", EXEC_FAIL)
+def test_command_that_cannot_be_executed_is_an_exec_failure(workshop: Workshop, case: str) -> None:
+    argv, number = EXEC_FAIL[case]
+    files = [
+        ("data", 0o644, b"#!/bin/sh\n"),
+        ("noise", 0o755, b"\x01\x02\x03 not a program"),
+        ("script", 0o755, b"#!/no/interpreter\n"),
+    ]
+    with workshop.sandbox() as native:
+        ran = run(native, argv, {}, files)
+    assert ran.failed is not None
+    assert (ran.failed.stage, ran.failed.errno) == ("exec", number)
+    assert (ran.status, ran.stdout, ran.stderr) == (EXIT_FAILED, b"", b"")
+
+
+def test_name_without_a_slash_is_looked_up_in_the_path_of_the_order(workshop: Workshop) -> None:
+    files = [
+        ("first/tool", 0o644, b"#!/bin/sh\necho denied\n"),
+        ("second/tool", 0o755, b"#!/bin/sh\necho $0\n"),
+    ]
+    with workshop.sandbox() as native:
+        ran = run(native, ["tool"], {"PATH": "/nowhere::/work/first:/work/second:/usr/bin"}, files)
+    assert ran.out() == b"/work/second/tool\n"
+    with workshop.sandbox() as native:
+        ran = run(native, ["tool"], {"PATH": "/nowhere:/work/first"}, files)
+    assert ran.failed is not None and ran.failed.errno == errno.EACCES
+
+
+@pytest.mark.parametrize(
+    ("cwd", "number"),
+    [("/nothing", errno.ENOENT), ("/bin/true", errno.ENOTDIR), ("", errno.ENOENT)],
+)
+def test_working_directory_that_is_none_is_a_cwd_failure(
+    workshop: Workshop, cwd: str, number: int
+) -> None:
+    with workshop.sandbox() as native:
+        ran = run(native, ["/bin/true"], cwd=cwd)
+    assert ran.failed is not None
+    assert (ran.failed.stage, ran.failed.errno) == ("cwd", number)
+
+
+@pytest.mark.parametrize("cwd", ["/", "/tmp", "/usr/lib", "."])
+def test_working_directory_is_the_orders(workshop: Workshop, cwd: str) -> None:
+    with workshop.sandbox() as native:
+        ran = run(native, ["/bin/pwd", "-P"], cwd=cwd)
+    assert ran.out() == (b"/work\n" if cwd == "." else cwd.encode() + b"\n")
+
+
+@pytest.mark.parametrize("argv", [[], ["x"] * 1025])
+def test_argument_count_out_of_bounds_is_refused(workshop: Workshop, argv: list[str]) -> None:
+    with workshop.sandbox() as native:
+        ran = run(native, argv)
+    assert ran.failed is not None and (ran.failed.stage, ran.failed.errno) == (
+        "receive",
+        errno.E2BIG,
+    )
+
+
+def test_rlimit_above_what_the_node_may_give_is_named(workshop: Workshop) -> None:
+    with workshop.sandbox() as native:
+        ran = run(native, ["/bin/true"], open_files=1 << 40)
+    assert ran.failed is not None and ran.failed.stage == "rlimits"
+
+
+def test_string_with_a_nul_never_leaves_python() -> None:
+    for bad in (
+        order(["a\0b"]),
+        order(["a"], {"x": "\0"}),
+        order(["a"], files=[("\0", 0, b"")]),
+        order(["a"], cwd="/\0"),
+    ):
+        with pytest.raises(ValueError, match="NUL"):
+            bad.body()
+
+
+@pytest.mark.parametrize("message", [b"", b"x", b"\x06\x01", b"\x06\x01\0\0" + b"\xff" * 44])
+def test_garbage_instead_of_an_order_is_refused(workshop: Workshop, message: bytes) -> None:
+    with workshop.sandbox() as native:
+        os.write(native.exec, message)
+        ran = _awaited(native.control, native.exec)
+    if message:
+        assert ran.failed is not None
+        assert (ran.failed.stage, ran.failed.errno) == ("receive", errno.EPROTO)
+    else:  # as the end of the stream: the sandbox is discarded
+        assert (ran.failed, ran.status) == (None, 0)
+
+
+def _awaited(control: int, exec_fd: int) -> Ran:
+    assert select.select([control], [], [], 10)[0]
+    message = receive(control)
+    assert isinstance(message, Exited)
+    last = receive(exec_fd)
+    return Ran(
+        status=message.status,
+        stdout=b"",
+        stderr=b"",
+        failed=last if isinstance(last, Failed) else None,
+    )
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.integers(0, 40),
+    counts=st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)),
+)
+def test_mutated_order_ends_the_runner_with_a_word(
+    workshop: Workshop,
+    edits: list[tuple[int, int]],
+    cut: int,
+    counts: tuple[int, int, int],
+) -> None:
+    body = bytearray(order(["/bin/true", "x"], {"A": "b"}, [("f", 0o644, b"data")]).body())
+    for position, byte in edits:
+        body[position % len(body)] = byte
+    data = bytes(body[: len(body) - cut])
+    head = ffi.new("struct sbx_exec *")
+    head.flags, head.open_files, head.stack, head.file_size = 1, 64, MIB, MIB
+    head.argc, head.envc, head.filec = counts
+    with workshop.sandbox() as native, open("/dev/null", "wb") as null:
+        fds = [null.fileno()] * 2
+        assert lib.sbx_exec_send(native.exec, head, data, len(data), fds, 2) == 0
+        ran = _awaited(native.control, native.exec)
+    # Executed or refused; never a crash of the runner.
+    assert ran.failed is not None or os.WIFEXITED(ran.status)
+    assert os.WIFEXITED(ran.status) or os.WTERMSIG(ran.status) != signal.SIGSEGV
+
+
+def test_end_of_the_control_socket_ends_the_sandbox(workshop: Workshop) -> None:
+    with workshop.sandbox() as native:
+        spare = os.dup(native.control)
+        os.close(native.control)
+        os.dup2(os.open("/dev/null", os.O_RDONLY), native.control)
+        os.close(spare)
+        assert select.select([native.pidfd], [], [], 10)[0]
+
+
+def test_garbage_on_the_control_socket_ends_the_sandbox(workshop: Workshop) -> None:
+    with workshop.sandbox() as native:
+        os.write(native.control, b"\xff" * 8)
+        assert select.select([native.pidfd], [], [], 10)[0]
+
+
+def test_quiesce_ends_a_runner_that_has_no_order_yet(workshop: Workshop) -> None:
+    with workshop.sandbox() as native:
+        send_quiesce(native.control)
+        assert os.WTERMSIG(_awaited(native.control, native.exec).status) == signal.SIGKILL
