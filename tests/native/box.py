@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sandboxd.drivers.exec.cgroups import Cgroups
+from sandboxd.drivers.exec.cgroups import Cgroups, Group
 from sandboxd.drivers.exec.native import MASKS
 from sandboxd.drivers.graph.host_image import Image
 from sandboxd.native import (
@@ -80,7 +80,7 @@ class Workshop:
         return replace(plan, **changes)
 
     @contextmanager
-    def group(self, *, memory: int = 192 * MIB, pids: int = 40):  # type: ignore[no-untyped-def]
+    def group(self, *, memory: int = 192 * MIB, pids: int = 40) -> Iterator[Group]:
         """A control group of its own; gone, with whatever was in it, at the end."""
         self._serial += 1
         group = self.cgroups.make(f"t{self._serial}", memory=memory, pids=pids, cpus=1.0)
@@ -103,15 +103,6 @@ class Workshop:
             finally:
                 reap(native.pidfd)
                 close_all(native)
-
-    def run(self, *argv: str, **options: object) -> Ran:
-        """One program in a sandbox of its own. Options of `sandbox` by their prefix `plan_`."""
-        changes = {
-            name.removeprefix("plan_"): options.pop(name)
-            for name in [name for name in options if name.startswith("plan_")]
-        }
-        with self.sandbox(**changes) as native:  # type: ignore[arg-type]
-            return run(native, argv, **options)  # type: ignore[arg-type]
 
 
 def order(
@@ -137,9 +128,12 @@ def run(
     env: Mapping[str, str] | None = None,
     files: Sequence[tuple[str, int, bytes]] = (),
     stdin: bytes = b"",
+    *,
+    follow: bool = True,
     **changes: object,
 ) -> Ran:
-    """Give a built sandbox its one order and see it through."""
+    """Give a built sandbox its one order and see it through; without `follow`, to the end of its
+    main process only, though others hold its streams."""
     out, out_child = os.pipe2(os.O_CLOEXEC)
     err, err_child = os.pipe2(os.O_CLOEXEC)
     given: int | None = None
@@ -153,18 +147,18 @@ def run(
         for fd in (out_child, err_child, *(() if given is None else (given,))):
             os.close(fd)
     try:
-        return _follow(native, out, err)
+        return _follow(native, out, err, whole=follow)
     finally:
         os.close(out)
         os.close(err)
 
 
-def _follow(native: Native, out: int, err: int) -> Ran:
+def _follow(native: Native, out: int, err: int, *, whole: bool) -> Ran:
     kept = {out: bytearray(), err: bytearray()}
     exited: Exited | None = None
     open_fds = {out, err}
     deadline = time.monotonic() + 30
-    while exited is None or open_fds:
+    while exited is None or (whole and open_fds):
         waits = [*open_fds, *(() if exited else (native.control,))]
         ready, _, _ = select.select(waits, [], [], max(0.0, deadline - time.monotonic()))
         assert ready, f"no end within 30 s; so far {kept}"
