@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from msgspec.structs import asdict
 
 from sandboxd.drivers.exec.base import Built
+from sandboxd.errors import DriverFault
 from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, Status
 from sandboxd.model import argv as fill
 from sandboxd.native import ExecOrder
@@ -38,13 +39,14 @@ class Execution:
     def __init__(
         self, job: Job, policies: Policies, pool: Pool, *, node: str, collect_max: int
     ) -> None:
+        """Raises DriverFault if this node's policies do not know the language."""
         self._job, self._pool = job, pool
         self._node, self._collect_max = node, collect_max
         self._language: Language | None = None
         if job.request.language is not None:
             self._language = policies.language(job.request.language)
             if self._language is None:
-                raise KeyError(job.request.language)
+                raise DriverFault("policies", "find the language", job.request.language)
         self._sandbox: Sandbox | None = None
         self._cancelled = False
         self.live = Live(interactive=job.request.interactive)

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
 from sandboxd.drivers.exec.base import Built, ExecDriver, Spec
-from sandboxd.errors import Overload, SystemFault
+from sandboxd.errors import DriverFault, Overload, SystemFault
 from sandboxd.node.stock import Stock, step
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,9 @@ class Pool:
         Raises NativeFault or DriverFault if it had to be built and could not be, Overload while
         builds of this template are held back after failures.
         """
-        shelf = self._shelves[template]
+        shelf = self._shelves.get(template)
+        if shelf is None:
+            raise DriverFault("pool", "find the template", template)
         if shelf.ready:
             built = shelf.ready.popleft()
             self._later(shelf)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.drivers.exec.native import inodes
-from sandboxd.errors import NativeFault
+from sandboxd.errors import NativeFault, SandboxLost
 from sandboxd.model import Limits
 from sandboxd.native import (
     EndOfStream,
@@ -241,10 +241,13 @@ class Sandbox:
             if not self._init_alive:
                 brought.append(Brought(path, None, errno.ENOENT))
                 continue
-            send_open(self.built.native.control, path, glob=glob)
+            try:
+                send_open(self.built.native.control, path, glob=glob)
+            except OSError as error:
+                raise SandboxLost(f"{self.built.name}: {error.strerror}") from error
             parent = path.rpartition("/")[0]
             while True:
-                answer = await asyncio.wait_for(self._answers.get(), _OPEN_TIMEOUT)
+                answer = await self._answer()
                 if answer is None:
                     break
                 if answer.fd >= 0:
@@ -257,6 +260,12 @@ class Sandbox:
                 if not answer.more:
                     break
         return brought
+
+    async def _answer(self) -> Opened | None:
+        try:
+            return await asyncio.wait_for(self._answers.get(), _OPEN_TIMEOUT)
+        except TimeoutError:
+            raise SandboxLost(f"{self.built.name}: init does not answer") from None
 
 
 def _read(name: str, opened: Opened, budget: int) -> Brought:

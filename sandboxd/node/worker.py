@@ -126,19 +126,28 @@ class Worker:
             execution = Execution(
                 job, self._policies, self._pool, node=self._node, collect_max=self._collect_max
             )
-            self._active[job.id] = (lease, execution)
-            self.live[job.id] = execution.live
-            try:
-                result = await self._execute(lease, execution)
-                if result is not None:
-                    execution.live.finish(result)
-                    self.finished[result.status] = self.finished.get(result.status, 0) + 1
-                    await self._complete(lease, result)
-            finally:
-                del self._active[job.id], self.live[job.id]
+        except SystemFault as error:
+            # Another node's policies may know what this one's do not.
+            if (result := await self._not_built(lease, error)) is not None:
+                await self._complete(lease, result)
+        else:
+            await self._carry(lease, execution)
         finally:
             self.capacity.free(job.reserve_cpu, job.reserve_memory)
             self._news.set()
+
+    async def _carry(self, lease: Lease, execution: Execution) -> None:
+        job = lease.job
+        self._active[job.id] = (lease, execution)
+        self.live[job.id] = execution.live
+        try:
+            result = await self._execute(lease, execution)
+            if result is not None:
+                execution.live.finish(result)
+                self.finished[result.status] = self.finished.get(result.status, 0) + 1
+                await self._complete(lease, result)
+        finally:
+            del self._active[job.id], self.live[job.id]
 
     async def _execute(self, lease: Lease, execution: Execution) -> Result | None:
         """The result, or None if the job is not ours to end (any more)."""
