@@ -56,13 +56,15 @@ def test_every_limit_is_shown() -> None:
 
 @pytest.mark.root
 @pytest.mark.service
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_demo_is_right_on_this_machine(service: Service) -> None:
     demo = subprocess.run(
         [sys.executable, "-m", "sandboxd.cli.main", "demo", "--url", service.url],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=200,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "Every answer was right." in demo.stdout

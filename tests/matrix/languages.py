@@ -39,7 +39,8 @@ BROKEN: dict[str, str] = {
     "c": "int main(void) { return undeclared; }\n",
     "cpp": "int main() { return undeclared; }\n",
     "java": "public class Main { int x = undeclared; }\n",
-    "go": "package main\n\nfunc main() {\n\tundeclared()\n}\n",
+    # A syntax error, which Go finds before it compiles its whole runtime.
+    "go": "package main\n\nfunc main() { undeclared(\n",
     "rust": "fn main() { undeclared(); }\n",
 }
 

@@ -16,10 +16,11 @@ from tests.matrix.cases import CASES
 from tests.matrix.compare import differences
 from tests.service.instance import Service
 
-pytestmark = [pytest.mark.root, pytest.mark.service]
-
+ANSWER_WITHIN = 200.0
+"""Seconds for the slowest compiler beside all the other cases, on a busy machine."""
 AT_ONCE = 12
-ANSWER_WITHIN = 110.0
+
+pytestmark = [pytest.mark.root, pytest.mark.service, pytest.mark.timeout(ANSWER_WITHIN + 40)]
 
 Answers = dict[str, "Future[httpx.Response]"]
 
