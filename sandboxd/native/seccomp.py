@@ -55,7 +55,7 @@ def compile_seccomp(policy: bytes) -> bytes:
     """
     try:
         parsed = msgspec.json.decode(policy, type=_Policy)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise SettingsError(f"seccomp policy: {error}") from error
     architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
     if architecture not in parsed.architectures:
@@ -101,6 +101,9 @@ def _action(name: str, errno: int | None) -> int:
     }
     if name not in values:
         raise SettingsError(f"seccomp policy: action {name} is not supported")
+    # The number shares a word with the action: a larger one would turn into another action.
+    if errno is not None and not 0 <= errno < 4096:
+        raise SettingsError(f"seccomp policy: {errno} is not an errno")
     return values[name]
 
 

@@ -8,8 +8,9 @@ public files. Nothing of /root, /home, /var or the host's secrets is in it.
 import shutil
 import stat
 import tempfile
+from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 
@@ -38,6 +39,9 @@ _ETC_WRITTEN = {
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
     "hostname": "sandbox\n",
 }
+_STEPS_MAX = 400
+"""Path components, those of links included, after which a path counts as a loop."""
+_FORBIDDEN_BELOW = ("/proc", "/sys", "/dev")
 _FORBIDDEN = ("/", "/root", "/home", "/etc", "/var", "/proc", "/sys", "/dev", "/run", "/boot")
 
 
@@ -49,11 +53,36 @@ class Image(Struct, frozen=True, kw_only=True):
     binds: tuple[Bind, ...]
 
     def has(self, path: str) -> bool:
-        """Whether an absolute path exists in the image, as the sandbox would see it."""
+        """Whether an absolute path exists in the image, as the sandbox would see it.
+
+        Links are followed within the image: one that leads to a place of the host's that the image
+        lacks is a dangling one inside.
+        """
+        parts = deque(Path(path).parts[1:])
+        at = PurePosixPath("/")
+        for _ in range(_STEPS_MAX):
+            if not parts:
+                return self._place(at).exists()
+            part = parts.popleft()
+            if part == "..":
+                at = at.parent
+                continue
+            place = self._place(at / part)
+            if not place.is_symlink():
+                at = at / part
+                continue
+            target = PurePosixPath(place.readlink())
+            if target.is_absolute():
+                at = PurePosixPath("/")
+            parts.extendleft(reversed(target.relative_to(target.anchor).parts))
+        return False
+
+    def _place(self, path: PurePosixPath) -> Path:
+        """Where on the host the image's `path` is, its last link not followed."""
         for bind in self.binds:
-            if path.startswith(bind.target + "/"):
-                return (Path(bind.source) / path[len(bind.target) + 1 :]).exists()
-        return (self.lower / path.lstrip("/")).exists()
+            if path.is_relative_to(bind.target):
+                return Path(bind.source) / path.relative_to(bind.target)
+        return self.lower / path.relative_to("/")
 
 
 def build(directory: Path, binds: Mapping[str, str]) -> Image:
@@ -93,6 +122,8 @@ def _write_skeleton(root: Path) -> None:
 
 
 def _copy_tree(source: Path, target: Path) -> None:
+    if not source.stat().st_mode & stat.S_IXOTH:
+        return  # what is in it is not public, whatever its own mode says
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -112,7 +143,11 @@ def _copy_public(source: Path, target: Path) -> None:
 
 def _checked_source(source: str) -> str:
     real = Path(source).resolve()
-    if not real.is_dir() or str(real) in _FORBIDDEN:
+    if (
+        not real.is_dir()
+        or str(real) in _FORBIDDEN
+        or any(real.is_relative_to(top) for top in _FORBIDDEN_BELOW)
+    ):
         raise DriverFault("graph", "host_image.binds", f"{source} cannot be shown to sandboxes")
     return str(real)
 

@@ -4,6 +4,12 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from sandboxd.errors import DriverFault
+
+
+class LimitBelowUse(DriverFault):
+    """The memory limit is less than what the sandbox itself already takes."""
+
 
 class Usage(Struct, frozen=True):
     """What a group has used since it was made."""
@@ -31,7 +37,11 @@ class Group(Protocol):
         """Close what only joining needed, once sandbox-init is in."""
 
     def limit(self, *, memory: int, pids: int) -> None:
-        """Set and read back both limits. Raises DriverFault if the kernel did not take one."""
+        """Set and read back both limits. Raises DriverFault if the kernel did not take one.
+
+        A memory limit below what is in use is LimitBelowUse on v1; on v2 it ends the group at once,
+        and counts as an OOM kill.
+        """
 
     def cpu_time(self) -> float:
         """Seconds used so far by the whole group."""

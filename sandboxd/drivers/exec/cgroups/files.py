@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sandboxd.errors import DriverFault
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
 
 @contextmanager
 def faults(operation: str) -> Iterator[None]:
@@ -43,13 +45,13 @@ def value(text: str, key: str) -> int:
     return 0
 
 
-def set_exactly(path: Path, number: int) -> None:
-    """Write a limit and read it back; the kernel may round it down to a page, never up."""
+def set_exactly(path: Path, number: int, unit: int = 1) -> None:
+    """Write a limit and read it back; the kernel may round it down to a multiple of `unit`, never up."""
     write(path, str(number))
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         text = read_fd(fd).strip()
     finally:
         os.close(fd)
-    if not text.isdecimal() or not number - 65_536 < int(text) <= number:
+    if not text.isdecimal() or not number - unit < int(text) <= number:
         raise DriverFault("cgroups", "set a limit", f"{path.name} reads {text}, not {number}")

@@ -41,7 +41,9 @@ def find(instance: str) -> Cgroups:
         available = (mounts.v2 / "cgroup.controllers").read_text().split()
         if all(name in available for name in NEEDED):
             return V2(mounts.v2, instance)
-    missing = [name for name in NEEDED if name not in mounts.v1]
+    # With a v2 tree, CPU time comes from there.
+    needed = NEEDED if mounts.v2 is not None else (*NEEDED, "cpuacct")
+    missing = [name for name in needed if name not in mounts.v1]
     if missing:
         raise DriverFault("cgroups", "find controllers", f"not mounted: {', '.join(missing)}")
-    return V1({name: mounts.v1[name] for name in (*NEEDED, "cpuacct")}, mounts.v2, instance)
+    return V1({name: mounts.v1[name] for name in needed}, mounts.v2, instance)

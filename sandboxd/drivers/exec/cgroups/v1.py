@@ -5,14 +5,15 @@ Without it, sandboxes are killed through their pid namespace and CPU time comes 
 no `memory.oom.group`: an eventfd tells of an OOM kill, and the owner ends the group.
 """
 
+import errno
 import os
 import select
 import signal
 import time
 from pathlib import Path
 
-from sandboxd.drivers.exec.cgroups.base import Usage
-from sandboxd.drivers.exec.cgroups.files import faults, read_fd, set_exactly, value, write
+from sandboxd.drivers.exec.cgroups.base import LimitBelowUse, Usage
+from sandboxd.drivers.exec.cgroups.files import PAGE, faults, read_fd, set_exactly, value, write
 from sandboxd.errors import DriverFault
 
 _PERIOD_US = 100_000
@@ -22,14 +23,11 @@ _RDONLY = os.O_RDONLY | os.O_CLOEXEC
 class V1:
     def __init__(self, controllers: dict[str, Path], unified: Path | None, instance: str) -> None:
         self._name = f"sandboxd-{instance}"
-        points = dict(controllers)
-        if unified is not None:
-            points.pop("cpuacct", None)
-        self._roots = {point / self._name for point in points.values()}
+        self._roots = {point / self._name for point in controllers.values()}
         self._memory = controllers["memory"] / self._name
         self._pids = controllers["pids"] / self._name
         self._cpu = controllers["cpu"] / self._name
-        self._cpuacct = controllers["cpuacct"] / self._name
+        self._cpuacct = controllers["cpuacct"] / self._name if unified is None else None
         self._unified = unified / self._name if unified is not None else None
         if self._unified is not None:
             self._roots.add(self._unified)
@@ -47,7 +45,7 @@ class V1:
             made=[root / name for root in self._roots],
             memory=self._memory / name,
             pids=self._pids / name,
-            cpuacct=None if self._unified is not None else self._cpuacct / name,
+            cpuacct=None if self._cpuacct is None else self._cpuacct / name,
             unified=None if self._unified is None else self._unified / name,
         )
         try:
@@ -145,7 +143,7 @@ class V1Group:
             files.insert(0 if memory > self._set[0] > 0 else 1, swap)
         with faults("set limits"):
             for file in files:
-                set_exactly(file, memory)
+                _limit_memory(file, memory)
             set_exactly(self._pids / "pids.max", pids)
         self._set = (memory, pids)
 
@@ -180,6 +178,15 @@ class V1Group:
         self._fds.clear()
         for directory in self.made:
             remove_directory(directory)
+
+
+def _limit_memory(file: Path, memory: int) -> None:
+    try:
+        set_exactly(file, memory, PAGE)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        raise LimitBelowUse("cgroups", "set limits", f"{memory} bytes are in use") from error
 
 
 def _kill_members(directory: Path) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from sandboxd.drivers.exec.cgroups.base import Usage
-from sandboxd.drivers.exec.cgroups.files import faults, read_fd, set_exactly, value, write
+from sandboxd.drivers.exec.cgroups.files import PAGE, faults, read_fd, set_exactly, value, write
 from sandboxd.drivers.exec.cgroups.v1 import remove_directory
 
 _PERIOD_US = 100_000
@@ -87,7 +87,7 @@ class V2Group:
         if (memory, pids) == self._set:
             return
         with faults("set limits"):
-            set_exactly(self.path / "memory.max", memory)
+            set_exactly(self.path / "memory.max", memory, PAGE)
             set_exactly(self.path / "pids.max", pids)
         self._set = (memory, pids)
 
