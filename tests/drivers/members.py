@@ -1,0 +1,40 @@
+"""Processes to put into control groups: each waits until it is in, then runs its program."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BUSY = "while True: pass"
+ASLEEP = "import signal; signal.pause()"
+
+
+def directories(instance: str, name: str) -> list[Path]:
+    """The group's directories in every hierarchy."""
+    return sorted(Path("/sys/fs/cgroup").glob(f"*/sandboxd-{instance}/{name}"))
+
+
+@contextmanager
+def member(
+    instance: str, name: str, code: str, *, prints: bool = False
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process of the group, running Python `code`; ended with the block. With `prints`, the block
+    begins once the code has printed a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-ISc", f"input()\n{code}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        for directory in directories(instance, name):
+            (directory / "cgroup.procs").write_text(str(process.pid))
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        if prints:
+            assert process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
