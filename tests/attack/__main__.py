@@ -1,0 +1,40 @@
+"""`python -m tests.attack`: every case, what it came to, and which layer stops what."""
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.attack.case import Finding, Outcome
+from tests.attack.suite import CASES, counted, fight
+
+
+def main() -> int:
+    begin = time.monotonic()
+    directory = Path(tempfile.mkdtemp(prefix="sandboxd-attack-"))
+    directory.chmod(0o711)
+    wanted = sys.argv[1:]
+    cases = tuple(case for case in CASES if not wanted or any(word in case.id for word in wanted))
+    try:
+        with fight(directory) as attack:
+            attack.start(cases)
+            findings: dict[str, Finding] = {}
+            for case in cases:
+                findings[case.id] = attack.findings[case.id].result()
+                if findings[case.id].outcome is Outcome.BROKEN:
+                    print(f"BROKEN   {case.id}: {findings[case.id].reason}", flush=True)
+            harm = attack.after_all()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    for case in cases:
+        if findings[case.id].outcome is Outcome.VACUOUS:
+            print(f"VACUOUS  {case.id}: {findings[case.id].reason}")
+    for text in harm:
+        print(f"HARM     {text}")
+    print(f"{len(cases)} cases: {counted(findings)}, in {time.monotonic() - begin:.0f} s")
+    return int(bool(harm) or any(f.outcome is Outcome.BROKEN for f in findings.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""What must be as it was on the host: cheap enough to be looked at after every case."""
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.attack.arsenal import Arsenal
+from tests.service import host
+from tests.service.instance import Service
+
+HEALTHY_WITHIN = 1.0
+_IPC = ("shm", "msg", "sem")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Equal before and after, whatever other jobs run meanwhile."""
+
+    canary: tuple[str, int, int, int, int]
+    shared: str
+    shown: tuple[str, ...]
+    ipc: tuple[str, ...]
+    mounts: tuple[str, ...]
+    service: tuple[tuple[str, int], ...]
+
+
+class HostCheck:
+    def __init__(self, service: Service, arsenal: Arsenal) -> None:
+        self._service, self._arsenal = service, arsenal
+        # Older than its change: the first read of it would show, even with relatime.
+        status = arsenal.canary.stat()
+        os.utime(arsenal.canary, ns=(status.st_mtime_ns - 10**12, status.st_mtime_ns))
+        self.before = self._look()
+
+    def after(self) -> list[str]:
+        """What is not as it was, in words."""
+        now, found = self._look(), []
+        for name in Sight.__dataclass_fields__:
+            if getattr(now, name) != getattr(self.before, name):
+                found.append(f"{name}: {getattr(self.before, name)} became {getattr(now, name)}")
+        begin = time.monotonic()
+        answer = httpx.get(f"{self._service.url}/readyz", timeout=5 * HEALTHY_WITHIN)
+        if answer.status_code != 200 or time.monotonic() - begin > HEALTHY_WITHIN:
+            found.append(f"health: {answer.status_code} after {time.monotonic() - begin:.2f} s")
+        return found
+
+    def secret_unread(self) -> bool:
+        """The content, read last of all, since reading it is what is watched for."""
+        return self._arsenal.canary.read_text() == self._arsenal.nonce
+
+    def _look(self) -> Sight:
+        status = self._arsenal.canary.stat()
+        first, last = self._service.uid_base, self._service.uid_base + (1 << 25)
+        objects = [
+            f"{kind} {line.split()[:2]}"
+            for kind in _IPC
+            for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
+            if any(word.isdigit() and first <= int(word) < last for word in line.split())
+        ]
+        for place in ("/dev/shm", "/dev/mqueue", "/tmp", "/var/tmp"):
+            if Path(place).is_dir():
+                objects += [
+                    entry.path
+                    for entry in os.scandir(place)
+                    if first <= entry.stat(follow_symlinks=False).st_uid < last
+                ]
+        return Sight(
+            canary=(oct(status.st_mode), status.st_uid, status.st_size, status.st_mtime_ns,
+                    status.st_atime_ns),
+            shared=_digest(Path("/usr/bin/env")) + _digest(self._arsenal.directory / "env"),
+            shown=tuple(sorted(path.name for path in self._arsenal.directory.iterdir())),
+            ipc=tuple(objects),
+            mounts=tuple(host.mounts(self._service.instance)),
+            service=tuple(sorted(self._service.pids().items())),
+        )  # fmt: skip
+
+
+def _digest(path: Path) -> str:
+    """Of the file as the page cache has it, which is what every sandbox executes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def interfaces() -> set[str]:
+    return set(os.listdir("/sys/class/net"))

@@ -1,0 +1,43 @@
+"""The same probes without a sandbox: as root, in namespaces that are thrown away afterwards.
+
+What a layer of ours refuses must go otherwise here, or the refusal proves nothing.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+from tests.attack.case import Lines
+
+_WITHIN = 30.0
+_SETUP = """
+mount -t tmpfs none /opt && mkdir /opt/attack && mount --bind "$0" /opt/attack &&
+mount -t proc proc /proc && mount --bind /dev/null /proc/softirqs && (ip link set lo up || true) &&
+"$@"
+"""
+"""The shell stays process 1; a cover lies on /proc/softirqs, as in a sandbox."""
+
+
+def run(shown: Path, argv: tuple[str, ...], *, network: bool = True) -> Lines:
+    """What `probe ARGV` says; `network`: in one of its own. An end by a signal is said as `ended`."""
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--ipc", "--uts", "--cgroup",
+         *(["--net"] if network else []), "--kill-child", "setsid", "sh", "-c", _SETUP, str(shown), "/opt/attack/probe", *argv],
+        capture_output=True, timeout=_WITHIN, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if not done.stdout and done.returncode:
+        raise AssertionError(f"outside: {done.stderr.decode(errors='replace')}")
+    return parse(done.stdout.decode())
+
+
+def parse(text: str) -> Lines:
+    """A dictionary of the probe's lines, repeated keys numbered from the second on."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        for key, value in json.loads(line).items():
+            name = key
+            while name in found:
+                stem, _, count = name.partition("#")
+                name = f"{stem}#{int(count or 1) + 1}"
+            found[name] = value
+    return found
