@@ -24,6 +24,19 @@ class SelfTest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stdout: str
 
 
+class Warm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An interpreter that is started ahead, in its sandbox, and waits for its source."""
+
+    command: Annotated[list[str], Meta(min_length=1)]
+    """argv, as `run` without anything that a request may add."""
+    env: dict[str, str]
+    """Added to the language's own while it starts, so that it finds the module that waits."""
+    pool_size: Annotated[int, Meta(ge=0, le=10_000)] = 4
+    cold_env: list[str] = []
+    """Prefixes of variables that the interpreter reads while it starts: a run that sets one of
+    them starts cold."""
+
+
 class Language(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Name
     title: str
@@ -35,6 +48,7 @@ class Language(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Absolute paths inside the image that must exist for the language to be offered; `a|b` is
     satisfied by either."""
     compile: Compile | None = None
+    warm: Warm | None = None
     run: Annotated[list[str], Meta(min_length=1)]
     """argv in /work; see `argv()` for its placeholders. The request's `args` are appended."""
     limits: LimitOverrides = LimitOverrides()

@@ -25,8 +25,9 @@ _FAIL = struct.Struct("<BBHiii")
 _EXIT = struct.Struct("<BBHiI4xQQ")
 _OPEN = struct.Struct("<BBHI")
 _OPENED = struct.Struct("<BBHiI")
-_FAILED, _EXITED, _QUIESCE, _QUIET, _OPENING, _ANSWER = 1, 7, 8, 9, 10, 11
-_STDIN_NULL = 1
+_READY_SIZE = 8
+_FAILED, _ARMED, _EXITED, _QUIESCE, _QUIET, _OPENING, _ANSWER = 1, 5, 7, 8, 9, 10, 11
+_STDIN_NULL, _WARM = 1, 4
 _BUILD_TIMEOUT_MS = 10_000
 
 
@@ -86,11 +87,15 @@ class Failed(Struct, frozen=True):
     index: int
 
 
+class Armed(Struct, frozen=True):
+    """A warm interpreter waits for its order."""
+
+
 class EndOfStream(Struct, frozen=True):
     """The other side is gone."""
 
 
-Message = Exited | Quiet | Opened | Failed | EndOfStream
+Message = Exited | Quiet | Opened | Failed | Armed | EndOfStream
 
 
 def seal_init(*, testing: bool = False) -> int:
@@ -132,7 +137,7 @@ def build(init_fd: int, plan: Plan, *, tasks: Sequence[int] = (), cgroup: int = 
 def send_exec(exec_fd: int, order: ExecOrder, stdin: int | None, stdout: int, stderr: int) -> None:
     """Give the order to the runner. stdin None is /dev/null. Raises OSError if the runner is gone."""
     head = ffi.new("struct sbx_exec *")
-    head.flags = _STDIN_NULL if stdin is None else 0
+    head.flags = (_STDIN_NULL if stdin is None else 0) | (_WARM if order.warm else 0)
     head.argc, head.envc, head.filec = len(order.argv), len(order.env), len(order.files)
     head.open_files, head.stack, head.file_size = order.open_files, order.stack, order.file_size
     body = order.body()
@@ -171,6 +176,8 @@ def _decode(data: bytes, fd: int) -> Message | None:
     if kind == _EXITED and len(data) == _EXIT.size:
         _, _, _, status, alone, at, max_rss = _EXIT.unpack(data)
         return Exited(status, bool(alone), at / 1e9, max_rss)
+    if kind == _ARMED and len(data) == _READY_SIZE:
+        return Armed()
     if kind == _QUIET and len(data) == _HEAD.size:
         return Quiet()
     if kind == _ANSWER and len(data) >= _OPENED.size:

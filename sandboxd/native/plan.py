@@ -91,6 +91,9 @@ class ExecOrder(Struct, frozen=True, kw_only=True):
     stack: int
     """Bytes, as is file_size."""
     file_size: int
+    warm: bool = False
+    """The program is an interpreter that keeps the exec socket (as descriptor 3), says on it that it
+    is ready, and waits there for the order that is the run."""
 
     def body(self) -> bytes:
         """The fields after the head. Raises ValueError for a string with a NUL."""

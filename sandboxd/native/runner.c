@@ -281,6 +281,8 @@ _Noreturn void runner(struct init *init)
 	    (stage = SBX_STAGE_FDS, index = 0, place_fds(&order)) == 0 &&
 	    (stage = SBX_STAGE_CWD, enter_cwd(&order)) == 0) {
 		stage = SBX_STAGE_EXEC;
+		if (order.head.flags & SBX_EXEC_WARM)
+			fcntl(EXEC_FD, F_SETFD, 0);
 		default_signals();
 		execute();
 	}

@@ -6,7 +6,15 @@ from msgspec import Struct
 
 from sandboxd.drivers.exec.cgroups import Group
 from sandboxd.drivers.graph.host_image import Image
-from sandboxd.native import Native
+from sandboxd.native import Bind, ExecOrder, Native
+
+
+class WarmUp(Struct, frozen=True, kw_only=True):
+    """An interpreter to start in the sandbox when it is built; `order.warm` is set."""
+
+    order: ExecOrder
+    binds: tuple[Bind, ...]
+    """What the interpreter needs to see beside the image."""
 
 
 class Spec(Struct, frozen=True, kw_only=True):
@@ -22,6 +30,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     memory: int
     pids: int
     disk: int
+    warm: WarmUp | None = None
 
 
 class Built(Struct, kw_only=True):

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import select
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,18 @@ from pathlib import Path
 from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.exec.cgroups import Cgroups
 from sandboxd.drivers.exec.uids import UidSlots
-from sandboxd.native import Plan, build, close_all, reap, seal_init
+from sandboxd.errors import DriverFault
+from sandboxd.native import (
+    Armed,
+    ExecOrder,
+    Plan,
+    build,
+    close_all,
+    reap,
+    receive,
+    seal_init,
+    send_exec,
+)
 
 MASKS: Sequence[str] = tuple(
     f"proc/{name}"
@@ -30,11 +42,30 @@ _ALWAYS = frozenset({"pidns", "mountns", "netns", "ipcns", "utsns"})
 """Layers that sandbox-init is born with: clone3 fails if one of them cannot be had."""
 _INODE_BYTES = 16_384
 _BUILD_RESERVE = 8 << 20
+_WARM_UP_TIMEOUT_MS = 10_000
 
 
 def inodes(disk: int) -> int:
     """Inodes of a scratch file system of `disk` bytes: one per 16 KiB, at least 1,024."""
     return max(1024, min(disk // _INODE_BYTES, 1 << 20))
+
+
+def warm_up(built: Built, order: ExecOrder) -> None:
+    """Start the interpreter that will take the sandbox's order; blocks until it waits for it.
+
+    Raises DriverFault if it does not come so far.
+    """
+    socket = built.native.exec
+    null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        send_exec(socket, order, None, null, null)
+    finally:
+        os.close(null)
+    waiter = select.poll()
+    waiter.register(socket, select.POLLIN)
+    message = receive(socket) if waiter.poll(_WARM_UP_TIMEOUT_MS) else None
+    if not isinstance(message, Armed):
+        raise DriverFault("exec", f"warm up {order.argv[0]}", f"it answered {message}")
 
 
 class NativeDriver:
@@ -70,7 +101,7 @@ class NativeDriver:
             self._uids.give_back(uid)
             raise
         group.settle()
-        return Built(
+        built = Built(
             name=name,
             spec=spec,
             native=native,
@@ -80,13 +111,20 @@ class NativeDriver:
             built_at=time.monotonic(),
             disk=spec.disk,
         )
+        if spec.warm is not None:
+            try:
+                warm_up(built, spec.warm.order)
+            except BaseException:
+                self.destroy(built)
+                raise
+        return built
 
     def _plan(self, spec: Spec, uid: int) -> Plan:
         return Plan(
             hostname="sandbox",
             stage_dir=str(self._stage),
             lower=str(spec.image.lower),
-            binds=spec.image.binds,
+            binds=(*spec.image.binds, *(spec.warm.binds if spec.warm else ())),
             masks=MASKS,
             seccomp=spec.seccomp,
             apparmor=spec.apparmor,

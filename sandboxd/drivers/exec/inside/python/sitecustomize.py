@@ -1,0 +1,142 @@
+"""Holds a Python interpreter, inside its sandbox, at the moment before it opens its script.
+
+The interpreter was started as `python3 main.py` under every lock of the sandbox; `site` imports this
+module near the end of its start. It says that it is ready, waits for the one order, puts the job's
+files, environment, arguments and streams in place, and takes every trace of itself away. Then the
+interpreter goes on as always: it opens main.py and runs it as `__main__`, with no frame of ours.
+
+Nothing of a job exists before the order is read, and nothing here is a lock: those are on already.
+Only built-in and C modules are used, so that a job finds `sys.modules` as a cold start leaves it.
+"""
+
+import _socket
+import builtins
+import os
+import sys
+
+SOCKET = 3  # the runner's end of the exec socket, left open for us
+ARMED, EXEC, ABI = 5, 6, 1
+STDIN_NULL, BODY_FD = 1, 2
+HEAD = 48
+
+
+def _number(data, at, size=4):
+    return int.from_bytes(data[at : at + size], "little")
+
+
+def _order(socket):
+    """The head and body of the order, and its descriptors (they close on exec)."""
+    size = 1 << 18
+    data, ancillary, flags, _ = socket.recvmsg(
+        size, _socket.CMSG_SPACE(4 * 8), _socket.MSG_CMSG_CLOEXEC
+    )
+    if not data:
+        os._exit(0)  # the sandbox was discarded unused
+    fds = []
+    for level, kind, payload in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fds += [_number(payload, at) for at in range(0, len(payload), 4)]
+    cut = _socket.MSG_TRUNC | _socket.MSG_CTRUNC
+    if data[0] != EXEC or data[1] != ABI or flags & cut:
+        os._exit(127)
+    head, body = data[:HEAD], memoryview(data)[HEAD:]
+    if _number(head, 4) & BODY_FD:
+        body, at, fd = bytearray(_number(head, 20)), 0, fds.pop()
+        while at < len(body):
+            piece = os.pread(fd, min(len(body) - at, 1 << 20), at)
+            body[at : at + len(piece)] = piece
+            at += len(piece)
+        os.close(fd)
+    return head, memoryview(body), fds
+
+
+def _fields(body):
+    at = 0
+    while at < len(body):
+        size = _number(body, at)
+        yield body[at + 4 : at + 4 + size]
+        at += 4 + size
+
+
+def _text(field):
+    return os.fsdecode(bytes(field[:-1]))
+
+
+def _write(path, mode, content):
+    parent = os.path.dirname(path)
+    if parent:
+        os.makedirs(parent, 0o755, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, mode)
+    try:
+        while content:
+            content = content[os.write(fd, content) :]
+    finally:
+        os.close(fd)
+
+
+def _stream(fd, name, mode, like):
+    """A text stream as the interpreter makes its own, in the encoding that it has chosen."""
+    buffer = builtins.open(fd, mode + "b", -1, closefd=False)
+    buffer.raw.name = name
+    text = type(like)(
+        buffer,
+        encoding=like.encoding,
+        errors=like.errors,
+        newline="\n",
+        line_buffering=like.line_buffering,
+        write_through=like.write_through,
+    )
+    text.mode = mode
+    return text
+
+
+def _streams(flags, fds):
+    if flags & STDIN_NULL:
+        fds = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), *fds]
+    for target, fd in enumerate(fds):
+        os.dup2(fd, target)
+        os.close(fd)
+    sys.stdin = sys.__stdin__ = _stream(0, "<stdin>", "r", sys.stdin)
+    sys.stdout = sys.__stdout__ = _stream(1, "<stdout>", "w", sys.stdout)
+    sys.stderr = sys.__stderr__ = _stream(2, "<stderr>", "w", sys.stderr)
+
+
+def _environment(variables):
+    os.environ.clear()
+    for variable in variables:
+        name, _, value = variable.partition("=")
+        os.environ[name] = value
+
+
+def _wait():
+    socket = _socket.socket(fileno=SOCKET)
+    socket.send(bytes([ARMED, ABI, 0, 0, 0, 0, 0, 0]))
+    head, body, fds = _order(socket)
+    socket.close()
+    fields = _fields(body)
+    cwd = _text(next(fields))
+    argv = [_text(next(fields)) for _ in range(_number(head, 8))]
+    _environment([_text(next(fields)) for _ in range(_number(head, 12))])
+    for _ in range(_number(head, 16)):
+        path, mode, content = _text(next(fields)), _number(next(fields), 0), next(fields)
+        _write(path, mode, content)
+    os.chdir(cwd)
+    sys.argv[:] = argv[1:]
+    sys.orig_argv[:] = argv
+    _streams(_number(head, 4), fds)
+
+
+def _vanish(here):
+    """Leave `sys` as if this module had never been, and give the image's own one its turn."""
+    sys.path[:] = [entry for entry in sys.path if entry != here]
+    sys.path_importer_cache.pop(here, None)
+    for name in ("sitecustomize", "_socket"):
+        sys.modules.pop(name, None)
+    # Without one of its own, `site` has to hear what it would have heard: there is none. That also
+    # makes the import system forget us.
+    import sitecustomize  # noqa: F401
+
+
+_wait()
+_vanish(os.path.dirname(__file__))
