@@ -159,7 +159,7 @@ struct sbx_plan {
 enum sbx_exec_flags {
 	SBX_EXEC_STDIN_NULL = 1 << 0, /* no stdin fd is sent: /dev/null, opened inside */
 	SBX_EXEC_BODY_FD = 1 << 1,    /* the body is in the last fd, a sealed memfd */
-	SBX_EXEC_WARM = 1 << 2,       /* the program keeps the exec socket as fd 3 and waits on it */
+	SBX_EXEC_WARM = 1 << 2, /* the program keeps the exec socket as fd 3 and waits on it */
 };
 
 /* Head of an exec message. Body: cwd, argc arguments, envc variables, filec triples of path, mode
