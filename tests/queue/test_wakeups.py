@@ -15,22 +15,23 @@ LONG = 60.0
 """A wait of this length that has to run out fails the test by its timeout."""
 
 
-async def work(queue: Queue, node: str, done: set[str], total: int) -> None:
+async def work(queue: Queue, node: str, started: set[str], total: int) -> None:
     """A node with room for two jobs, as short as one can be written."""
-    while len(done) < total:
+    while len(started) < total:
         leases = await queue.claim(node, jobs=2, cpu=2000, memory=1 << 40)
         for lease in leases:
             assert await queue.start(lease)
+            assert lease.job.id not in started
+            started.add(lease.job.id)
             assert await queue.complete(lease, Result(id=lease.job.id, status=Status.OK))
-            done.add(lease.job.id)
-        if not leases and len(done) < total:
+        if not leases and len(started) < total:
             await queue.wait(node, LONG)
 
 
 @pytest.mark.timeout(50)
 async def test_fifty_nodes_and_fifty_submitters_lose_no_job(settings: Settings, job: Make) -> None:
     queue = Queue.connect(settings)
-    total, done = 1000, set[str]()
+    total, started = 1000, set[str]()
     replies: list[Result] = []
 
     async def submit() -> None:
@@ -43,13 +44,13 @@ async def test_fifty_nodes_and_fifty_submitters_lose_no_job(settings: Settings, 
             replies.extend(await queue.replies("g1", LONG))
 
     async with asyncio.TaskGroup() as group:
-        nodes = [group.create_task(work(queue, f"n{i}", done, total)) for i in range(50)]
+        nodes = [group.create_task(work(queue, f"n{i}", started, total)) for i in range(50)]
         for _ in range(50):
             group.create_task(submit())
         await group.create_task(listen())
         for node in nodes:  # the last of them wait for work that will not come
             node.cancel()
-    assert len(done) == total
+    assert len(started) == total
     assert len({result.id for result in replies}) == len(replies) == total
     await queue.close()
 
@@ -57,9 +58,9 @@ async def test_fifty_nodes_and_fifty_submitters_lose_no_job(settings: Settings, 
 @pytest.mark.timeout(50)
 async def test_fifty_waiters_of_one_node_lose_no_job(settings: Settings, job: Make) -> None:
     queue = Queue.connect(settings)
-    total, done = 200, set[str]()
+    total, started = 200, set[str]()
     async with asyncio.TaskGroup() as group:
-        workers = [group.create_task(work(queue, "n1", done, total)) for _ in range(50)]
+        workers = [group.create_task(work(queue, "n1", started, total)) for _ in range(50)]
         for _ in range(total):
             await queue.submit(job(reply_to="g1"))
         replies = 0
