@@ -1,6 +1,7 @@
 """The vocabulary: plain typed data, no I/O."""
 
 from sandboxd.model.job import Command, Job, Lease
+from sandboxd.model.judgement import Judgement, Verdict
 from sandboxd.model.language import Compile, Language, SelfTest, Template, argv
 from sandboxd.model.limits import LimitOverrides, Limits, above_maximum, merge
 from sandboxd.model.node import NodeRecord
@@ -11,14 +12,16 @@ from sandboxd.model.run import (
     RunRecord,
     RunRequest,
     RunState,
-    Status,
 )
+from sandboxd.model.status import Status
+from sandboxd.model.submission import Submission
 
 __all__ = [
     "Command",
     "Compile",
     "FileContent",
     "Job",
+    "Judgement",
     "Language",
     "Lease",
     "LimitOverrides",
@@ -31,7 +34,9 @@ __all__ = [
     "RunState",
     "SelfTest",
     "Status",
+    "Submission",
     "Template",
+    "Verdict",
     "above_maximum",
     "argv",
     "merge",

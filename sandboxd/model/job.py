@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from sandboxd.model.limits import Limits
 from sandboxd.model.run import RunRequest
+from sandboxd.model.submission import Submission
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -22,6 +23,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """Thousandths of a core held while it runs."""
     reserve_memory: int = 0
     """Bytes held while it runs."""
+    submission: Submission | None = None
+    """Set if the program is to be judged, on these cases, and not only run."""
 
 
 class Lease(Struct, frozen=True, kw_only=True):

@@ -5,31 +5,16 @@ import binascii
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from sandboxd.model.judgement import Judgement
 from sandboxd.model.limits import LimitOverrides
+from sandboxd.model.status import Status
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+_.-]{0,63}\Z")]
 Arg = Annotated[str, Meta(max_length=131_071)]
 SandboxPath = Annotated[str, Meta(min_length=1, max_length=1024)]
 """Path relative to /work: no leading slash, no empty, `.` or `..` part, no NUL."""
-
-
-class Status(StrEnum):
-    """The one terminal status of a run."""
-
-    OK = "ok"
-    NONZERO_EXIT = "nonzero_exit"
-    SIGNALLED = "signalled"
-    CPU_TIME_EXCEEDED = "cpu_time_exceeded"
-    WALL_TIME_EXCEEDED = "wall_time_exceeded"
-    MEMORY_EXCEEDED = "memory_exceeded"
-    OUTPUT_EXCEEDED = "output_exceeded"
-    DISK_EXCEEDED = "disk_exceeded"
-    SECURITY_VIOLATION = "security_violation"
-    COMPILE_ERROR = "compile_error"
-    CANCELLED = "cancelled"
-    INTERNAL_ERROR = "internal_error"
 
 
 class FileContent(
@@ -123,6 +108,8 @@ class Result(Struct, frozen=True, kw_only=True):
     file_errors: dict[str, Literal["not_found", "not_regular", "too_large", "denied"]] = {}
     """Why a file named in `collect` is not in `files`."""
     compile: Outcome | None = None
+    judgement: Judgement | UnsetType = UNSET
+    """Of a submission's job; `status` is then `ok`."""
     isolation: list[str] = []
     """The layers that held, e.g. `userns`, `seccomp`, `landlock`."""
     language: str | None = None
