@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,13 +30,8 @@ class Agent:
 
     async def listen(self, path: Path, uid: int) -> None:
         """Serve on `path`, for root and for `uid` alone."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(0o710)
-        os.chown(path.parent, 0, uid)
-        path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, path, limit=CHUNK)
-        os.chown(path, uid, uid)
-        path.chmod(0o600)
+        listener = await asyncio.to_thread(_bind, path, uid)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=CHUNK)
 
     async def close(self) -> None:
         if self._server is not None:
@@ -61,19 +57,34 @@ class Agent:
         if live is None:
             writer.write(encode(Kind.ERROR, b'{"code":"not_found","detail":"not running here"}'))
             return
-        up = asyncio.create_task(_uplink(reader, decoder, frames[1:], live))
+        seat = live.sit()
+        up = asyncio.create_task(_uplink(reader, decoder, frames[1:], live, seat))
         down = asyncio.create_task(_downlink(writer, live))
         try:
             await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
-            # The client may have nothing more to say and still listen; only its absence ends us.
-            if not down.done() and up.exception() is None:
-                await down
         finally:
             for task in (up, down):
                 task.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
-            if live.stdin is not None:
+            if live.stdin is not None and live.sits(seat):
                 live.stdin.close()
+
+
+def _bind(path: Path, uid: int) -> socket.socket:
+    """A socket that has its owner before anybody can connect."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o710)
+    os.chown(path.parent, 0, uid)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        os.chown(path, uid, uid)
+        path.chmod(0o600)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 async def _next(reader: asyncio.StreamReader, decoder: Decoder) -> list[tuple[Kind, bytes]]:
@@ -85,13 +96,18 @@ async def _next(reader: asyncio.StreamReader, decoder: Decoder) -> list[tuple[Ki
 
 
 async def _uplink(
-    reader: asyncio.StreamReader, decoder: Decoder, frames: list[tuple[Kind, bytes]], live: Live
+    reader: asyncio.StreamReader,
+    decoder: Decoder,
+    frames: list[tuple[Kind, bytes]],
+    live: Live,
+    seat: object,
 ) -> None:
-    """Client to stdin. Raises ConnectionError when the client is gone."""
+    """Client to stdin, as long as no later client sits there. Raises ConnectionError when the client
+    is gone."""
     while True:
         for kind, payload in frames:
             await live.opened()
-            if live.stdin is None:
+            if live.stdin is None or not live.sits(seat):
                 continue
             if kind is Kind.STDIN:
                 await live.stdin.write(payload)

@@ -4,6 +4,7 @@ Each program gets a sandbox of its own. What the compiler made travels as bytes 
 other, read through descriptors that the first one's init opened.
 """
 
+import asyncio
 from datetime import UTC, datetime
 
 from msgspec.structs import asdict
@@ -13,11 +14,12 @@ from sandboxd.errors import DriverFault
 from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, Status
 from sandboxd.model import argv as fill
 from sandboxd.native import ExecOrder
+from sandboxd.node.files import Brought
 from sandboxd.node.live import Live
 from sandboxd.node.outcome import Stop, Verdict, classify
 from sandboxd.node.pool import Pool
 from sandboxd.node.results import collected, outcome
-from sandboxd.node.sandbox import Brought, Sandbox
+from sandboxd.node.sandbox import LARGE, Sandbox
 from sandboxd.node.stdio import FixedInput, Input, LiveInput, Output
 from sandboxd.policy import Policies
 
@@ -30,7 +32,8 @@ _BASE_ENV = {
 }
 _FILE_MODE = 0o755
 """Of every file put in: a source may be run by its name, as a compiled program must be."""
-_ARTIFACTS_MAX = 256 << 20
+_ARTIFACTS_MAX = 192 << 20
+"""Bytes; with the request's own files they fit into one order (SBX_EXEC_MAX)."""
 
 Files = list[tuple[str, int, bytes]]
 
@@ -68,16 +71,16 @@ class Execution:
         compiled: Outcome | None = None
         built = first
         if language is not None and language.compile is not None:
-            compiled, artifacts = await self._compile(first, language, files)
+            verdict, compiled, artifacts = await self._compile(first, language, files)
             if compiled.status is not Status.OK:
-                return self._compile_ended(compiled, first)
+                return self._compile_ended(verdict, compiled, first)
             files = artifacts + [file for file in files if file[0] != language.source]
             built = await self._pool.claim(self._job.template)
         return await self._run(built, files, compiled)
 
     async def _compile(
         self, built: Built, language: Language, files: Files
-    ) -> tuple[Outcome, Files]:
+    ) -> tuple[Verdict, Outcome, Files]:
         recipe, request = language.compile, self._job.request
         assert recipe is not None and self._job.compile_limits is not None
         limits = self._job.compile_limits
@@ -97,7 +100,7 @@ class Execution:
             result = Outcome(
                 **{**asdict(result), "status": Status.COMPILE_ERROR, "stderr": result.stderr + note}
             )
-        return result, artifacts
+        return verdict, result, artifacts
 
     async def _run(self, built: Built, files: Files, compiled: Outcome | None) -> Result:
         request, limits, language = self._job.request, self._job.limits, self._language
@@ -111,9 +114,9 @@ class Execution:
         if request.interactive:
             stdin = LiveInput()
         elif isinstance(request.stdin, FileContent):
-            stdin = FixedInput(request.stdin.data())
+            stdin = await _fixed(request.stdin.data())
         else:
-            stdin = FixedInput(request.stdin.encode())
+            stdin = await _fixed(request.stdin.encode())
         verdict, ended, brought = await self._program(
             built, order, limits, stdin, collect=request.collect, glob=False, live=True
         )
@@ -124,7 +127,7 @@ class Execution:
             files=found,
             file_errors=errors,
             compile=compiled,
-            reason=verdict.reason if verdict.exit_code is None else None,
+            reason=_reason(verdict),
         )
 
     async def _program(
@@ -155,6 +158,7 @@ class Execution:
                 brought = await sandbox.bring_out(collect, glob=glob, budget=budget)
         finally:
             self._sandbox = None
+            stdin.start()
             stdin.close()
             stdout.drain()
             stderr.drain()
@@ -181,11 +185,11 @@ class Execution:
             file_size=limits.disk,
         )
 
-    def _compile_ended(self, compiled: Outcome, built: Built) -> Result:
+    def _compile_ended(self, verdict: Verdict, compiled: Outcome, built: Built) -> Result:
         status = compiled.status
         if status not in (Status.CANCELLED, Status.INTERNAL_ERROR):
             status = Status.COMPILE_ERROR
-        return self._result(built, status=status, compile=compiled)
+        return self._result(built, status=status, compile=compiled, reason=_reason(verdict))
 
     def _result(self, built: Built, **fields: object) -> Result:
         return Result(
@@ -198,6 +202,15 @@ class Execution:
             finished_at=_now(),
             **fields,  # type: ignore[arg-type]
         )
+
+
+async def _fixed(data: bytes) -> FixedInput:
+    return FixedInput(data) if len(data) < LARGE else await asyncio.to_thread(FixedInput, data)
+
+
+def _reason(verdict: Verdict) -> str | None:
+    """For the result; with an exit code it stands in stderr already."""
+    return verdict.reason if verdict.exit_code is None else None
 
 
 def _given_files(job: Job, language: Language | None) -> Files:

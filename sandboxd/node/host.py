@@ -1,6 +1,7 @@
 """The drivers of this machine and what they serve, made once at the start of a node."""
 
 import resource
+from contextlib import ExitStack
 
 from sandboxd import policy
 from sandboxd.drivers.exec.base import Spec
@@ -20,16 +21,24 @@ class Host:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError, DriverFault or NativeFault where the host cannot do its duty."""
         _raise_open_files()
+        with ExitStack() as made:
+            self._make(settings, made)
+            self._made = made.pop_all()
+
+    def _make(self, settings: Settings, made: ExitStack) -> None:
         settings.run_path.mkdir(parents=True, exist_ok=True)
-        self.lock = InstanceLock(settings.run_path / "node.lock")
+        lock = InstanceLock(settings.run_path / "node.lock")
+        made.callback(lock.release)
         self.policies = policy.load(settings.policy_path)
         self.cgroups: Cgroups = find_cgroups(settings.instance)
+        made.callback(self.cgroups.close)
         sweep(self.cgroups)
         stage = settings.run_path / "stage"
         stage.mkdir(mode=0o700, exist_ok=True)
-        self.driver = NativeDriver(
-            self.cgroups, UidSlots(settings.node.uid_base, settings.node.uid_slots), stage
-        )
+        uids = UidSlots(settings.node.uid_base, settings.node.uid_slots)
+        made.callback(uids.close)
+        self.driver = NativeDriver(self.cgroups, uids, stage)
+        made.callback(self.driver.close)
         self.images = {
             "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
         }
@@ -84,9 +93,7 @@ class Host:
         ]
 
     def close(self) -> None:
-        self.driver.close()
-        self.cgroups.close()
-        self.lock.release()
+        self._made.close()
 
 
 def _raise_open_files() -> None:

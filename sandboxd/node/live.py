@@ -45,9 +45,10 @@ class Feed:
             await self._news.wait()
 
     def leave(self) -> None:
-        """The client is gone: nobody holds the program up any more."""
-        self._output.listener = None
-        self._output.resume()
+        """The client is gone: it holds the program up no more. The next one may be there already."""
+        if self._output.listener == self._more:
+            self._output.listener = None
+            self._output.resume()
 
 
 class Live:
@@ -57,6 +58,7 @@ class Live:
         self._outputs: tuple[Output, Output] | None = None
         self._opened = asyncio.Event()
         self._feeds: list[Feed] = []
+        self._seat: object = None
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
     def open(self, stdin: LiveInput | None, stdout: Output, stderr: Output) -> None:
@@ -71,6 +73,21 @@ class Live:
         self._opened.set()
         for feed in self._feeds:
             feed.end()
+
+    def abandon(self) -> None:
+        """This node will never know the result: clients are let go. Nothing once it has ended."""
+        self.result.cancel()
+        self._opened.set()
+        for feed in self._feeds:
+            feed.end()
+
+    def sit(self) -> object:
+        """A client's claim to stdin, until the next client's."""
+        self._seat = object()
+        return self._seat
+
+    def sits(self, seat: object) -> bool:
+        return self._seat is seat
 
     async def opened(self) -> None:
         """Until the program is about to start, or never will."""

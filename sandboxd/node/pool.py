@@ -68,8 +68,8 @@ class Pool:
     async def claim(self, template: str) -> Built:
         """A sandbox for one use, at once if one is warm.
 
-        Raises NativeFault or DriverFault if it had to be built and could not be, Overload while
-        builds of this template are held back after failures.
+        Raises NativeFault or DriverFault if it had to be built and could not be, Overload if the
+        node is stopping or has no uid range left.
         """
         shelf = self._shelves.get(template)
         if shelf is None:
@@ -87,13 +87,17 @@ class Pool:
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:
-                shelf.ready.append(future.result())
+            if future in shelf.waiting:
+                shelf.waiting.remove(future)
+            elif not future.cancelled() and future.exception() is None:
+                self.restock(future.result())
             raise
 
     def restock(self, built: Built) -> None:
         """Take back a sandbox that was handed out and never used."""
-        self._deliver(self._shelves[built.spec.template], built)
+        shelf = self._shelves[built.spec.template]
+        if not self._hand_over(shelf, built):
+            shelf.ready.appendleft(built)  # it came from the old end
 
     def discard(self, built: Built) -> None:
         """Destroy a sandbox that was handed out, in the background."""
@@ -134,7 +138,8 @@ class Pool:
             shelf.failures = 0
             self.built += 1
             self.build_seconds += time.monotonic() - begin
-            self._deliver(shelf, built)
+            if not self._hand_over(shelf, built):
+                shelf.ready.append(built)
         finally:
             shelf.building -= 1
             for other in self._shelves.values():
@@ -151,13 +156,14 @@ class Pool:
                 future.set_exception(error)
                 return
 
-    def _deliver(self, shelf: _Shelf, built: Built) -> None:
+    def _hand_over(self, shelf: _Shelf, built: Built) -> bool:
+        """Give it to who waits longest; False if nobody does."""
         while shelf.waiting:
             future = shelf.waiting.popleft()
             if not future.done():
                 future.set_result(built)
-                return
-        shelf.ready.append(built)
+                return True
+        return False
 
     async def _destroy(self, built: Built) -> None:
         try:
@@ -185,5 +191,5 @@ class Pool:
                 while shelf.ready:
                     self._spawn(self._destroy(shelf.ready.popleft()))
             await asyncio.wait(self._tasks)
-        self._builders.shutdown()
-        self._breakers.shutdown()
+        for threads in (self._builders, self._breakers):
+            await asyncio.to_thread(threads.shutdown)

@@ -8,8 +8,9 @@ from typing import Literal
 from msgspec import Struct
 
 from sandboxd.model import FileContent, Outcome
+from sandboxd.node.files import Brought
 from sandboxd.node.outcome import Verdict
-from sandboxd.node.sandbox import Brought, Ended
+from sandboxd.node.sandbox import Ended
 
 FileError = Literal["not_found", "not_regular", "too_large", "denied"]
 

@@ -11,10 +11,12 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
 from sandboxd.drivers.exec.base import Built
+from sandboxd.drivers.exec.cgroups import LimitBelowUse
 from sandboxd.drivers.exec.native import inodes
 from sandboxd.errors import NativeFault, SandboxLost
 from sandboxd.model import Limits
@@ -31,6 +33,7 @@ from sandboxd.native import (
     send_open,
     send_quiesce,
 )
+from sandboxd.node.files import Brought, read
 from sandboxd.node.outcome import Facts, Stop
 from sandboxd.node.stdio import Input, Output
 
@@ -38,6 +41,8 @@ _QUIESCE_GRACE = 0.25
 """Seconds that init gets to end the job by itself before the whole group is killed."""
 _CPU_STEP = 0.001
 _OPEN_TIMEOUT = 5.0
+LARGE = 1 << 20
+"""Bytes of files above which they are copied in a thread."""
 
 
 class Ended(Struct, frozen=True, kw_only=True):
@@ -45,14 +50,6 @@ class Ended(Struct, frozen=True, kw_only=True):
     peak_memory: int
     init_alive: bool
     """Files can still be brought out."""
-
-
-class Brought(Struct, frozen=True):
-    """A file that came out, or why it did not."""
-
-    name: str
-    data: bytes | None
-    errno: int = 0
 
 
 class Sandbox:
@@ -66,6 +63,7 @@ class Sandbox:
         self._exited: Exited | None = None
         self._quiesce = False
         self._init_alive = True
+        self._kills: list[asyncio.Future[None]] = []
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._answers: asyncio.Queue[Opened | None] = asyncio.Queue()
 
@@ -84,17 +82,19 @@ class Sandbox:
         Raises DriverFault or NativeFault before anything was executed.
         """
         self._quiesce = quiesce
-        self._apply(limits)
         native, group = self.built.native, self.built.group
-        self._base_cpu = group.cpu_time()
-        self._limits = limits
-        self._loop.add_reader(native.control, self._on_control)
-        self._loop.add_reader(native.pidfd, self._on_gone)
-        if group.oom_event >= 0:
-            self._loop.add_reader(group.oom_event, self._on_oom)
-        self._started = time.monotonic()
+        self._limits, self._base_cpu, self._started = limits, group.cpu_time(), time.monotonic()
         try:
-            self._send(order, stdin, stdout, stderr)
+            try:
+                await self._apply(limits)
+            except LimitBelowUse:
+                self.stop(Stop.MEMORY)
+            self._loop.add_reader(native.control, self._on_control)
+            self._loop.add_reader(native.pidfd, self._on_gone)
+            if group.oom_event >= 0:
+                self._loop.add_reader(group.oom_event, self._on_oom)
+            await self._send(order, stdin, stdout, stderr)
+            self._started = time.monotonic()
             self._timers["wall"] = self._loop.call_later(
                 limits.wall_time, self.stop, Stop.WALL_TIME
             )
@@ -102,24 +102,29 @@ class Sandbox:
             await self._over
         finally:
             self._unwatch()
+            await self._killed()
         stdout.drain()
         stderr.drain()
         stdin.close()
         return self._ended(stdout.exceeded or stderr.exceeded)
 
-    def _apply(self, limits: Limits) -> None:
-        self.built.group.limit(memory=limits.memory, pids=limits.pids + 1)
-        if limits.disk != self.built.disk:
-            resize(self.built.native.scratch, limits.disk, inodes(limits.disk))
-            self.built.disk = limits.disk
+    async def _apply(self, limits: Limits) -> None:
+        """In a thread where there is something to set: the kernel may have to reclaim for it."""
+        built, asked = self.built, (limits.memory, limits.pids + 1)
+        if asked != built.group.limits or limits.disk != built.disk:
+            await asyncio.to_thread(_limit, built, limits)
 
-    def _send(self, order: ExecOrder, stdin: Input, stdout: Output, stderr: Output) -> None:
+    async def _send(self, order: ExecOrder, stdin: Input, stdout: Output, stderr: Output) -> None:
+        streams = (stdin.child_fd, stdout.child_fd, stderr.child_fd)
         try:
-            send_exec(
-                self.built.native.exec, order, stdin.child_fd, stdout.child_fd, stderr.child_fd
-            )
+            if sum(len(content) for _, _, content in order.files) > LARGE:
+                await asyncio.to_thread(send_exec, self.built.native.exec, order, *streams)
+            else:
+                send_exec(self.built.native.exec, order, *streams)
         except OSError as error:
-            raise NativeFault("send_exec", error.errno or 0) from error
+            # Ended before it began, by a stop or by the memory limit: the pidfd tells when.
+            if not self._stops and self.built.group.usage().oom_kills == 0:
+                raise NativeFault("send_exec", error.errno or 0) from error
         finally:
             stdin.start()
             stdout.start()
@@ -149,10 +154,16 @@ class Sandbox:
     def _kill(self) -> None:
         self._init_alive = False
         if "cgroup_kill" in self.built.layers:
-            self.built.group.kill()
+            # In a thread: the kernel holds one lock over all groups, while others come and go.
+            self._kills.append(self._loop.run_in_executor(None, self.built.group.kill))
         else:
             # Without a v2 tree, the end of its init ends the pid namespace.
             self._signal_init()
+
+    async def _killed(self) -> None:
+        """Until no thread is about to use the group, whose descriptors the owner will close."""
+        if self._kills:
+            await asyncio.gather(*self._kills)
 
     def _signal_init(self) -> None:
         try:
@@ -165,6 +176,9 @@ class Sandbox:
             match message:
                 case Exited():
                     self._exited = message
+                    # Whoever is left behind may not turn a timely end into a late one.
+                    if "wall" in self._timers:
+                        self._timers["wall"].cancel()
                     if message.alone:
                         self._finish()
                     elif not self._stops:
@@ -218,7 +232,7 @@ class Sandbox:
         usage = self.built.group.usage()
         end = self._exited.at if self._exited is not None else time.monotonic()
         report = receive(self.built.native.exec)
-        scratch = os.statvfs(self.built.native.scratch)
+        scratch = os.fstatvfs(self.built.native.scratch)
         facts = Facts(
             stops=frozenset(self._stops),
             wait_status=self._exited.status if self._exited is not None else None,
@@ -241,18 +255,18 @@ class Sandbox:
             if not self._init_alive:
                 brought.append(Brought(path, None, errno.ENOENT))
                 continue
-            try:
+            with suppress(BrokenPipeError):  # then the answer is that there is none
                 send_open(self.built.native.control, path, glob=glob)
-            except OSError as error:
-                raise SandboxLost(f"{self.built.name}: {error.strerror}") from error
             parent = path.rpartition("/")[0]
             while True:
                 answer = await self._answer()
                 if answer is None:
+                    # A job that filled its memory with files leaves init none to open them with.
+                    brought.append(Brought(path, None, errno.EIO))
                     break
                 if answer.fd >= 0:
                     name = f"{parent}/{answer.name}" if glob and parent else answer.name
-                    file = await asyncio.to_thread(_read, name if glob else path, answer, budget)
+                    file = await asyncio.to_thread(read, name if glob else path, answer, budget)
                     budget -= len(file.data or b"")
                     brought.append(file)
                 elif answer.errno:
@@ -268,17 +282,8 @@ class Sandbox:
             raise SandboxLost(f"{self.built.name}: init does not answer") from None
 
 
-def _read(name: str, opened: Opened, budget: int) -> Brought:
-    """All of a file if it is within the budget. Its size is what can be read, not what stat says."""
-    data = bytearray()
-    try:
-        while len(data) <= budget:
-            chunk = os.read(opened.fd, min(1 << 20, budget + 1 - len(data)))
-            if not chunk:
-                return Brought(name, bytes(data))
-            data += chunk
-        return Brought(name, None, errno.EFBIG)
-    except OSError as error:
-        return Brought(name, None, error.errno or errno.EIO)
-    finally:
-        os.close(opened.fd)
+def _limit(built: Built, limits: Limits) -> None:
+    built.group.limit(memory=limits.memory, pids=limits.pids + 1)
+    if limits.disk != built.disk:
+        resize(built.native.scratch, limits.disk, inodes(limits.disk))
+        built.disk = limits.disk

@@ -6,10 +6,12 @@ instead of filling our memory.
 """
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Callable
 
 _CHUNK = 65_536
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class Output:
@@ -43,7 +45,7 @@ class Output:
             self._reading = False
 
     def _read(self) -> None:
-        """Read once; False at the end or when nothing is there."""
+        """Read once; close at the end of the stream."""
         try:
             data = os.read(self._fd, _CHUNK)
         except BlockingIOError:
@@ -88,17 +90,20 @@ class Output:
 
 
 class FixedInput:
-    """stdin that is known beforehand: a sealed memory file, or /dev/null where it is empty."""
+    """stdin that is known beforehand: a sealed memory file, or /dev/null where it is empty.
+
+    Made in a thread where it is large: it is copied.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.child_fd: int | None = None
         if data:
             fd = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
-                os.lseek(fd, 0, os.SEEK_SET)
+                done = 0
+                while done < len(data):  # by pwrite, so that it is read from its start
+                    done += os.pwrite(fd, memoryview(data)[done:], done)
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
             except BaseException:
                 os.close(fd)
                 raise
@@ -124,6 +129,7 @@ class LiveInput:
         self._room: asyncio.Future[None] | None = None
 
     def start(self) -> None:
+        """Close the child's end here."""
         if self.child_fd is not None:
             os.close(self.child_fd)
             self.child_fd = None
@@ -153,12 +159,11 @@ class LiveInput:
             self._room.set_result(None)
 
     def close(self) -> None:
-        """End of input; a waiting writer gives up."""
+        """End of input, perhaps before the program starts; a waiting writer gives up."""
         if self._fd >= 0:
             self._wake()
             os.close(self._fd)
             self._fd = -1
-        self.start()
 
 
 Input = FixedInput | LiveInput

@@ -137,8 +137,8 @@ class Worker:
             self._news.set()
 
     async def _carry(self, lease: Lease, execution: Execution) -> None:
-        job = lease.job
-        self._active[job.id] = (lease, execution)
+        job, held = lease.job, (lease, execution)
+        self._active[job.id] = held
         self.live[job.id] = execution.live
         try:
             result = await self._execute(lease, execution)
@@ -147,7 +147,10 @@ class Worker:
                 self.finished[result.status] = self.finished.get(result.status, 0) + 1
                 await self._complete(lease, result)
         finally:
-            del self._active[job.id], self.live[job.id]
+            execution.live.abandon()
+            # A job that was lost and came back is here twice for a moment.
+            if self._active.get(job.id) is held:
+                del self._active[job.id], self.live[job.id]
 
     async def _execute(self, lease: Lease, execution: Execution) -> Result | None:
         """The result, or None if the job is not ours to end (any more)."""

@@ -30,6 +30,8 @@ class Group(Protocol):
     """v1: descriptors of `tasks` files that sandbox-init joins by itself."""
     directory: int
     """v2 directory (also the controller-less one of a hybrid host) to be born into, or -1."""
+    limits: tuple[int, int]
+    """Memory and pids, as set last."""
     oom_event: int
     """Descriptor that becomes readable on an OOM kill, or -1 where the kernel ends the group."""
 

@@ -101,7 +101,7 @@ class V1Group:
         self._cpuacct = cpuacct
         self._fds: list[int] = []
         self._cpu_fd = self._oom_fd = self._peak_fd = self._kill_fd = self._pids_fd = -1
-        self._set: tuple[int, int] = (0, 0)
+        self.limits: tuple[int, int] = (0, 0)
 
     def open(self, joined: set[Path]) -> None:
         """Open what the run path needs, so that nothing on it resolves a path."""
@@ -135,17 +135,17 @@ class V1Group:
         return fd
 
     def limit(self, *, memory: int, pids: int) -> None:
-        if (memory, pids) == self._set:
+        if (memory, pids) == self.limits:
             return
         files = [self._memory / "memory.limit_in_bytes"]
         if (swap := self._memory / "memory.memsw.limit_in_bytes").exists():
             # Memory plus swap may never be below memory: the outer limit moves first when growing.
-            files.insert(0 if memory > self._set[0] > 0 else 1, swap)
+            files.insert(0 if memory > self.limits[0] > 0 else 1, swap)
         with faults("set limits"):
             for file in files:
                 _limit_memory(file, memory)
             set_exactly(self._pids / "pids.max", pids)
-        self._set = (memory, pids)
+        self.limits = (memory, pids)
 
     def cpu_time(self) -> float:
         text = read_fd(self._cpu_fd)

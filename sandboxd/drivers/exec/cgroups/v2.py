@@ -62,7 +62,7 @@ class V2Group:
         self.path = path
         self.directory = -1
         self._fds: list[int] = []
-        self._set: tuple[int, int] = (0, 0)
+        self.limits: tuple[int, int] = (0, 0)
 
     def open(self) -> None:
         """Open what the run path needs, so that nothing on it resolves a path."""
@@ -84,12 +84,12 @@ class V2Group:
         return fd
 
     def limit(self, *, memory: int, pids: int) -> None:
-        if (memory, pids) == self._set:
+        if (memory, pids) == self.limits:
             return
         with faults("set limits"):
             set_exactly(self.path / "memory.max", memory, PAGE)
             set_exactly(self.path / "pids.max", pids)
-        self._set = (memory, pids)
+        self.limits = (memory, pids)
 
     def cpu_time(self) -> float:
         return value(read_fd(self._cpu_fd), "usage_usec") / 1e6
