@@ -1,0 +1,363 @@
+"""Live streams over a real unix socket, with a run whose program is this test."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sandboxd.model import Result, Status
+from sandboxd.model.frames import Decoder, Hello, Kind, encode
+from sandboxd.node import agent as agent_module
+from sandboxd.node.agent import Agent
+from sandboxd.node.live import Live
+from sandboxd.node.stdio import LiveInput, Output
+
+RUN = "run_1"
+CAP = 4 << 20
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+class Program:
+    """Plays the program of a live run: holds the child's ends of its pipes."""
+
+    def __init__(self, *, interactive: bool) -> None:
+        self.live = Live(interactive=interactive)
+        self._outputs: list[Output] = []
+        self._fds: list[int] = []
+        self.stdin: int | None = None
+
+    def start(self) -> None:
+        stdin = LiveInput() if self.live.interactive else None
+        self._outputs = [Output(CAP, lambda: None), Output(CAP, lambda: None)]
+        self._fds = [os.dup(output.child_fd) for output in self._outputs]
+        for fd in self._fds:
+            os.set_blocking(fd, False)
+        if stdin is not None:
+            assert stdin.child_fd is not None
+            self.stdin = os.dup(stdin.child_fd)
+            os.set_blocking(self.stdin, False)
+            stdin.start()
+        self.live.open(stdin, *self._outputs)
+        for output in self._outputs:
+            output.start()
+
+    async def write(self, data: bytes, stream: int = 0) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fds[stream], view) :]
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+
+    async def read(self, size: int) -> bytes:
+        """That many bytes of stdin; fewer at its end."""
+        assert self.stdin is not None
+        got = b""
+        async with asyncio.timeout(20):
+            while len(got) < size:
+                try:
+                    data = os.read(self.stdin, size - len(got))
+                except BlockingIOError:
+                    await asyncio.sleep(0.001)
+                    continue
+                if not data:
+                    break
+                got += data
+        return got
+
+    @property
+    def kept(self) -> int:
+        return len(self._outputs[0].kept)
+
+    def end(self, status: Status = Status.OK) -> None:
+        self.close()
+        self.live.finish(Result(id=RUN, status=status))
+
+    def close(self) -> None:
+        for output in self._outputs:
+            output.drain()
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+        if self.live.stdin is not None:
+            self.live.stdin.close()
+        if self.stdin is not None:
+            os.close(self.stdin)
+            self.stdin = None
+
+
+class Client:
+    """A gateway's end of one stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer, self._decoder = reader, writer, Decoder()
+        self.got = {kind: bytearray() for kind in Kind}
+        self.ended = False
+
+    def send(self, kind: Kind, payload: bytes = b"") -> None:
+        self.writer.write(encode(kind, payload))
+
+    async def more(self) -> None:
+        """Read once."""
+        data = await asyncio.wait_for(self._reader.read(65_536), 20)
+        self.ended = not data
+        for kind, payload in self._decoder.feed(data):
+            self.got[kind] += payload
+
+    async def have(self, kind: Kind, size: int) -> bytes:
+        while len(self.got[kind]) < size:
+            await self.more()
+            assert not self.ended, self.got
+        return bytes(self.got[kind])
+
+    async def result(self) -> Result:
+        while not self.ended:
+            await self.more()
+        return msgspec.json.decode(self.got[Kind.EXIT], type=Result)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class House:
+    def __init__(self, path: Path, runs: dict[str, Live]) -> None:
+        self.path, self.runs = path, runs
+        self._clients: list[Client] = []
+        self._programs: list[Program] = []
+
+    def program(self, *, interactive: bool = False, start: bool = True) -> Program:
+        program = Program(interactive=interactive)
+        self._programs.append(program)
+        self.runs[RUN] = program.live
+        if start:
+            program.start()
+        return program
+
+    async def connect(self) -> Client:
+        client = Client(*await asyncio.open_unix_connection(self.path))
+        self._clients.append(client)
+        return client
+
+    async def follow(self, run: str = RUN) -> Client:
+        client = await self.connect()
+        client.send(Kind.HELLO, msgspec.json.encode(Hello(run)))
+        return client
+
+    async def leave(self) -> None:
+        for client in self._clients:
+            client.close()
+        for program in self._programs:
+            program.close()
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    runs: dict[str, Live] = {}
+    agent = Agent(runs)
+    path = tmp_path / "node" / "agent.sock"
+    await agent.listen(path, os.getuid())
+    house = House(path, runs)
+    yield house
+    await house.leave()
+    await agent.close()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:  # what serves a connection ends with it
+        await asyncio.wait(others, timeout=10)
+    assert not [task for task in others if not task.done()]
+
+
+def test_socket_is_for_root_and_the_gateway_alone(house: House) -> None:
+    assert house.path.stat().st_mode & 0o777 == 0o600
+    assert house.path.parent.stat().st_mode & 0o777 == 0o710
+
+
+async def test_output_from_before_the_client_came_is_replayed(house: House) -> None:
+    program = house.program()
+    await program.write(b"early ")
+    await until(lambda: program.kept == 6)
+    client = await house.follow()
+    await client.have(Kind.STDOUT, 6)
+    await program.write(b"late")
+    await program.write(b"oops", stream=1)
+    assert await client.have(Kind.STDOUT, 10) == b"early late"
+    assert await client.have(Kind.STDERR, 4) == b"oops"
+    program.end()
+    assert (await client.result()).status is Status.OK
+
+
+async def test_client_that_comes_after_the_end_gets_all_of_it(house: House) -> None:
+    program = house.program()
+    await program.write(b"all")
+    program.end(Status.NONZERO_EXIT)
+    client = await house.follow()
+    assert (await client.result()).status is Status.NONZERO_EXIT
+    assert client.got[Kind.STDOUT] == b"all"
+
+
+async def test_client_that_comes_before_the_program_waits_for_it(house: House) -> None:
+    program = house.program(interactive=True, start=False)
+    client = await house.follow()
+    client.send(Kind.STDIN, b"hello")
+    client.send(Kind.STDIN_EOF)
+    program.start()
+    assert await program.read(100) == b"hello"
+    program.end()
+    assert (await client.result()).status is Status.OK
+
+
+async def test_run_that_never_had_a_program_still_ends(house: House) -> None:
+    program = house.program(start=False)
+    client = await house.follow()
+    program.end(Status.COMPILE_ERROR)
+    assert (await client.result()).status is Status.COMPILE_ERROR
+
+
+async def test_run_that_goes_on_elsewhere_lets_its_clients_go(house: House) -> None:
+    program = house.program(start=False)
+    client = await house.follow()
+    await asyncio.sleep(0.02)
+    program.live.abandon()
+    while not client.ended:
+        await client.more()
+    assert client.got[Kind.EXIT] == b""
+
+
+async def test_unknown_run_is_not_found(house: House) -> None:
+    client = await house.follow("run_other")
+    while not client.ended:
+        await client.more()
+    assert msgspec.json.decode(client.got[Kind.ERROR])["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 20, b"\x02\xff\xff\xff\xff", encode(Kind.STDIN, b"x"),
+     encode(Kind.HELLO, b"{"), encode(Kind.HELLO, b'{"run": 1}'), encode(Kind.HELLO, b"\xff")],
+)  # fmt: skip
+async def test_garbage_instead_of_a_hello_ends_the_connection(house: House, garbage: bytes) -> None:
+    house.program()
+    client = await house.connect()
+    client.writer.write(garbage)
+    while not client.ended:
+        await client.more()
+    assert not any(client.got.values())
+
+
+async def test_garbage_after_the_hello_ends_the_connection_and_not_the_run(house: House) -> None:
+    program = house.program(interactive=True)
+    client = await house.follow()
+    client.writer.write(b"\xee" * 10)
+    while not client.ended:
+        await client.more()
+    again = await house.follow()
+    await program.write(b"still here")
+    await again.have(Kind.STDOUT, 10)
+
+
+async def test_silent_connection_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "_HELLO_TIMEOUT", 0.05)
+    client = await house.connect()
+    client.writer.write(encode(Kind.HELLO, b"{}")[:3])
+    await client.more()
+    assert client.ended
+
+
+async def test_stdin_passes_through_and_ends(house: House) -> None:
+    program = house.program(interactive=True)
+    client = await house.follow()
+    sent = os.urandom(300_000)
+    for at in range(0, len(sent), 50_000):
+        client.send(Kind.STDIN, sent[at : at + 50_000])
+    client.send(Kind.STDIN_EOF)
+    assert await program.read(len(sent) + 1) == sent
+
+
+async def test_stdin_of_a_run_that_takes_none_is_dropped(house: House) -> None:
+    program = house.program(interactive=False)
+    client = await house.follow()
+    client.send(Kind.STDIN, b"unwanted")
+    client.send(Kind.STDIN_EOF)
+    await program.write(b"goes on")
+    await client.have(Kind.STDOUT, 7)
+
+
+async def test_program_that_does_not_read_holds_its_client_up(house: House) -> None:
+    program = house.program(interactive=True)
+    client = await house.follow()
+    chunk = b"x" * 60_000
+
+    async def flood() -> None:
+        for _ in range(40):
+            client.send(Kind.STDIN, chunk)
+            await client.writer.drain()
+
+    flooding = asyncio.create_task(flood())
+    await asyncio.sleep(0.1)
+    assert not flooding.done()
+    assert len(await program.read(40 * len(chunk))) == 40 * len(chunk)
+    await flooding
+
+
+async def test_client_that_leaves_ends_stdin(house: House) -> None:
+    program = house.program(interactive=True)
+    client = await house.follow()
+    client.send(Kind.STDIN, b"last")
+    await client.writer.drain()
+    client.close()
+    assert await program.read(100) == b"last"
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+async def test_slow_client_holds_up_an_interactive_program_and_no_other(
+    house: House, interactive: bool
+) -> None:
+    program = house.program(interactive=interactive)
+    client = await house.follow()
+    await program.write(b"x")
+    await client.have(Kind.STDOUT, 1)
+    data = os.urandom(CAP - 1)
+    writing = asyncio.create_task(program.write(data))
+    if interactive:
+        await until(lambda: not program._outputs[0]._reading)
+        await asyncio.sleep(0.05)
+        assert not writing.done() and program.kept < CAP // 2
+    else:
+        await asyncio.wait_for(writing, 20)  # nobody waits for the client
+    assert (await client.have(Kind.STDOUT, CAP))[1:] == data
+    await writing
+
+
+async def test_slow_client_that_leaves_sets_the_program_free(house: House) -> None:
+    program = house.program(interactive=True)
+    client = await house.follow()
+    writing = asyncio.create_task(program.write(b"y" * CAP))
+    await until(lambda: not program._outputs[0]._reading)
+    client.writer.transport.abort()
+    await asyncio.wait_for(writing, 20)
+
+
+async def test_second_client_takes_over_and_the_first_ones_leaving_changes_nothing(
+    house: House,
+) -> None:
+    program = house.program(interactive=True)
+    first = await house.follow()
+    await program.write(b"a")
+    await first.have(Kind.STDOUT, 1)
+    second = await house.follow()
+    await second.have(Kind.STDOUT, 1)
+    first.close()
+    await asyncio.sleep(0.05)
+    await program.write(b"b")
+    assert await second.have(Kind.STDOUT, 2) == b"ab"
+    second.send(Kind.STDIN, b"mine")
+    assert await program.read(4) == b"mine"
+    second.send(Kind.STDIN_EOF)
+    assert await program.read(1) == b""
