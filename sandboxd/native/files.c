@@ -19,42 +19,55 @@ static int open_below(int dir, const char *path, uint64_t flags, uint64_t mode)
 	return SBX_RETRY(sbx_openat2(dir, path, &how));
 }
 
+/* One directory at a time, each opened below the one before: a path that leaves and a link both end
+ * it, where mkdir of a longer path would follow them. */
 static int make_parents(int work, const char *path)
 {
-	char part[4096];
+	const char *end;
+	char part[SBX_NAME_MAX + 1];
+	sbx_autoclose int dir = open_below(work, ".", O_PATH | O_DIRECTORY, 0);
 
-	for (size_t i = 0; path[i]; i++) {
-		if (i >= sizeof(part) - 1) {
-			errno = ENAMETOOLONG;
+	for (; dir >= 0 && (end = strchr(path, '/')) != NULL; path = end + 1) {
+		const size_t length = (size_t)(end - path);
+		int next;
+
+		if (length == 0)
+			continue;
+		errno = ENAMETOOLONG;
+		if (length > SBX_NAME_MAX)
 			return -1;
-		}
-		part[i] = path[i];
-		part[i + 1] = 0;
-		if (path[i + 1] == '/' && mkdirat(work, part, 0755) != 0 && errno != EEXIST)
+		memcpy(part, path, length);
+		part[length] = 0;
+		if (mkdirat(dir, part, 0755) != 0 && errno != EEXIST)
 			return -1;
+		next = open_below(dir, part, O_PATH | O_DIRECTORY, 0);
+		close(dir);
+		dir = next;
 	}
-	return 0;
+	return dir < 0 ? -1 : 0;
 }
 
-int write_file(int work, const char *path, uint32_t mode, const uint8_t *data, uint32_t size)
+int write_file(int work, const struct file *file)
 {
-	sbx_autoclose int fd =
-		open_below(work, path, O_WRONLY | O_CREAT | O_EXCL, (uint64_t)(mode & 0777));
+	const uint64_t flags = O_WRONLY | O_CREAT | O_EXCL, mode = file->mode & 0777;
+	const uint8_t *data = file->data;
+	uint32_t left = file->size;
+	sbx_autoclose int fd = open_below(work, file->path, flags, mode);
 
 	if (fd < 0 && errno == ENOENT) {
-		if (make_parents(work, path) != 0)
+		if (make_parents(work, file->path) != 0)
 			return -1;
-		fd = open_below(work, path, O_WRONLY | O_CREAT | O_EXCL, (uint64_t)(mode & 0777));
+		fd = open_below(work, file->path, flags, mode);
 	}
 	if (fd < 0)
 		return -1;
-	while (size > 0) {
-		ssize_t written = SBX_RETRY(write(fd, data, size));
+	while (left > 0) {
+		ssize_t written = SBX_RETRY(write(fd, data, left));
 
 		if (written < 0)
 			return -1;
 		data += written;
-		size -= (uint32_t)written;
+		left -= (uint32_t)written;
 	}
 	return 0;
 }

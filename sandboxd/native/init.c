@@ -55,35 +55,12 @@ static int receive_plan(struct init *init)
 	int fds[SBX_FDS_MAX];
 	size_t count;
 	ssize_t size = sbx_receive(init->control, plan_buffer, sizeof(plan_buffer), fds, &count, 0);
-	struct sbx_cursor cursor;
 
-	if (size < 0)
-		return -1;
-	errno = EPROTO;
-	if ((size_t)size < sizeof(plan->head))
-		return -1;
-	memcpy(&plan->head, plan_buffer, sizeof(plan->head));
-	if (plan->head.version != SBX_ABI || plan->head.cgroup_count > SBX_FDS_MAX - 1 ||
-	    count != plan->head.cgroup_count + 1)
+	if (size < 0 || parse_plan(plan, plan_buffer, (size_t)size, count) != 0)
 		return -1;
 	init->exec = fds[0];
 	memcpy(plan->cgroups, fds + 1, plan->head.cgroup_count * sizeof(int));
-
-	cursor = (struct sbx_cursor){plan_buffer + sizeof(plan->head), plan_buffer + size, false};
-	plan->hostname = sbx_string(&cursor);
-	plan->stage_dir = sbx_string(&cursor);
-	plan->lower = sbx_string(&cursor);
-	plan->seccomp = sbx_field(&cursor, &plan->seccomp_size);
-	plan->apparmor = sbx_string(&cursor);
-	plan->binds = cursor;
-	for (uint32_t i = 0; i < plan->head.bind_count && !cursor.bad; i++) {
-		sbx_string(&cursor);
-		sbx_string(&cursor);
-	}
-	plan->masks = cursor;
-	for (uint32_t i = 0; i < plan->head.mask_count && !cursor.bad; i++)
-		sbx_string(&cursor);
-	return cursor.bad || cursor.at != cursor.end ? -1 : 0;
+	return 0;
 }
 
 /* A thread that moves itself by `tasks` skips the lock that `cgroup.procs` takes over all forks of
@@ -209,21 +186,19 @@ static void serve_host(struct init *init)
 	int fds[SBX_FDS_MAX];
 	size_t count;
 	ssize_t size = sbx_receive(init->control, buffer, sizeof(buffer), fds, &count, 0);
-	struct sbx_open open;
+	const char *path;
+	bool glob;
 
 	while (size > 0 && count > 0)
 		close(fds[--count]);
 	if (size < (ssize_t)sizeof(struct sbx_head))
 		_exit(0);
-	if (buffer[0] == SBX_MSG_QUIESCE) {
+	if (buffer[0] == SBX_MSG_QUIESCE)
 		quiesce(init);
-	} else if (buffer[0] == SBX_MSG_OPEN && size > (ssize_t)sizeof(open) &&
-		   buffer[size - 1] == 0) {
-		memcpy(&open, buffer, sizeof(open));
-		send_files(init, (const char *)buffer + sizeof(open), open.glob != 0);
-	} else {
+	else if ((path = parse_open(buffer, (size_t)size, &glob)) != NULL)
+		send_files(init, path, glob);
+	else
 		_exit(0);
-	}
 }
 
 int main(void)

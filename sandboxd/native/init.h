@@ -3,17 +3,8 @@
 #define SBX_INIT_H
 
 #include "kernel.h"
-#include "wire.h"
-
-/* A parsed plan. Pointers lead into the received message. */
-struct plan {
-	struct sbx_plan head;
-	const char *hostname, *stage_dir, *lower, *apparmor;
-	const uint8_t *seccomp;
-	uint32_t seccomp_size;
-	struct sbx_cursor binds, masks; /* pairs, paths */
-	int cgroups[SBX_FDS_MAX];
-};
+#include "order.h"
+#include "plan.h"
 
 /* The state of init: one per process, filled stage by stage. */
 struct init {
@@ -63,7 +54,7 @@ int load_seccomp(struct init *init);
 _Noreturn void runner(struct init *init);
 
 /* files.c: files in and out, always below /work. */
-int write_file(int work, const char *path, uint32_t mode, const uint8_t *data, uint32_t size);
+int write_file(int work, const struct file *file);
 void send_files(struct init *init, const char *path, bool glob);
 
 #endif

@@ -16,10 +16,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-enum { ARGC_MAX = 1024, ENVC_MAX = 512, EXEC_FD = 3, WORK_FD = 4, FIRST_FREE = 5 };
+enum { EXEC_FD = 3, WORK_FD = 4, FIRST_FREE = 5 };
 
 static uint8_t exec_buffer[sizeof(struct sbx_exec) + SBX_EXEC_INLINE_MAX];
-static char *arguments[ARGC_MAX + 1], *environment[ENVC_MAX + 1];
 
 /* The OOM killer shall take the job, never init. Done before the uid changes: a process that is not
  * dumpable has its /proc files owned by root. */
@@ -68,39 +67,22 @@ static const struct stage stages[] = {
 	{SBX_STAGE_ARMED, report_armed},
 };
 
-/* What one exec message asks for. */
-struct order {
-	struct sbx_exec head;
-	const char *cwd;
-	struct sbx_cursor files;
-	int fds[SBX_FDS_MAX];
-	size_t fd_count;
-};
-
-static int parse(struct order *order, const uint8_t *body, size_t size)
+/* The body in a memfd. Unless it is sealed and as long as the head says, reading it could be cut
+ * short by a signal. */
+static const uint8_t *map_body(const struct order *order, int fd)
 {
-	struct sbx_cursor cursor = {body, body + size, false};
+	const int needed = F_SEAL_SHRINK | F_SEAL_WRITE;
+	struct stat status;
+	int seals = fcntl(fd, F_GET_SEALS);
+	const uint8_t *body;
 
-	if (order->head.argc < 1 || order->head.argc > ARGC_MAX || order->head.envc > ENVC_MAX) {
-		errno = E2BIG;
-		return -1;
-	}
-	order->cwd = sbx_string(&cursor);
-	for (uint32_t i = 0; i < order->head.argc; i++)
-		arguments[i] = (char *)(uintptr_t)sbx_string(&cursor);
-	for (uint32_t i = 0; i < order->head.envc; i++)
-		environment[i] = (char *)(uintptr_t)sbx_string(&cursor);
-	order->files = cursor;
-	for (uint32_t i = 0; i < order->head.filec && !cursor.bad; i++) {
-		uint32_t length;
-
-		sbx_string(&cursor);
-		sbx_field(&cursor, &length);
-		cursor.bad |= length != sizeof(uint32_t);
-		sbx_field(&cursor, &length);
-	}
+	if (seals < 0 || fstat(fd, &status) != 0)
+		return NULL;
 	errno = EPROTO;
-	return cursor.bad || cursor.at != cursor.end ? -1 : 0;
+	if ((seals & needed) != needed || status.st_size != (off_t)order->head.body_size)
+		return NULL;
+	body = mmap(NULL, order->head.body_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	return body == MAP_FAILED ? NULL : body;
 }
 
 static int receive(struct order *order)
@@ -108,47 +90,31 @@ static int receive(struct order *order)
 	ssize_t size = sbx_receive(EXEC_FD, exec_buffer, sizeof(exec_buffer), order->fds,
 				   &order->fd_count, 0);
 	const uint8_t *body = exec_buffer + sizeof(order->head);
-	size_t expected;
 
 	if (size == 0)
 		_exit(0); /* the sandbox was discarded unused */
-	if (size < (ssize_t)sizeof(order->head)) {
-		errno = size < 0 ? errno : EPROTO;
-		return -1;
-	}
-	memcpy(&order->head, exec_buffer, sizeof(order->head));
-	expected = 2 + !(order->head.flags & SBX_EXEC_STDIN_NULL) +
-		   !!(order->head.flags & SBX_EXEC_BODY_FD);
-	errno = EPROTO;
-	if (order->head.head.type != SBX_MSG_EXEC || order->head.head.version != SBX_ABI ||
-	    order->fd_count != expected || order->head.body_size > SBX_EXEC_MAX)
+	if (size < 0 || parse_head(order, exec_buffer, (size_t)size) != 0)
 		return -1;
 	if (order->head.flags & SBX_EXEC_BODY_FD) {
 		int fd = order->fds[--order->fd_count];
 
-		body = mmap(NULL, order->head.body_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		body = map_body(order, fd);
 		close(fd);
-		if (body == MAP_FAILED)
+		if (body == NULL)
 			return -1;
-	} else if ((size_t)size - sizeof(order->head) != order->head.body_size) {
-		return -1;
 	}
-	return parse(order, body, order->head.body_size);
+	return parse_body(order, body, order->head.body_size);
 }
 
 static int write_files(const struct order *order, int *index)
 {
-	struct sbx_cursor cursor = order->files;
+	struct sbx_cursor files = order->files;
 
 	for (uint32_t i = 0; i < order->head.filec; i++) {
-		const char *path = sbx_string(&cursor);
-		uint32_t length, mode;
-		const uint8_t *data;
+		struct file file = next_file(&files);
 
-		memcpy(&mode, sbx_field(&cursor, &length), sizeof(mode));
-		data = sbx_field(&cursor, &length);
 		*index = (int)i;
-		if (write_file(WORK_FD, path, mode, data, length) != 0)
+		if (write_file(WORK_FD, &file) != 0)
 			return -1;
 	}
 	return 0;
@@ -234,9 +200,10 @@ static void default_signals(void)
 }
 
 /* execve by PATH, as execvp would, without its fallback to a shell. */
-static void execute(void)
+static void execute(const struct order *order)
 {
 	char candidate[4096];
+	char *const *arguments = order->arguments, *const *environment = order->environment;
 	const char *path = "/usr/local/bin:/usr/bin:/bin", *name = arguments[0];
 	size_t length = strlen(name);
 	int denied = 0;
@@ -249,7 +216,7 @@ static void execute(void)
 		execve(name, arguments, environment);
 		return;
 	}
-	for (char **variable = environment; *variable; variable++)
+	for (char *const *variable = environment; *variable; variable++)
 		if (strncmp(*variable, "PATH=", 5) == 0)
 			path = *variable + 5;
 	for (const char *end; *path; path = *end ? end + 1 : end) {
@@ -284,7 +251,7 @@ _Noreturn void runner(struct init *init)
 		if (order.head.flags & SBX_EXEC_WARM)
 			fcntl(EXEC_FD, F_SETFD, 0);
 		default_signals();
-		execute();
+		execute(&order);
 	}
 	fail(EXEC_FD, stage, errno, index);
 }

@@ -186,7 +186,8 @@ static int advance(struct sbx_sandbox *sandbox, int socket, const struct sbx_pla
 
 	if (size == 0 || (size < 0 && errno == ECONNRESET))
 		return 1;
-	if (size == sizeof(message.ready) && message.head.type == SBX_MSG_READY && count == 1) {
+	if (size == sizeof(message.ready) && message.head.type == SBX_MSG_READY && count == 1 &&
+	    sandbox->scratch < 0) {
 		sandbox->scratch = fds[0];
 		sandbox->layers |= message.ready.layers;
 		*awaited &= ~1u;
@@ -206,7 +207,8 @@ static int advance(struct sbx_sandbox *sandbox, int socket, const struct sbx_pla
 		*awaited &= ~2u;
 		return 0;
 	}
-	if (size == sizeof(message.fail) && message.head.type == SBX_MSG_FAIL)
+	if (size == sizeof(message.fail) && message.head.type == SBX_MSG_FAIL &&
+	    sbx_stage_name(message.fail.stage) != NULL)
 		return broken(error, message.fail.stage, message.fail.err, message.fail.index);
 	return broken(error, SBX_STAGE_SPAWN, EPROTO, 0);
 }

@@ -1,9 +1,11 @@
 """An order crosses the border unchanged, and one that cannot be carried out says why."""
 
 import errno
+import fcntl
 import os
 import select
 import signal
+import socket
 import struct
 from collections.abc import Callable
 
@@ -196,6 +198,37 @@ def test_name_without_a_slash_is_looked_up_in_the_path_of_the_order(workshop: Wo
     with workshop.sandbox() as native:
         ran = run(native, ["tool"], {"PATH": "/nowhere:/work/first"}, files)
     assert ran.failed is not None and ran.failed.errno == errno.EACCES
+
+
+def test_path_that_leaves_makes_no_directory_on_its_way(workshop: Workshop) -> None:
+    with workshop.sandbox() as native:
+        ran = run(native, ["/bin/true"], files=[("a/../../tmp/made/x", 0o644, b"")])
+        left = os.open(f"/proc/{native.pid}/root/tmp", os.O_RDONLY)
+        try:
+            assert os.listdir(left) == []
+        finally:
+            os.close(left)
+    assert ran.failed is not None and (ran.failed.stage, ran.failed.errno) == ("files", errno.EXDEV)
+
+
+@pytest.mark.parametrize("fault", ["unsealed", "short"])
+def test_body_in_a_file_that_could_change_under_the_reader_is_refused(
+    workshop: Workshop, fault: str
+) -> None:
+    body = order(["/bin/true"]).body()
+    head = struct.pack("<BBHIIIIIQQQ", 6, 1, 0, 3, 1, 0, 0, len(body), 64, MIB, MIB)
+    memory = os.memfd_create("body", os.MFD_ALLOW_SEALING)
+    os.write(memory, body[:-1] if fault == "short" else body)
+    if fault == "short":
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE)
+    with workshop.sandbox() as native, open("/dev/null", "wb") as null:
+        line = socket.socket(fileno=os.dup(native.exec))
+        with line:
+            socket.send_fds(line, [head], [null.fileno(), null.fileno(), memory])
+        ran = _awaited(native.control, native.exec)
+    os.close(memory)
+    assert ran.failed is not None
+    assert (ran.failed.stage, ran.failed.errno) == ("receive", errno.EPROTO)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,21 @@
+/* The plan of a sandbox, as init reads it. */
+#ifndef SBX_PLAN_H
+#define SBX_PLAN_H
+
+#include "wire.h"
+
+/* A parsed plan. Pointers lead into the message. */
+struct plan {
+	struct sbx_plan head;
+	const char *hostname, *stage_dir, *lower, *apparmor;
+	const uint8_t *seccomp;
+	uint32_t seccomp_size;
+	struct sbx_cursor binds, masks; /* pairs, paths */
+	int cgroups[SBX_FDS_MAX];
+};
+
+/* Read a plan that came with `fd_count` descriptors: the exec socket, then cgroup_count. Afterwards
+ * `binds` and `masks` hold as many strings as the head says. 0, or -1 with EPROTO. */
+int parse_plan(struct plan *plan, const uint8_t *message, size_t size, size_t fd_count);
+
+#endif
