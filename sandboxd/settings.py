@@ -39,7 +39,7 @@ class RedisSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Of the private server's append-only file. Its writes reach the kernel before a request is
     answered only with `no` and `always` (with `everysec` they wait while a sync is under way), so
     `no` survives `kill -9` of the server, and `always` power loss too, at a sync per request."""
-    maxmemory: int = 1 << 30
+    maxmemory: int = 2 << 30
     """Bytes; a full server refuses new runs, it never evicts."""
     uid: int = 64_320
     """The private server's user, if started as root."""
@@ -120,6 +120,59 @@ class HostImageSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Further read-only directories of the `host` image: path inside under /opt -> path outside."""
 
 
+class GraphSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    uid_base: int = 0x1FFF_0000
+    """First of the 65,536 host uids that own the files of unpacked layers."""
+    layer_bytes_max: Annotated[int, Meta(ge=1 << 20)] = 16 << 30
+    """Uncompressed bytes of one layer; more is refused."""
+    layer_entries_max: Annotated[int, Meta(ge=1_000)] = 500_000
+
+
+class JudgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    parallel: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Cases of a submission that run at once where it does not say."""
+    cases_max: Annotated[int, Meta(ge=1, le=5_000)] = 2_000
+    """Cases of one submission."""
+    file_max: int = 16 << 20
+    """Bytes of one uploaded file, and of one file of a problem package."""
+    file_ttl: Seconds = 86_400.0
+    """Seconds that an uploaded file is kept."""
+    tenant_files_max: int = 64 << 20
+    """Bytes of one tenant's uploaded files."""
+    package_max: int = 32 << 20
+    """Bytes of an uploaded problem package."""
+    problem_max: int = 64 << 20
+    """Bytes of one problem, unpacked."""
+    tenant_problems_max: int = 256 << 20
+    """Bytes of one tenant's problems."""
+    problems_max: int = 512 << 20
+    """Bytes of all problems; they lie in Redis, see redis.maxmemory."""
+    artifacts_max: int = 128 << 20
+    """Bytes of compiled programs that a node keeps for the next submission of the same source."""
+    data_max: int = 128 << 20
+    """Bytes of cases that a node keeps."""
+    checker_memory: int = 256 << 20
+    """Bytes of memory of checkers and interactors, beside the files that they are given."""
+    checker_time: Seconds = 10.0
+    """CPU seconds of a checker; an interactor gets the program's time limit besides."""
+    callback_private: bool = False
+    """Deliver webhooks to loopback and private addresses too."""
+    callback_attempts: Annotated[int, Meta(ge=1, le=20)] = 6
+    """Tries of a webhook, with growing pauses between them."""
+
+
+class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    enabled: list[str] = msgspec.field(
+        default_factory=lambda: ["judge0", "piston", "go_judge", "sandboxfusion"]
+    )
+    """Other services' APIs that are served below /compat/NAME of the gateway."""
+    judge0_listen: str = ""
+    """`host:port` or `unix:/path` on which an adapter is served by itself; empty: nowhere."""
+    piston_listen: str = ""
+    go_judge_listen: str = ""
+    sandboxfusion_listen: str = ""
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     instance: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")] = "default"
     """Names every host object of this installation."""
@@ -134,6 +187,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     node: NodeSettings = NodeSettings()
     isolation: IsolationSettings = IsolationSettings()
     host_image: HostImageSettings = HostImageSettings()
+    graph: GraphSettings = GraphSettings()
+    judge: JudgeSettings = JudgeSettings()
+    adapters: AdapterSettings = AdapterSettings()
 
     @property
     def run_path(self) -> Path:
@@ -144,6 +200,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def state_path(self) -> Path:
         """Images and queue files of this instance."""
         return Path(self.state_dir) / self.instance
+
+    @property
+    def graph_path(self) -> Path:
+        """The store of images and layers."""
+        return self.state_path / "graph"
 
     @property
     def node_socket(self) -> Path:
@@ -215,7 +276,7 @@ def _known() -> dict[str, tuple[str, ...]]:
 def _put(tree: dict[str, Any], path: tuple[str, ...], text: str) -> None:
     for part in path[:-1]:
         tree = tree.setdefault(part, {})
-    if path[-1] == "require":
+    if path[-1] in ("require", "enabled"):
         tree[path[-1]] = [word for word in re.split(r"[,\s]+", text) if word]
     elif path[-1] == "binds":
         tree[path[-1]] = dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)

@@ -12,7 +12,8 @@ class Event(Struct, frozen=True):
     id: str
     """Position in the job's stream; give it back as `after` to resume."""
     type: str
-    """`queued`, `leased`, `started`, `finished`, `requeued`, `cancel_requested`."""
+    """`queued`, `leased`, `started`, `finished`, `requeued`, `cancel_requested`; of a submission also
+    `compiled` and `case`."""
     at: str
     """RFC 3339, by the server's clock."""
     data: dict[str, Any]

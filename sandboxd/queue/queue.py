@@ -6,7 +6,7 @@ streams that a node and a gateway wait on, and the position that each has read t
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from secrets import token_hex
@@ -139,6 +139,18 @@ class Queue:
             gone.update(job_id.decode() for job_id in answer)
         return gone
 
+    async def tell(self, lease: Lease, first: int, news: Sequence[tuple[str, bytes]]) -> bool:
+        """Adds events of a started job, each a type and a JSON object. False: it is another's.
+
+        `first` is the number of the first of them in this attempt, from 0; none is added twice.
+        """
+        flat = [part for kind, document in news for part in (kind, document)]
+        return bool(
+            await self._transition(
+                "tell", lease.job.id, lease.node, lease.attempt, first, *flat, script=GROWING
+            )
+        )
+
     async def complete(self, lease: Lease, result: Result) -> bool:
         """-> finished with `result`. False: another end, or another attempt, came first."""
         return bool(
@@ -259,7 +271,9 @@ def _entries(answer: Any) -> list[Any]:
 def _event(position: bytes, fields: list[bytes]) -> Event:
     texts = [field.decode() for field in fields]
     data: dict[str, Any] = dict(zip(texts[2::2], texts[3::2], strict=True))
-    if "attempt" in data:
+    if "json" in data:
+        data = msgspec.json.decode(data["json"])
+    elif "attempt" in data:
         data["attempt"] = int(data["attempt"])
     name = position.decode()
     at = _rfc3339(int(name.partition("-")[0]))

@@ -21,7 +21,7 @@
 --   inbox:NODE       stream `work` and `cancel` entries for one node; expires when it stops coming
 --   replies:GATEWAY  stream results for one gateway, which trims what it has read; expires likewise
 --   job:ID           hash   state tenant node attempt cpu memory retry reply idem created language place
---                           losses cancel completed; values stay short, so it is stored compactly
+--                           losses cancel completed told; values stay short, so it is stored compactly
 --   document:ID      string the job as submitted; gone when it is finished
 --   result:ID        string the job's one terminal result
 --   events:ID        stream what happened to the job, capped
@@ -268,6 +268,26 @@ function transitions.renew(node, ...)
     end
   end
   return gone
+end
+
+-- What a started job does, told by its node: kinds and documents in turn. `first` numbers the first of
+-- them within the attempt, so that a repeated call adds nothing twice.
+function transitions.tell(id, node, attempt, first, ...)
+  if held(id, node, attempt) ~= 'started' then
+    return 0
+  end
+  local key, told = root .. 'job:' .. id, {...}
+  local place = attempt * 1e6 + first
+  local known = tonumber(redis.call('HGET', key, 'told') or -1)
+  for i = 1, #told, 2 do
+    if place > known then
+      emit(id, told[i], 'json', told[i + 1])
+      known = place
+    end
+    place = place + 1
+  end
+  redis.call('HSET', key, 'told', string.format('%.0f', known))
+  return 1
 end
 
 function transitions.complete(id, node, attempt, status, result)

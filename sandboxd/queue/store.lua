@@ -1,0 +1,79 @@
+-- What tenants have uploaded: files that expire, and problems that stay. `store.py` is its client.
+--
+-- KEYS[1] is the namespace `sandboxd:{instance}:`, one hash slot. Below it
+--
+--   file:TENANT:DIGEST   string content of an uploaded file; expires
+--   files:TENANT         zset   digests of those files by the millisecond at which they expire
+--   filesizes:TENANT     hash   digest -> bytes of those files
+--   note:TENANT:KEY      string a small document of an API adapter; expires
+--   problem:ID           hash   tenant size manifest
+--   problemdata:ID       hash   digest -> content; expires until its problem is there
+--   problems:TENANT      zset   ids by the millisecond of their creation
+--   stored               hash   `t:TENANT` -> bytes of its problems; `all` -> their sum
+
+local root, action = KEYS[1], ARGV[1]
+local actions = {}
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+function actions.keep_file(tenant, digest, data, ttl, max)
+  local files, sizes = root .. 'files:' .. tenant, root .. 'filesizes:' .. tenant
+  local time = now()
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', files, '-inf', time)) do
+    redis.call('ZREM', files, old)
+    redis.call('HDEL', sizes, old)
+  end
+  local total = #data
+  for _, size in ipairs(redis.call('HVALS', sizes)) do
+    total = total + size
+  end
+  total = total - (redis.call('HGET', sizes, digest) or 0)
+  if total > tonumber(max) then
+    return 0
+  end
+  redis.call('SET', root .. 'file:' .. tenant .. ':' .. digest, data, 'PX', ttl)
+  redis.call('ZADD', files, time + ttl, digest)
+  redis.call('HSET', sizes, digest, #data)
+  redis.call('PEXPIRE', files, ttl)
+  redis.call('PEXPIRE', sizes, ttl)
+  return 1
+end
+
+function actions.drop_file(tenant, digest)
+  redis.call('ZREM', root .. 'files:' .. tenant, digest)
+  redis.call('HDEL', root .. 'filesizes:' .. tenant, digest)
+  return redis.call('UNLINK', root .. 'file:' .. tenant .. ':' .. digest)
+end
+
+-- The data is in `problemdata` already; this makes it a problem, or says which quota it breaks.
+function actions.keep_problem(id, tenant, manifest, size, tenant_max, all_max)
+  local stored = root .. 'stored'
+  if redis.call('HINCRBY', stored, 't:' .. tenant, 0) + size > tonumber(tenant_max) then
+    return 'tenant'
+  elseif redis.call('HINCRBY', stored, 'all', 0) + size > tonumber(all_max) then
+    return 'all'
+  end
+  redis.call('HSET', root .. 'problem:' .. id, 'tenant', tenant, 'size', size, 'manifest', manifest)
+  redis.call('PERSIST', root .. 'problemdata:' .. id)
+  redis.call('ZADD', root .. 'problems:' .. tenant, now(), id)
+  redis.call('HINCRBY', stored, 't:' .. tenant, size)
+  redis.call('HINCRBY', stored, 'all', size)
+  return 'kept'
+end
+
+function actions.drop_problem(id, tenant)
+  if redis.call('HGET', root .. 'problem:' .. id, 'tenant') ~= tenant then
+    return 0
+  end
+  local size = redis.call('HGET', root .. 'problem:' .. id, 'size')
+  redis.call('UNLINK', root .. 'problem:' .. id, root .. 'problemdata:' .. id)
+  redis.call('ZREM', root .. 'problems:' .. tenant, id)
+  redis.call('HINCRBY', root .. 'stored', 't:' .. tenant, -size)
+  redis.call('HINCRBY', root .. 'stored', 'all', -size)
+  return 1
+end
+
+return actions[action](unpack(ARGV, 2))
