@@ -2,7 +2,7 @@
 
 from sandboxd.model.job import Command, Job, Lease
 from sandboxd.model.judgement import Judgement, Verdict
-from sandboxd.model.language import Compile, Language, SelfTest, Template, argv
+from sandboxd.model.language import Compile, Language, SelfTest, Template, Warm, argv
 from sandboxd.model.limits import LimitOverrides, Limits, above_maximum, merge
 from sandboxd.model.node import NodeRecord
 from sandboxd.model.run import (
@@ -37,6 +37,7 @@ __all__ = [
     "Submission",
     "Template",
     "Verdict",
+    "Warm",
     "above_maximum",
     "argv",
     "merge",

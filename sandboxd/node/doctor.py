@@ -174,8 +174,8 @@ class Tried(Struct, frozen=True):
 async def self_tests(host: Host) -> list[Tried]:
     """Run the self-test program of every language that the host offers, in real sandboxes."""
     pool = Pool(host.driver, concurrency=2, max_age=60.0)
-    for template in host.policies.templates.values():
-        pool.stock(host.specs[template.name], 1)
+    for spec, _ in host.shelves():
+        pool.stock(spec, 1)
     try:
         return [await _self_test(host, pool, language) for language in host.languages()]
     finally:
@@ -195,7 +195,7 @@ async def _self_test(host: Host, pool: Pool, language: Language) -> Tried:
         created_at="",
     )
     execution = Execution(job, host.policies, pool, node="doctor", collect_max=0)
-    result = await execution.run(await pool.claim(job.template))
+    result = await execution.run(await pool.claim(execution.shelf))
     return Tried(language.name, result, result.status == "ok" and result.stdout == test.stdout)
 
 

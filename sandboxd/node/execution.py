@@ -15,21 +15,16 @@ from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, 
 from sandboxd.model import argv as fill
 from sandboxd.native import ExecOrder
 from sandboxd.node.files import Brought
+from sandboxd.node.job_environment import BASE_ENV, file_size
 from sandboxd.node.live import Live
 from sandboxd.node.outcome import Stop, Verdict, classify
 from sandboxd.node.pool import Pool
 from sandboxd.node.results import collected, outcome
 from sandboxd.node.sandbox import LARGE, Sandbox
 from sandboxd.node.stdio import FixedInput, Input, LiveInput, Output
+from sandboxd.node.warmth import shelf
 from sandboxd.policy import Policies
 
-_BASE_ENV = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/work",
-    "LANG": "C.UTF-8",
-    "TMPDIR": "/tmp",  # noqa: S108  (the sandbox's own)
-    "USER": "sandbox",
-}
 _FILE_MODE = 0o755
 """Of every file put in: a source may be run by its name, as a compiled program must be."""
 _ARTIFACTS_MAX = 192 << 20
@@ -50,6 +45,8 @@ class Execution:
             self._language = policies.language(job.request.language)
             if self._language is None:
                 raise DriverFault("policies", "find the language", job.request.language)
+        self.shelf = shelf(job, self._language, policies)
+        """Where in the pool the job's first sandbox comes from."""
         self._sandbox: Sandbox | None = None
         self._cancelled = False
         self.live = Live(interactive=job.request.interactive)
@@ -178,11 +175,11 @@ class Execution:
     ) -> ExecOrder:
         return ExecOrder(
             argv=argv,
-            env={**_BASE_ENV, **env},
+            env={**BASE_ENV, **env},
             files=files,
             open_files=limits.open_files,
             stack=limits.stack,
-            file_size=limits.disk,
+            file_size=file_size(limits),
         )
 
     def _compile_ended(self, verdict: Verdict, compiled: Outcome, built: Built) -> Result:

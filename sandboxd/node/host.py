@@ -3,17 +3,22 @@
 import resource
 from contextlib import ExitStack
 
+import msgspec
+
 from sandboxd import policy
-from sandboxd.drivers.exec.base import Spec
+from sandboxd.drivers.exec import inside
+from sandboxd.drivers.exec.base import Spec, WarmUp
 from sandboxd.drivers.exec.cgroups import Cgroups
 from sandboxd.drivers.exec.cgroups import find as find_cgroups
 from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.exec.uids import UidSlots
 from sandboxd.drivers.graph import host_image
-from sandboxd.model import Language, Template, merge
-from sandboxd.native import compile_seccomp
+from sandboxd.model import Language, Template, Warm, merge
+from sandboxd.native import ExecOrder, compile_seccomp
 from sandboxd.node import apparmor
 from sandboxd.node.janitor import InstanceLock, sweep
+from sandboxd.node.job_environment import BASE_ENV, file_size
+from sandboxd.node.warmth import default_limits, shelf_name
 from sandboxd.settings import Settings, SettingsError
 
 
@@ -47,6 +52,7 @@ class Host:
             for name, template in self.policies.templates.items()
         }
         self.layers = self._prove(settings.isolation.require)
+        self._inside = inside.install(settings.run_path / "inside")
 
     def _spec(self, settings: Settings, template: Template) -> Spec:
         if template.image not in self.images:
@@ -91,6 +97,36 @@ class Host:
             for language in self.policies.languages.values()
             if language.available(self.specs[language.template].image.has)
         ]
+
+    def shelves(self) -> list[tuple[Spec, int]]:
+        """What the pool shall keep, and how much of each: templates, and warm interpreters."""
+        kept = [
+            (self.specs[template.name], template.pool_size)
+            for template in self.policies.templates.values()
+        ]
+        for language in self.languages():
+            if language.warm is not None:
+                kept.append((self._warm_spec(language, language.warm), language.warm.pool_size))
+        return kept
+
+    def _warm_spec(self, language: Language, warm: Warm) -> Spec:
+        limits = default_limits(self.policies, language)
+        order = ExecOrder(
+            argv=warm.command,
+            env={**BASE_ENV, **language.env, **warm.env},
+            open_files=limits.open_files,
+            stack=limits.stack,
+            file_size=file_size(limits),
+            warm=True,
+        )
+        return msgspec.structs.replace(
+            self.specs[language.template],
+            template=shelf_name(language),
+            memory=limits.memory,
+            pids=limits.pids,
+            disk=limits.disk,
+            warm=WarmUp(order=order, binds=self._inside),
+        )
 
     def close(self) -> None:
         self._made.close()

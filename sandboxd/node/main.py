@@ -59,8 +59,8 @@ async def _run(settings: Settings) -> int:
         concurrency=settings.node.build_concurrency,
         max_age=settings.node.pool_max_age,
     )
-    for template in host.policies.templates.values():
-        pool.stock(host.specs[template.name], template.pool_size)
+    for spec, target in host.shelves():
+        pool.stock(spec, target)
     worker = Worker(
         queue,
         pool,

@@ -155,7 +155,7 @@ class Worker:
     async def _execute(self, lease: Lease, execution: Execution) -> Result | None:
         """The result, or None if the job is not ours to end (any more)."""
         try:
-            built = await self._pool.claim(lease.job.template)
+            built = await self._pool.claim(execution.shelf)
         except (SystemFault, Overload) as error:
             return await self._not_built(lease, error)
         if not await self._start(lease, built):

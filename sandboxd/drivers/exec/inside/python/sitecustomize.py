@@ -15,7 +15,8 @@ import os
 import sys
 
 SOCKET = 3  # the runner's end of the exec socket, left open for us
-ARMED, EXEC, ABI = 5, 6, 1
+FAIL, ARMED, EXEC, ABI = 1, 5, 6, 1
+RECEIVE_STAGE, FILES_STAGE, CWD_STAGE = 25, 26, 29  # numbers of proto.h
 STDIN_NULL, BODY_FD = 1, 2
 HEAD = 48
 
@@ -109,22 +110,36 @@ def _environment(variables):
         os.environ[name] = value
 
 
-def _wait():
-    socket = _socket.socket(fileno=SOCKET)
-    socket.send(bytes([ARMED, ABI, 0, 0, 0, 0, 0, 0]))
-    head, body, fds = _order(socket)
-    socket.close()
+def _carry_out(head, body, fds, progress):
+    """Put everything in place. `progress` says what it was at, should it fail."""
     fields = _fields(body)
     cwd = _text(next(fields))
     argv = [_text(next(fields)) for _ in range(_number(head, 8))]
     _environment([_text(next(fields)) for _ in range(_number(head, 12))])
-    for _ in range(_number(head, 16)):
+    for index in range(_number(head, 16)):
+        progress[:] = FILES_STAGE, index
         path, mode, content = _text(next(fields)), _number(next(fields), 0), next(fields)
         _write(path, mode, content)
+    progress[:] = CWD_STAGE, 0
     os.chdir(cwd)
     sys.argv[:] = argv[1:]
     sys.orig_argv[:] = argv
     _streams(_number(head, 4), fds)
+
+
+def _wait():
+    socket = _socket.socket(fileno=SOCKET)
+    progress = [RECEIVE_STAGE, 0]
+    socket.send(bytes([ARMED, ABI, 0, 0, 0, 0, 0, 0]))
+    try:
+        _carry_out(*_order(socket), progress)
+    except BaseException as error:
+        # `site` would report it and go on to run what is there: the host decides instead.
+        number = getattr(error, "errno", None) or 71  # EPROTO
+        report = (progress[0], number, progress[1])
+        socket.send(bytes([FAIL, ABI, 0, 0]) + b"".join(n.to_bytes(4, "little") for n in report))
+        os._exit(127)
+    socket.close()
 
 
 def _vanish(here):

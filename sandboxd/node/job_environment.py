@@ -1,0 +1,19 @@
+"""What every job finds, whatever it asked for."""
+
+from sandboxd.model import Limits
+
+BASE_ENV = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/work",
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/tmp",  # noqa: S108  (the sandbox's own)
+    "USER": "sandbox",
+}
+
+_PAGE = 4_096
+
+
+def file_size(limits: Limits) -> int:
+    """RLIMIT_FSIZE, bytes: a page above the disk, so that a full disk is ENOSPC, which a program can
+    handle, and only a hole beyond the disk's size is the signal SIGXFSZ."""
+    return limits.disk + _PAGE

@@ -1,0 +1,33 @@
+"""Which runs a warm interpreter may serve, and where it stands in the pool. Pure.
+
+It has read its environment and taken its rlimits when it started, so a run that wants others starts
+cold. Memory, processes, CPU and wall time are the control group's or ours, and may differ.
+"""
+
+from sandboxd.model import Job, Language, Limits, merge
+from sandboxd.policy import Policies
+
+
+def shelf_name(language: Language) -> str:
+    """Name of the warm interpreters' shelf in the pool; no template can be called so."""
+    return f"{language.template}+{language.name}"
+
+
+def default_limits(policies: Policies, language: Language) -> Limits:
+    """The limits of a run of this language that names none."""
+    template = policies.templates[language.template]
+    return merge(policies.limits.defaults, template.limits, language.limits)
+
+
+def shelf(job: Job, language: Language | None, policies: Policies) -> str:
+    """The shelf that the job's first sandbox comes from."""
+    if language is None or language.warm is None or language.compile is not None:
+        return job.template
+    started_with = default_limits(policies, language)
+    same = all(
+        getattr(job.limits, name) == getattr(started_with, name)
+        for name in ("open_files", "stack", "disk")
+    )
+    cold = tuple(language.warm.cold_env)
+    read = any(name.startswith(cold) for name in job.request.env) if cold else False
+    return shelf_name(language) if same and not read else job.template
