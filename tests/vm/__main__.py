@@ -1,6 +1,7 @@
 """Run one command in the virtual machine: `python -m tests.vm [options] -- COMMAND [ARGUMENT...]`.
 
-The exit code is the command's; 124 when its time was up, 125 when the lane itself failed.
+The exit code is the command's; 124 when its time was up, 125 when the lane itself failed. Without a
+command the whole suite runs, in two pytest sessions: see suite.py.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from tests.vm import suite
 from tests.vm.fault import LaneFault, LaneTimeout
 from tests.vm.machine import PROJECT, Command, Machine, run
 
@@ -16,6 +18,8 @@ TIMED_OUT, LANE_FAILED = 124, 125
 
 def main() -> int:
     options = _parse()
+    if not options.command:
+        return suite.run()
     machine = Machine(memory=options.memory, cpus=options.cpus, timeout=options.timeout)
     env = dict(text.split("=", 1) for text in options.env)
     command = Command(options.command, options.cwd, env)
@@ -41,7 +45,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--cwd", type=Path, default=PROJECT)
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("command", nargs="+")
+    parser.add_argument("command", nargs="*")
     return parser.parse_args()
 
 

@@ -135,8 +135,13 @@ def _write_guest_files(work: Path, command: Command) -> None:
         MARKER: "1",
         **command.env,
     }
-    text = json.dumps({"argv": list(command.argv), "cwd": str(command.cwd), "env": environment})
-    (guest / "command.json").write_text(text)
+    order = {
+        "argv": list(command.argv),
+        "cwd": str(command.cwd),
+        "env": environment,
+        "remember": share.descriptors() // 2,
+    }
+    (guest / "command.json").write_text(json.dumps(order))
 
 
 def _make_disk(path: Path, mebibytes: int) -> None:

@@ -94,7 +94,7 @@ class Host:
         return True
 
     def _command(self, waiting: Mapping[str, pytest.Item]) -> Command:
-        paths = sorted({str(item.path) for item in waiting.values()})
+        paths = list(dict.fromkeys(str(item.path) for item in waiting.values()))
         argv = ["python", "-m", "pytest", "-p", "tests.vm.plugin", "-q", "--no-header"]
         argv += ["--no-summary", f"--tb={self._config.option.tbstyle}"]
         argv += ["-o", f"timeout={TEST_TIMEOUT}", "-o", f"faulthandler_timeout={TEST_TIMEOUT - 20}"]

@@ -8,6 +8,7 @@ the guest cannot change a byte of the host, and the tree vanishes with the proce
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -49,10 +50,17 @@ def main(tree: Path, socket: int, sources: list[Path]) -> None:
         target.mkdir(parents=True, exist_ok=True)
         _mount(origin, target, None, MS_BIND)
     _make_read_only(tree)
+    most = descriptors()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = locate()
     options = f"source={tree},cache=always,sandbox=chroot"
     os.set_inheritable(socket, True)
-    os.execv(server, [server, "-f", f"--fd={socket}", "-o", options])
+    os.execv(server, [server, "-f", f"--fd={socket}", "--rlimit-nofile=0", "-o", options])
+
+
+def descriptors() -> int:
+    """How many the server may hold: it keeps one for each file that the guest remembers."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def locate() -> str:

@@ -14,6 +14,7 @@ from tests.vm.plugin import Lines
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 ODD = ["a b", "", "$HOME", "'\"\\", "line\nline", "ü", "--timeout=1", "*"]
+FEW = 16000
 ECHO = "import json, sys; print(json.dumps(sys.argv[1:]))"
 
 
@@ -54,6 +55,16 @@ def test_what_the_guest_writes_stays_in_the_guest() -> None:
     probe = PROJECT / "vm-lane-probe"
     assert Captured(["sh", "-c", f"echo here > {probe} && test -s {probe}"]).code == 0
     assert not probe.exists()
+
+
+def test_guest_may_look_at_more_files_than_the_host_may_open() -> None:
+    few = ["prlimit", f"--nofile={FEW}:{FEW}", "--", sys.executable, "-m", "tests.vm", "--"]
+    count = "find /usr -xdev -printf x | head -c $0"
+    done = subprocess.run(
+        [*few, "bash", "-c", count, str(2 * FEW)], cwd=PROJECT, capture_output=True, check=True
+    )
+    assert b"Too many open files" not in done.stderr
+    assert done.stdout == b"x" * 2 * FEW
 
 
 def test_time_up_kills_the_machine() -> None:

@@ -8,16 +8,24 @@ the pipes; what it had written until then is sent first.
 import fcntl
 import json
 import os
+import resource
 import select
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 PORTS = Path("/dev/virtio-ports")
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
+LOOK_EVERY = 0.5
+"""Seconds, in which an emulated guest opens some thousands of files at most."""
+OPEN_FILES = (1024, 524288)
+"""Soft and hard limit, as systemd gives them to a service."""
 
 
 def main() -> None:
     command = json.loads(Path("/.vm/command.json").read_text())
+    resource.setrlimit(resource.RLIMIT_NOFILE, OPEN_FILES)
     out, err, code = (os.open(PORTS / name, os.O_WRONLY) for name in ("out", "err", "code"))
     try:
         process = subprocess.Popen(
@@ -35,9 +43,36 @@ def main() -> None:
         send(code, b"%d" % (NOT_FOUND if missing else NOT_EXECUTABLE))
         return
     assert process.stdout is not None and process.stderr is not None
+    Forgetter(command["remember"]).start()
     forward(process, {process.stdout.fileno(): out, process.stderr.fileno(): err})
     status = process.wait()
     send(code, b"%d" % (status if status >= 0 else 128 - status))
+
+
+class Forgetter(threading.Thread):
+    """Has the kernel forget shared files when it remembers too many.
+
+    The host's file server holds a descriptor for each, and the host may allow it few. The kernel
+    forgets by itself only when memory is short, and tells nobody how many it remembers.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(daemon=True)
+        self._most = most
+
+    def run(self) -> None:
+        while True:
+            if remembered() > self._most:
+                Path("/proc/sys/vm/drop_caches").write_text("2")
+            time.sleep(LOOK_EVERY)
+
+
+def remembered() -> int:
+    """Inodes of the shared file system in the kernel's memory."""
+    for line in Path("/proc/slabinfo").read_text().splitlines():
+        if line.startswith("fuse_inode "):
+            return int(line.split()[1])
+    raise RuntimeError("the kernel does not count its fuse inodes")
 
 
 def forward(process: "subprocess.Popen[bytes]", routes: dict[int, int]) -> None:
