@@ -1,0 +1,383 @@
+"""The worker between a queue and a pool that are both pretended: what becomes of every job."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+
+import pytest
+from msgspec.structs import replace
+
+from sandboxd import policy
+from sandboxd.drivers.exec.base import Built
+from sandboxd.errors import DriverFault, Unavailable
+from sandboxd.model import Command, Job, Lease, Limits, Result, RunRequest, Status
+from sandboxd.node import worker as worker_module
+from sandboxd.node.capacity import Capacity
+from sandboxd.node.live import Live
+from sandboxd.node.pool import Pool
+from sandboxd.node.worker import Worker
+from sandboxd.settings import Settings
+from tests.node.fakes import FakeDriver, spec
+
+NODE = "n1"
+POLICIES = policy.load(Settings().policy_path)
+
+
+def job(name: str, **changes: object) -> Job:
+    plain = Job(
+        id=name,
+        tenant="t",
+        request=RunRequest(template="t", command=["x"]),
+        template="t",
+        limits=Limits(),
+        created_at="2026-01-01T00:00:00Z",
+        reserve_cpu=1000,
+        reserve_memory=100,
+    )
+    return replace(plain, **changes)
+
+
+class FakeQueue:
+    """Remembers every transition; refuses and fails as told."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Job] = []
+        self.attempts: Counter[str] = Counter()
+        self.log: list[tuple[str, str, int]] = []
+        self.results: dict[str, Result] = {}
+        self.commands: asyncio.Queue[Command | None] = asyncio.Queue()
+        self.out_of_reach = 0
+        """Transitions that answer Unavailable before one gets through."""
+        self.refused: set[str] = set()
+        """Names of transitions that answer False."""
+        self.lost: set[str] = set()
+        self.offers: list[tuple[int, int]] = []
+
+    def submit(self, *jobs: Job) -> None:
+        self.waiting += jobs
+        self.commands.put_nowait(None)
+
+    def cancel(self, name: str) -> None:
+        self.commands.put_nowait(Command(kind="cancel", job=name))
+
+    async def wait(self, node: str, timeout: float) -> list[Command]:
+        command = await self.commands.get()
+        return [] if command is None else [command]
+
+    async def claim(self, node: str, *, jobs: int, cpu: int, memory: int) -> list[Lease]:
+        self.offers.append((cpu, memory))
+        leases: list[Lease] = []
+        while self.waiting and len(leases) < jobs:
+            cpu -= self.waiting[0].reserve_cpu
+            memory -= self.waiting[0].reserve_memory
+            if cpu < 0 or memory < 0:
+                break
+            taken = self.waiting.pop(0)
+            self.attempts[taken.id] += 1
+            leases.append(Lease(job=taken, attempt=self.attempts[taken.id], node=node))
+        return leases
+
+    async def _transition(self, name: str, lease: Lease) -> bool:
+        await asyncio.sleep(0)
+        if self.out_of_reach:
+            self.out_of_reach -= 1
+            raise Unavailable("as told")
+        if name in self.refused:
+            return False
+        self.log.append((name, lease.job.id, lease.attempt))
+        return True
+
+    async def start(self, lease: Lease) -> bool:
+        return await self._transition("start", lease)
+
+    async def release(self, lease: Lease) -> bool:
+        done = await self._transition("release", lease)
+        if done:
+            self.submit(lease.job)
+        return done
+
+    async def complete(self, lease: Lease, result: Result) -> bool:
+        done = await self._transition("complete", lease)
+        if done:
+            assert lease.job.id not in self.results, "a second result"
+            self.results[lease.job.id] = result
+        return done
+
+    async def renew(self, node: str, leases: Iterable[tuple[str, int]]) -> set[str]:
+        self.log += [("renew", name, attempt) for name, attempt in leases]
+        return {name for name, _ in leases if name in self.lost}
+
+    async def reap(self) -> tuple[int, int]:
+        return 0, 0
+
+    def transitions(self, name: str) -> list[str]:
+        return [what for what, who, _ in self.log if who == name and what != "renew"]
+
+
+class FakeExecution:
+    """Runs nothing: ends when its gate opens, or when it is cancelled."""
+
+    made: dict[str, "FakeExecution"]
+    gates_open: bool
+    fault: Exception | None
+
+    def __init__(self, job: Job, policies: object, pool: Pool, **_: object) -> None:
+        if job.request.language == "unknown":
+            raise DriverFault("policies", "find the language", "unknown")
+        self.job, self._pool = job, pool
+        self.shelves = (job.template,)
+        self.live = Live(interactive=False)
+        self._end: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
+        if self.gates_open:
+            self._end.set_result(Status.OK)
+        self.started_with: Built | None = None
+        self.made[job.id] = self
+
+    def open(self) -> None:
+        self._end.set_result(Status.OK)
+
+    def cancel(self) -> None:
+        if not self._end.done():
+            self._end.set_result(Status.CANCELLED)
+
+    async def run(self, built: Built) -> Result:
+        self.started_with = built
+        try:
+            status = await self._end
+            if self.fault is not None:
+                raise self.fault
+            return Result(id=self.job.id, status=status)
+        finally:
+            self._pool.discard(built)
+
+
+@pytest.fixture
+def executions(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecution]:
+    FakeExecution.made, FakeExecution.gates_open, FakeExecution.fault = {}, True, None
+    monkeypatch.setattr(worker_module, "Execution", FakeExecution)
+    monkeypatch.setattr(worker_module, "_RETRY_FIRST", 0.001)
+    return FakeExecution
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.driver, self.queue = FakeDriver(), FakeQueue()
+        self.pool = Pool(self.driver, concurrency=2, max_age=600.0)
+        self.pool.stock(spec(), 0)
+        self.worker = Worker(
+            self.queue,  # type: ignore[arg-type]
+            self.pool,
+            POLICIES,
+            Capacity(cpu=3000, memory=1000),
+            node=NODE,
+            lease=0.06,
+            collect_max=0,
+        )
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    async def finished(self, *names: str) -> None:
+        await self.until(lambda: self.queue.results.keys() >= set(names))
+        await self.until(lambda: self.worker.running == 0)
+
+
+@pytest.fixture
+async def bench(executions: type[FakeExecution]) -> AsyncIterator[Bench]:
+    bench = Bench()
+    running = asyncio.create_task(bench.worker.run())
+    yield bench
+    bench.driver.gate.set()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await bench.worker.drain(5.0)
+    await bench.pool.close()
+    assert bench.driver.alive == {}
+    assert (bench.worker.capacity.cpu_reserved, bench.worker.capacity.memory_reserved) == (0, 0)
+    assert bench.worker.live == {} and bench.worker.running == 0
+
+
+async def test_job_is_started_before_it_runs_and_completed_once(bench: Bench) -> None:
+    bench.queue.submit(job("a"))
+    await bench.finished("a")
+    assert bench.queue.transitions("a") == ["start", "complete"]
+    assert bench.queue.results["a"].status is Status.OK
+    assert bench.worker.finished == {"ok": 1}
+
+
+async def test_job_that_may_not_start_is_not_run_and_its_sandbox_is_kept(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    """Cancelled, or another's: the fence of the queue decides."""
+    bench.queue.refused = {"start"}
+    bench.queue.submit(job("a"))
+    await bench.until(lambda: "a" in executions.made and bench.worker.running == 0)
+    assert executions.made["a"].started_with is None
+    assert bench.queue.results == {}
+    bench.queue.refused = set()
+    bench.queue.submit(job("b"))
+    await bench.finished("b")
+
+
+async def test_client_of_a_job_that_may_not_start_is_let_go(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    bench.queue.refused = {"start"}
+    bench.queue.submit(job("a"))
+    await bench.until(lambda: "a" in executions.made and bench.worker.running == 0)
+    assert executions.made["a"].live.result.cancelled()
+    assert await executions.made["a"].live.attach() is None
+
+
+async def test_no_more_is_claimed_than_capacity_allows(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    executions.gates_open = False
+    bench.queue.submit(*(job(str(number)) for number in range(5)))
+    await bench.until(lambda: len(executions.made) == 3)
+    await asyncio.sleep(0.02)
+    assert len(executions.made) == 3
+    assert bench.worker.capacity.cpu_free == 0
+    assert all(cpu > 0 and memory > 0 for cpu, memory in bench.queue.offers)
+    for number in range(5):
+        await bench.until(lambda number=number: str(number) in executions.made)  # type: ignore[misc]
+        executions.made[str(number)].open()
+    await bench.finished(*map(str, range(5)))
+
+
+async def test_job_whose_sandbox_cannot_be_built_goes_back_then_fails(bench: Bench) -> None:
+    bench.driver.fail = 3
+    bench.queue.submit(job("a"))
+    await bench.finished("a")
+    assert bench.queue.transitions("a") == ["release", "release", "start", "complete"]
+    result = bench.queue.results["a"]
+    assert result.status is Status.INTERNAL_ERROR and "as told" in (result.reason or "")
+
+
+async def test_job_whose_sandbox_could_be_built_later_succeeds(bench: Bench) -> None:
+    bench.driver.fail = 1
+    bench.queue.submit(job("a"))
+    await bench.finished("a")
+    assert bench.queue.transitions("a") == ["release", "start", "complete"]
+    assert bench.queue.results["a"].status is Status.OK
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"template": "nowhere"},
+        {"request": RunRequest(language="unknown", source="")},
+    ],
+)
+async def test_job_that_this_node_does_not_know_goes_back_then_fails(
+    bench: Bench, changes: dict[str, object]
+) -> None:
+    bench.queue.submit(job("a", **changes))
+    await bench.finished("a")
+    assert bench.queue.transitions("a") == ["release", "release", "start", "complete"]
+    assert bench.queue.results["a"].status is Status.INTERNAL_ERROR
+
+
+async def test_fault_while_it_runs_is_an_internal_error(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    executions.fault = DriverFault("fake", "run", "broke")
+    bench.queue.submit(job("a"))
+    await bench.finished("a")
+    result = bench.queue.results["a"]
+    assert (result.status, result.reason) == (Status.INTERNAL_ERROR, "fake: run: broke")
+
+
+async def test_cancel_reaches_the_running_job_alone(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    executions.gates_open = False
+    bench.queue.submit(job("a"), job("b"))
+    await bench.until(lambda: len(executions.made) == 2)
+    bench.queue.cancel("a")
+    bench.queue.cancel("unknown")
+    await bench.until(lambda: "a" in bench.queue.results)
+    assert bench.queue.results["a"].status is Status.CANCELLED
+    executions.made["b"].open()
+    await bench.finished("a", "b")
+    assert bench.queue.results["b"].status is Status.OK
+
+
+async def test_completion_insists_until_the_queue_answers(bench: Bench) -> None:
+    bench.queue.out_of_reach = 7
+    bench.queue.submit(job("a"))
+    await bench.finished("a")
+    assert bench.queue.transitions("a") == ["start", "complete"]
+
+
+async def test_held_leases_are_renewed_until_the_end(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    executions.gates_open = False
+    bench.queue.submit(job("a"))
+    await bench.until(lambda: bench.queue.log.count(("renew", "a", 1)) >= 2)
+    executions.made["a"].open()
+    await bench.finished("a")
+    renewed = bench.queue.log.count(("renew", "a", 1))
+    await asyncio.sleep(0.05)
+    assert bench.queue.log.count(("renew", "a", 1)) == renewed
+
+
+async def test_job_whose_lease_was_lost_is_ended(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    executions.gates_open = False
+    bench.queue.lost = {"a"}
+    bench.queue.refused = {"complete"}
+    bench.queue.submit(job("a"))
+    await bench.until(lambda: bench.queue.transitions("a") == ["start"])
+    await bench.until(lambda: bench.worker.running == 0)
+    assert bench.queue.results == {}
+
+
+async def test_job_that_was_lost_and_came_back_ends_once_though_both_are_here(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    """The first attempt's end must not take the second one's place from it."""
+    executions.gates_open = False
+    bench.queue.submit(job("a"))
+    await bench.until(lambda: bench.queue.transitions("a") == ["start"])
+    first = executions.made["a"]
+    bench.queue.submit(job("a"))
+    await bench.until(lambda: bench.queue.transitions("a") == ["start", "start"])
+    bench.queue.refused = {"complete"}
+    first.open()
+    await bench.until(lambda: first.live.result.done())
+    await asyncio.sleep(0.01)
+    bench.queue.refused = set()
+    assert bench.worker.live["a"] is executions.made["a"].live is not first.live
+    executions.made["a"].open()
+    await bench.finished("a")
+
+
+async def test_drain_lets_jobs_end_and_claims_no_more(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    executions.gates_open = False
+    bench.queue.submit(job("a"))
+    await bench.until(lambda: "a" in executions.made)
+    draining = asyncio.create_task(bench.worker.drain(20.0))
+    await asyncio.sleep(0)
+    bench.queue.submit(job("late"))
+    await asyncio.sleep(0.02)
+    executions.made["a"].open()
+    await draining
+    assert bench.queue.results["a"].status is Status.OK
+    assert "late" not in executions.made and bench.queue.waiting
+
+
+async def test_drain_cancels_what_does_not_end_in_time(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    executions.gates_open = False
+    bench.queue.submit(job("a"))
+    await bench.until(lambda: bench.queue.transitions("a") == ["start"])
+    await bench.worker.drain(0.02)
+    assert bench.queue.results["a"].status is Status.CANCELLED
