@@ -13,6 +13,7 @@ PACKAGES := python3.11 python3.11-venv python3.11-dev gcc g++ make cmake ninja-b
 	libc6-dev linux-libc-dev libseccomp-dev musl-tools redis-server ca-certificates
 PACKAGES += clang-format apparmor bubblewrap iproute2 busybox-static cpio zstd e2fsprogs \
 	qemu-system-x86 qemu-system-common
+PACKAGES += mmdebstrap umoci skopeo docker-registry
 NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \
 	CMakeLists.txt pyproject.toml clients/python/pyproject.toml
 

@@ -4,6 +4,7 @@
     ├── RequestError      their fault, 4xx
     │   ├── InvalidRequest, UnknownLanguage, UnknownTemplate, LimitAboveMaximum
     │   ├── MalformedBody, BodyTooLarge, UnsupportedMediaType, RequestTimeout
+    │   ├── InvalidImage, UnknownImage
     │   ├── Unauthorized, Forbidden, NotFound, Conflict
     ├── Overload          try later, 429/503 with retry_after
     │   ├── QueueFull, QuotaExceeded, Unavailable
@@ -64,6 +65,12 @@ class LimitAboveMaximum(InvalidRequest):
     code, title = "limit_above_maximum", "A limit is above the operator's maximum"
 
 
+class InvalidImage(InvalidRequest):
+    """An image, layer or archive breaks a rule; the text names the part and the rule."""
+
+    code, title = "invalid_image", "The image is not valid"
+
+
 class Unauthorized(RequestError):
     code, status, title = "unauthorized", 401, "A valid API key is required"
 
@@ -74,6 +81,10 @@ class Forbidden(RequestError):
 
 class NotFound(RequestError):
     code, status, title = "not_found", 404, "Not found"
+
+
+class UnknownImage(NotFound):
+    code, title = "unknown_image", "No such image"
 
 
 class RequestTimeout(RequestError):

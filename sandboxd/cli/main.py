@@ -13,6 +13,7 @@ _COMMANDS = {
     "gateway": "Run only the HTTP gateway.",
     "node": "Run only the node that executes jobs.",
     "run": "Run a program in a sandbox of a running service.",
+    "image": "Images: import, export, pull, push, list, collect garbage.",
     "doctor": "Show what this machine offers, layer by layer.",
     "demo": "Show real programs meeting every limit.",
 }

@@ -1,0 +1,28 @@
+"""System calls of the graph driver that Python's `os` does not have."""
+
+import ctypes
+import os
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SYS_OPENAT2 = 437
+_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 1, 2, 4, 8
+
+
+def open_beneath(directory: int, path: bytes, flags: int) -> int:
+    """Open a path below `directory` that leads through no link and no other mount. Raises OSError."""
+    how = struct.pack(
+        "<QQQ", flags | os.O_CLOEXEC, 0, _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH
+    )
+    fd: int = _libc.syscall(
+        _SYS_OPENAT2, directory, ctypes.c_char_p(path), how, ctypes.c_size_t(len(how))
+    )
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), os.fsdecode(path))
+    return fd
+
+
+def sync_filesystem(fd: int) -> None:
+    """Write out everything of the file system that `fd` is on. Raises OSError."""
+    if _libc.syncfs(fd) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
