@@ -195,7 +195,7 @@ async def _self_test(host: Host, pool: Pool, language: Language) -> Tried:
         created_at="",
     )
     execution = Execution(job, host.policies, pool, node="doctor", collect_max=0)
-    result = await execution.run(await pool.claim(execution.shelf))
+    result = await execution.run(await pool.claim(*execution.shelves))
     return Tried(language.name, result, result.status == "ok" and result.stdout == test.stdout)
 
 

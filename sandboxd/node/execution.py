@@ -22,7 +22,7 @@ from sandboxd.node.pool import Pool
 from sandboxd.node.results import collected, outcome
 from sandboxd.node.sandbox import LARGE, Sandbox
 from sandboxd.node.stdio import FixedInput, Input, LiveInput, Output
-from sandboxd.node.warmth import shelf
+from sandboxd.node.warmth import shelves
 from sandboxd.policy import Policies
 
 _FILE_MODE = 0o755
@@ -45,8 +45,8 @@ class Execution:
             self._language = policies.language(job.request.language)
             if self._language is None:
                 raise DriverFault("policies", "find the language", job.request.language)
-        self.shelf = shelf(job, self._language, policies)
-        """Where in the pool the job's first sandbox comes from."""
+        self.shelves = shelves(job, self._language, policies)
+        """Where in the pool the job's first sandbox may come from, the best first."""
         self._sandbox: Sandbox | None = None
         self._cancelled = False
         self.live = Live(interactive=job.request.interactive)

@@ -65,19 +65,20 @@ class Pool:
     def warm(self) -> dict[str, int]:
         return {name: len(shelf.ready) for name, shelf in self._shelves.items()}
 
-    async def claim(self, template: str) -> Built:
-        """A sandbox for one use, at once if one is warm.
+    async def claim(self, *templates: str) -> Built:
+        """A sandbox for one use: of the first template that has one ready, or built for the last.
 
         Raises NativeFault or DriverFault if it had to be built and could not be, Overload if the
         node is stopping or has no uid range left.
         """
-        shelf = self._shelves.get(template)
-        if shelf is None:
-            raise DriverFault("pool", "find the template", template)
-        if shelf.ready:
-            built = shelf.ready.popleft()
-            self._later(shelf)
-            return built
+        for template in templates:
+            shelf = self._shelves.get(template)
+            if shelf is None:
+                raise DriverFault("pool", "find the template", template)
+            if shelf.ready:
+                built = shelf.ready.popleft()
+                self._later(shelf)
+                return built
         if self._closing:
             raise Overload("the node is stopping", retry_after=1.0)
         self.cold_claims += 1

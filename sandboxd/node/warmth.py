@@ -19,10 +19,14 @@ def default_limits(policies: Policies, language: Language) -> Limits:
     return merge(policies.limits.defaults, template.limits, language.limits)
 
 
-def shelf(job: Job, language: Language | None, policies: Policies) -> str:
-    """The shelf that the job's first sandbox comes from."""
+def shelves(job: Job, language: Language | None, policies: Policies) -> tuple[str, ...]:
+    """The shelves that the job's first sandbox may come from, the best first.
+
+    The last is the template's own: its sandboxes are built soonest when none is ready.
+    """
+    cold_only = (job.template,)
     if language is None or language.warm is None or language.compile is not None:
-        return job.template
+        return cold_only
     started_with = default_limits(policies, language)
     same = all(
         getattr(job.limits, name) == getattr(started_with, name)
@@ -30,4 +34,4 @@ def shelf(job: Job, language: Language | None, policies: Policies) -> str:
     )
     cold = tuple(language.warm.cold_env)
     read = any(name.startswith(cold) for name in job.request.env) if cold else False
-    return shelf_name(language) if same and not read else job.template
+    return (shelf_name(language), job.template) if same and not read else cold_only

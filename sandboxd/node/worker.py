@@ -10,16 +10,18 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
 from sandboxd.drivers.exec.base import Built
-from sandboxd.errors import Overload, SystemFault, Unavailable
+from sandboxd.errors import DriverFault, Overload, SystemFault, Unavailable
 from sandboxd.model import Lease, Result, Status
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.execution import Execution
+from sandboxd.node.judging import Judge, Reported
 from sandboxd.node.live import Live
 from sandboxd.node.pool import Pool
 from sandboxd.policy import Policies
 from sandboxd.queue import Queue
 
 P = ParamSpec("P")
+Work = Execution | Reported
 log = logging.getLogger(__name__)
 
 _WAIT = 5.0
@@ -39,11 +41,14 @@ class Worker:
         node: str,
         lease: float,
         collect_max: int,
+        judge: Judge | None = None,
     ) -> None:
+        """Without a `judge`, submissions are left to other nodes."""
         self._queue, self._pool, self._policies = queue, pool, policies
         self.capacity = capacity
         self._node, self._lease, self._collect_max = node, lease, collect_max
-        self._active: dict[str, tuple[Lease, Execution]] = {}
+        self._judge = judge
+        self._active: dict[str, tuple[Lease, Work]] = {}
         self.live: dict[str, Live] = {}
         """Runs that a stream can attach to."""
         self._news = asyncio.Event()
@@ -123,9 +128,7 @@ class Worker:
     async def _serve(self, lease: Lease) -> None:
         job = lease.job
         try:
-            execution = Execution(
-                job, self._policies, self._pool, node=self._node, collect_max=self._collect_max
-            )
+            execution = self._work(lease)
         except SystemFault as error:
             # Another node's policies may know what this one's do not.
             if (result := await self._not_built(lease, error)) is not None:
@@ -136,7 +139,21 @@ class Worker:
             self.capacity.free(job.reserve_cpu, job.reserve_memory)
             self._news.set()
 
-    async def _carry(self, lease: Lease, execution: Execution) -> None:
+    def _work(self, lease: Lease) -> Work:
+        """Raises DriverFault if this node's policies do not know a language."""
+        if lease.job.submission is None:
+            return Execution(
+                lease.job,
+                self._policies,
+                self._pool,
+                node=self._node,
+                collect_max=self._collect_max,
+            )
+        if self._judge is None:
+            raise DriverFault("judge", "judge", "this node does not")
+        return self._judge.judging(lease)
+
+    async def _carry(self, lease: Lease, execution: Work) -> None:
         job, held = lease.job, (lease, execution)
         self._active[job.id] = held
         self.live[job.id] = execution.live
@@ -152,10 +169,10 @@ class Worker:
             if self._active.get(job.id) is held:
                 del self._active[job.id], self.live[job.id]
 
-    async def _execute(self, lease: Lease, execution: Execution) -> Result | None:
+    async def _execute(self, lease: Lease, execution: Work) -> Result | None:
         """The result, or None if the job is not ours to end (any more)."""
         try:
-            built = await self._pool.claim(execution.shelf)
+            built = await self._pool.claim(*execution.shelves)
         except (SystemFault, Overload) as error:
             return await self._not_built(lease, error)
         if not await self._start(lease, built):
