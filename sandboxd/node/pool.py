@@ -72,9 +72,9 @@ class Pool:
         node is stopping or has no uid range left.
         """
         for template in templates:
-            shelf = self._shelves.get(template)
-            if shelf is None:
+            if template not in self._shelves:
                 raise DriverFault("pool", "find the template", template)
+            shelf = self._shelves[template]
             if shelf.ready:
                 built = shelf.ready.popleft()
                 self._later(shelf)
