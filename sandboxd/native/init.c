@@ -63,6 +63,28 @@ static int receive_plan(struct init *init)
 	return 0;
 }
 
+/* The OOM killer shall prefer everything in here to the node, and the job (see runner.c) to init.
+ * The lowest value that a process may give itself is the last that was written with the host's
+ * CAP_SYS_RESOURCE, hence here, before the user namespace. */
+static int prefer_sandbox_for_oom(const struct init *init)
+{
+	sbx_autoclose int fd = -1;
+
+	if (skipped(init, SBX_LAYER_OOM_SCORE))
+		return 0;
+	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	return fd >= 0 && write(fd, "500", 3) == 3 ? 0 : -1;
+}
+
+#ifdef SBX_TEST
+static int rejoin_host_network(const struct init *init)
+{
+	sbx_autoclose int fd = open("/proc/1/ns/net", O_RDONLY | O_CLOEXEC);
+
+	return skipped(init, SBX_LAYER_NETNS) ? setns(fd, CLONE_NEWNET) : 0;
+}
+#endif
+
 /* A thread that moves itself by `tasks` skips the lock that `cgroup.procs` takes over all forks of
  * the machine (an RCU grace period each time). On v2 clone3 has already put us into place. */
 static int join_cgroups(struct init *init)
@@ -73,6 +95,14 @@ static int join_cgroups(struct init *init)
 			return -1;
 		close(init->plan.cgroups[i]);
 	}
+	if (prefer_sandbox_for_oom(init) != 0)
+		return -1;
+#ifdef SBX_TEST
+	if (rejoin_host_network(init) != 0)
+		return -1;
+#endif
+	if (skipped(init, SBX_LAYER_CGROUPNS))
+		return 0;
 	if (unshare(CLONE_NEWCGROUP) != 0)
 		return -1;
 	init->layers |= 1u << SBX_LAYER_CGROUPNS;

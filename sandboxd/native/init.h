@@ -29,6 +29,19 @@ void run_stages(struct init *init, const struct stage *stages, size_t count, con
 /* Report a failure and end the process. */
 _Noreturn void fail(int socket, enum sbx_stage stage, int err, int index);
 
+/* Whether the test build was told to leave a layer out, so that the suite can show what it stops.
+ */
+static inline bool skipped(const struct init *init, enum sbx_layer layer)
+{
+#ifdef SBX_TEST
+	return init->plan.head.skip_layers & (1u << layer);
+#else
+	(void)init;
+	(void)layer;
+	return false;
+#endif
+}
+
 /* rootfs.c: the mount tree. */
 int make_mounts_private(struct init *init);
 int mount_scratch(struct init *init);

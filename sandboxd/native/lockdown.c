@@ -17,18 +17,6 @@
 #include <sys/socket.h>
 #include <sys/vfs.h>
 
-/* A test build may leave a layer out, so that the suite can show what the layer stops. */
-static bool skipped(const struct init *init, enum sbx_layer layer)
-{
-#ifdef SBX_TEST
-	return init->plan.head.skip_layers & (1u << layer);
-#else
-	(void)init;
-	(void)layer;
-	return false;
-#endif
-}
-
 int set_hostname(struct init *init)
 {
 	return sethostname(init->plan.hostname, strlen(init->plan.hostname));
@@ -39,7 +27,7 @@ int raise_loopback(struct init *init)
 	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
 	sbx_autoclose int fd = -1;
 
-	if (!(init->plan.head.flags & SBX_PLAN_LOOPBACK))
+	if (!(init->plan.head.flags & SBX_PLAN_LOOPBACK) || skipped(init, SBX_LAYER_NETNS))
 		return 0;
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	return fd < 0 ? -1 : ioctl(fd, SIOCSIFFLAGS, &request);
@@ -53,6 +41,8 @@ int enter_userns(struct init *init)
 	int fds[SBX_FDS_MAX];
 	size_t count;
 
+	if (skipped(init, SBX_LAYER_USERNS))
+		return 0;
 	if (unshare(CLONE_NEWUSER) != 0 ||
 	    sbx_send(init->control, &message, sizeof(message), NULL, 0) != 0)
 		return -1;
@@ -98,10 +88,15 @@ static int no_capabilities(const struct init *init)
 
 /* See the head of init.c for why init has three identities. setfsuid(2) reports the old value and
  * no error, so a second call checks the first. */
-int drop_init_privileges(struct init *init)
+static int become_init(const struct init *init)
 {
-	const uid_t job = init->plan.head.job_uid, own = init->plan.head.init_uid;
+	const struct sbx_plan *plan = &init->plan.head;
+	const bool outside = skipped(init, SBX_LAYER_USERNS);
+	const uid_t job = outside ? plan->host_job_uid : plan->job_uid;
+	const uid_t own = outside ? plan->host_init_uid : plan->init_uid;
 
+	if (skipped(init, SBX_LAYER_IDENTITY))
+		return 0;
 	if (setresgid(own, own, own) != 0 || setresuid(job, own, own) != 0)
 		return -1;
 	setfsgid(job);
@@ -110,6 +105,13 @@ int drop_init_privileges(struct init *init)
 		errno = EPERM;
 		return -1;
 	}
+	return 0;
+}
+
+int drop_init_privileges(struct init *init)
+{
+	if (become_init(init) != 0)
+		return -1;
 	if (no_capabilities(init) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0 ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return -1;
@@ -119,9 +121,11 @@ int drop_init_privileges(struct init *init)
 
 int drop_job_privileges(struct init *init)
 {
-	const uid_t job = init->plan.head.job_uid;
+	const struct sbx_plan *plan = &init->plan.head;
+	const uid_t job = skipped(init, SBX_LAYER_USERNS) ? plan->host_job_uid : plan->job_uid;
 
-	if (setresgid(job, job, job) != 0 || setresuid(job, job, job) != 0)
+	if (!skipped(init, SBX_LAYER_IDENTITY) &&
+	    (setresgid(job, job, job) != 0 || setresuid(job, job, job) != 0))
 		return -1;
 	if (no_capabilities(init) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0)
 		return -1;

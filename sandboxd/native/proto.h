@@ -65,7 +65,8 @@ enum sbx_stage {
 		SBX_STAGE_COUNT
 };
 
-/* Layers that init and runner report as applied. */
+/* Layers that init and runner report as applied. The last five every sandbox is made with: they are
+ * not reported, and named here for the test build, which can leave them out. */
 #define SBX_LAYERS(X)                                                                              \
 	X(CGROUPNS, "cgroupns")                                                                    \
 	X(OVERLAY, "overlay")                                                                      \
@@ -75,7 +76,12 @@ enum sbx_stage {
 	X(NO_NEW_PRIVS, "no_new_privs")                                                            \
 	X(SECCOMP, "seccomp")                                                                      \
 	X(LANDLOCK, "landlock")                                                                    \
-	X(APPARMOR, "apparmor")
+	X(APPARMOR, "apparmor")                                                                    \
+	X(NETNS, "netns")                                                                          \
+	X(MOUNT_FLAGS, "mount_flags")                                                              \
+	X(IDENTITY, "identity")                                                                    \
+	X(HIDEPID, "hidepid")                                                                      \
+	X(OOM_SCORE, "oom_score")
 
 enum sbx_layer {
 #define SBX_LAYER_ENUM(id, name) SBX_LAYER_##id,

@@ -24,6 +24,12 @@ int make_mounts_private(struct init *init)
 	return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
 }
 
+/* Attributes of a mount of files that jobs see. */
+static unsigned long guarded(const struct init *init, unsigned long attributes)
+{
+	return skipped(init, SBX_LAYER_MOUNT_FLAGS) ? 0 : attributes;
+}
+
 static const char *decimal(char buffer[24], uint64_t number)
 {
 	char *at = buffer + 23;
@@ -52,7 +58,8 @@ int mount_scratch(struct init *init)
 {
 	const struct sbx_plan *plan = &init->plan.head;
 
-	init->scratch = new_tmpfs(plan->disk, plan->inodes, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	init->scratch = new_tmpfs(plan->disk, plan->inodes,
+				  (unsigned)guarded(init, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
 	if (init->scratch < 0 ||
 	    sbx_move_mount(init->scratch, "", AT_FDCWD, init->plan.stage_dir,
 			   MOVE_MOUNT_F_EMPTY_PATH) != 0 ||
@@ -80,7 +87,7 @@ int mount_overlay(struct init *init)
 	}
 	memcpy(options + length, init->plan.lower, lower);
 	memcpy(options + length + lower, tail, sizeof(tail));
-	if (mount("overlay", "root", "overlay", MS_NOSUID | MS_NODEV, options) != 0)
+	if (mount("overlay", "root", "overlay", guarded(init, MS_NOSUID | MS_NODEV), options) != 0)
 		return -1;
 	root = open("root", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	init->layers |= 1u << SBX_LAYER_OVERLAY;
@@ -145,7 +152,8 @@ int mount_binds(struct init *init)
 	for (uint32_t i = 0; i < init->plan.head.bind_count; i++) {
 		const char *source = sbx_string(&cursor), *target = sbx_string(&cursor);
 		sbx_autoclose int tree = clone_mount(
-			AT_FDCWD, source, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+			AT_FDCWD, source,
+			guarded(init, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
 
 		init->index = (int)i;
 		if (upper < 0 || tree < 0)
@@ -192,8 +200,9 @@ int mount_proc(struct init *init)
 	sbx_autoclose int fs = sbx_fsopen("proc");
 	sbx_autoclose int proc = -1;
 
-	(void)init;
-	if (fs < 0 || sbx_fsconfig(fs, FSCONFIG_SET_STRING, "hidepid", "invisible") != 0 ||
+	if (fs < 0 ||
+	    (!skipped(init, SBX_LAYER_HIDEPID) &&
+	     sbx_fsconfig(fs, FSCONFIG_SET_STRING, "hidepid", "invisible") != 0) ||
 	    sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
 		return -1;
 	proc = sbx_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
@@ -208,6 +217,8 @@ int mask_proc(struct init *init)
 	const uint64_t attributes =
 		MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
+	if (skipped(init, SBX_LAYER_MASKED_PROC))
+		return 0;
 	if (none < 0)
 		return -1;
 	for (uint32_t i = 0; i < init->plan.head.mask_count; i++) {
