@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -64,7 +65,7 @@ class Workshop:
         self.stage, self.seccomp = stage, seccomp
         self._serial = 0
 
-    def plan(self, **changes: object) -> Plan:
+    def plan(self, **changes: Any) -> Plan:
         plan = Plan(
             hostname="sandbox",
             stage_dir=str(self.stage),
@@ -91,7 +92,7 @@ class Workshop:
 
     @contextmanager
     def sandbox(
-        self, *, memory: int = 192 * MIB, pids: int = 40, **changes: object
+        self, *, memory: int = 192 * MIB, pids: int = 40, **changes: Any
     ) -> Iterator[Native]:
         """A built sandbox, capped before anything runs in it."""
         with self.group(memory=memory, pids=pids) as group:
@@ -109,7 +110,7 @@ def order(
     argv: Sequence[str],
     env: Mapping[str, str] | None = None,
     files: Sequence[tuple[str, int, bytes]] = (),
-    **changes: object,
+    **changes: Any,
 ) -> ExecOrder:
     plain = ExecOrder(
         argv=argv,
@@ -130,7 +131,7 @@ def run(
     stdin: bytes = b"",
     *,
     follow: bool = True,
-    **changes: object,
+    **changes: Any,
 ) -> Ran:
     """Give a built sandbox its one order and see it through; without `follow`, to the end of its
     main process only, though others hold its streams."""

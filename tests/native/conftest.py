@@ -15,6 +15,7 @@ from sandboxd.native import compile_seccomp, seal_init
 from sandboxd.settings import Settings
 from tests.native.box import Workshop
 from tests.native.footprint import Footprint, footprint
+from tests.native.looking import Report, look
 
 INSTANCE = f"nt-{os.getpid()}-{secrets.token_hex(3)}"
 
@@ -67,3 +68,19 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]
         return target.read_bytes()
 
     return program
+
+
+@pytest.fixture(scope="session")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file on the host that every user may read, on a path that every user may walk."""
+    path = tmp_path_factory.mktemp("canary") / f"canary-{os.getpid()}"
+    path.write_text("host")
+    for directory in (path.parent, *path.parent.parents[:-2]):
+        directory.chmod(directory.stat().st_mode | 0o055)
+    path.chmod(0o644)
+    return path
+
+
+@pytest.fixture(scope="session")
+def seen(workshop: Workshop, canary: Path) -> Report:
+    return look(workshop, canary)

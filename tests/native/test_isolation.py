@@ -1,94 +1,18 @@
-"""What a job finds, looked at from inside under the shipped policy, layer by layer."""
+"""What a job finds, looked at from inside under the shipped policy."""
 
-import contextlib
-import ctypes
 import errno
-import json
-import os
 import re
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sandboxd.drivers.exec.native import MASKS
-from sandboxd.errors import NativeFault
 from sandboxd.native import Quiet, receive, send_quiesce
 from tests.native.box import INIT_UID, JOB_UID, MIB, Workshop, run, without
-from tests.policies.seccomp_policy import NUMBERS
+from tests.native.looking import DISK, ENVIRONMENT, INODES, Report, look
 
 pytestmark = pytest.mark.root
-
-Report = dict[str, Any]
-DISK, INODES = 16 * MIB, 1024
-ENVIRONMENT = {"LANG": "C.UTF-8", "SECRET_OF_THE_REQUEST": "x=y z"}
-
-BAD = 1
-"""An address that no process has: EFAULT says that a filter let the call through."""
-PROBES: dict[str, tuple[tuple[int, ...], str, str]] = {
-    # call: arguments, answer under the policy, answer of the kernel itself
-    "mount": ((BAD, BAD, BAD, 0, 0), "EPERM", "EFAULT"),
-    "add_key": ((BAD, BAD, BAD, 1, 0), "EPERM", "EFAULT"),
-    "perf_event_open": ((BAD, 0, -1, -1, 0), "EPERM", "EFAULT"),
-    "process_vm_readv": ((1, BAD, 1, BAD, 1, 0), "EPERM", "EFAULT"),
-    "name_to_handle_at": ((-1, BAD, BAD, BAD, 0), "EPERM", "EFAULT"),
-    "open_tree": ((-1, BAD, 0), "EPERM", "EFAULT"),
-    "clone3": ((BAD, 64), "ENOSYS", "EFAULT"),
-    "unshare": ((1,), "EPERM", "EINVAL"),
-    "setns": ((-1, 0), "EPERM", "EBADF"),
-}
-IPC_CREAT, IPC_RMID = 0o1000, 0
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-@contextlib.contextmanager
-def host_shared_memory() -> Iterator[int]:
-    """Key of a System V segment on the host that everybody may read."""
-    key = 0x5A00_0000 | os.getpid() & 0xFF_FFFF
-    segment = libc.shmget(key, 4096, IPC_CREAT | 0o666)
-    assert segment >= 0, os.strerror(ctypes.get_errno())
-    try:
-        yield key
-    finally:
-        libc.shmctl(segment, IPC_RMID, None)
-
-
-def look(workshop: Workshop, canary: Path, **changes: object) -> Report:
-    script = (Path(__file__).parent / "inside" / "look.py").read_bytes()
-    with host_shared_memory() as key, workshop.sandbox(disk=DISK, inodes=INODES, **changes) as box:
-        question = {
-            "masks": list(MASKS),
-            "canary": str(canary),
-            "calls": {name: [NUMBERS[name], *args] for name, (args, _, _) in PROBES.items()},
-            "shm_key": key,
-        }
-        ran = run(
-            box,
-            ["/usr/bin/python3", "-IS", "look.py"],
-            ENVIRONMENT,
-            [("look.py", 0o644, script)],
-            json.dumps(question).encode(),
-        )
-    report: Report = json.loads(ran.out())
-    return report
-
-
-@pytest.fixture(scope="module")
-def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file on the host that every user may read, on a path that every user may walk."""
-    path = tmp_path_factory.mktemp("canary") / f"canary-{os.getpid()}"
-    path.write_text("host")
-    for directory in (path.parent, *path.parent.parents[:-2]):
-        directory.chmod(directory.stat().st_mode | 0o055)
-    path.chmod(0o644)
-    return path
-
-
-@pytest.fixture(scope="module")
-def seen(workshop: Workshop, canary: Path) -> Report:
-    return look(workshop, canary)
 
 
 @pytest.fixture(scope="module")
@@ -343,77 +267,3 @@ def test_oom_killer_prefers_the_job(seen: Report) -> None:
     assert oom["first"] == 1000
     assert oom["answers"]["-1000"] == oom["answers"]["-1"] == errno.EACCES
     assert oom["last"] >= 0
-
-
-def test_keyring_is_the_jobs_own(workshop: Workshop) -> None:
-    """Asked without the filter, which refuses every key call: the runner joined a new one."""
-    script = b"""
-import ctypes, os
-libc = ctypes.CDLL(None, use_errno=True)
-serial = libc.syscall(ctypes.c_long(%d), 0, -3, 0)
-text = ctypes.create_string_buffer(200)
-libc.syscall(ctypes.c_long(%d), 6, serial, text, 200)
-print(serial, text.value.decode())
-""" % (NUMBERS["keyctl"], NUMBERS["keyctl"])
-    own = libc.syscall(ctypes.c_long(NUMBERS["keyctl"]), 0, -3, 0)
-    with workshop.sandbox(skip_layers=without("seccomp")) as native:
-        ran = run(native, ["/usr/bin/python3", "-IS", "k.py"], {}, [("k.py", 0o644, script)])
-    serial, _, description = ran.out().decode().partition(" ")
-    assert int(serial) > 0 and int(serial) != own
-    assert description.startswith("keyring;")
-
-
-# each layer stops what it is there for
-
-
-def test_filter_answers_before_the_kernel_does(seen: Report) -> None:
-    assert seen["calls"] == {name: answer for name, (_, answer, _) in PROBES.items()}
-
-
-def test_without_seccomp_the_kernel_itself_answers(workshop: Workshop, canary: Path) -> None:
-    bare = look(workshop, canary, skip_layers=without("seccomp"))
-    assert bare["calls"] == {name: answer for name, (_, _, answer) in PROBES.items()}
-    assert bare["status"]["Seccomp"] == "0"
-
-
-def test_without_landlock_an_open_directory_of_the_image_is_written_to(
-    workshop: Workshop, canary: Path, seen: Report
-) -> None:
-    assert seen["create"]["/opt/open"] == errno.EACCES
-    bare = look(workshop, canary, skip_layers=without("landlock"))
-    assert bare["create"]["/opt/open"] == 0
-    lower = workshop.image.lower / "opt" / "open"
-    assert os.listdir(lower) == []  # it was the sandbox's own copy all the same
-
-
-def test_without_the_capability_stage_the_bounding_set_is_full(
-    workshop: Workshop, canary: Path, compiled: Callable[[str], bytes]
-) -> None:
-    skip = without("capabilities")
-    assert int(look(workshop, canary, skip_layers=skip)["status"]["CapBnd"], 16) != 0
-    with workshop.sandbox(skip_layers=skip) as native:
-        ran = run(native, ["./start"], {}, [("start", 0o755, compiled("start"))])
-    assert b"securebits 0\n" in ran.out()
-
-
-def test_without_no_new_privs_the_flag_is_off_and_no_filter_loads(
-    workshop: Workshop, canary: Path
-) -> None:
-    skip = without("no_new_privs", "landlock")
-    with pytest.raises(NativeFault) as caught, workshop.sandbox(skip_layers=skip):
-        pass
-    assert (caught.value.stage, caught.value.errno) == ("seccomp", errno.EACCES)
-    bare = look(workshop, canary, skip_layers=skip | without("seccomp"))
-    assert bare["status"]["NoNewPrivs"] == "0"
-
-
-def test_layers_that_held_are_reported_and_only_those(workshop: Workshop) -> None:
-    whole = {
-        "cgroupns", "overlay", "masked_proc", "userns", "capabilities", "no_new_privs", "seccomp",
-        "landlock",
-    }  # fmt: skip
-    with workshop.sandbox() as native:
-        assert native.layers == whole
-    skipped = ("landlock", "no_new_privs", "seccomp")
-    with workshop.sandbox(skip_layers=without(*skipped)) as native:
-        assert native.layers == whole - {*skipped}

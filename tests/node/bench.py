@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -36,7 +37,7 @@ class Bench:
     def __init__(self, driver: NativeDriver, spec: Spec, instance: str) -> None:
         self.driver, self.spec, self.instance = driver, spec, instance
 
-    async def build(self, **changes: object) -> Built:
+    async def build(self, **changes: Any) -> Built:
         return await asyncio.to_thread(self.driver.build, replace(self.spec, **changes))
 
     def caps(self, built: Built) -> tuple[int, int]:
@@ -104,8 +105,8 @@ class Bench:
             brought=brought,
         )
 
-    async def python(self, code: str, limits: Limits = LIMITS, **options: object) -> Outcome:
+    async def python(self, code: str, limits: Limits = LIMITS, **options: Any) -> Outcome:
         files = [("main.py", 0o644, code.encode())]
         return await self.run(
             ["/usr/bin/python3", "-IS", "main.py"], limits, files=files, **options
-        )  # type: ignore[arg-type]
+        )

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ facts = st.builds(
     scratch_full=st.booleans(),
 )
 
-PRECEDENCE = [
+PRECEDENCE: list[tuple[Status, Callable[[Facts], bool]]] = [
     (Status.CANCELLED, lambda f: Stop.CANCELLED in f.stops),
     (Status.MEMORY_EXCEEDED, lambda f: Stop.MEMORY in f.stops or f.oom_kills > 0),
     (Status.CPU_TIME_EXCEEDED, lambda f: Stop.CPU_TIME in f.stops or f.cpu_time > 1.0),

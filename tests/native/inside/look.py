@@ -157,10 +157,11 @@ for name, (number, *args) in question["calls"].items():
     calls[name] = errno.errorcode[ctypes.get_errno()] if result == -1 else "done"
 
 report = {
-    "status": dict(
-        line.split(":\t", 1) if ":\t" in line else (line, "")
+    "status": {
+        name: value.strip()
         for line in read("/proc/self/status").splitlines()
-    ),
+        for name, _, value in [line.partition(":")]
+    },
     "maps": [read("/proc/self/uid_map").split(), read("/proc/self/gid_map").split()],
     "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
     "hostname": socket.gethostname(),
