@@ -15,7 +15,7 @@ from sandboxd.native.plan import ExecOrder, Plan
 
 ffi, lib = _native.ffi, _native.lib
 
-ABI = 1
+ABI = 2
 if lib.sbx_abi() != ABI:
     raise ImportError(f"the native core speaks version {lib.sbx_abi()}, this package {ABI}")
 
@@ -107,18 +107,22 @@ def seal_init(*, testing: bool = False) -> int:
     return fd
 
 
-def build(init_fd: int, plan: Plan, *, tasks: Sequence[int] = (), cgroup: int = -1) -> Native:
+def build(
+    init_fd: int, plan: Plan, *, tasks: Sequence[int] = (), cgroup: int = -1, idmap: int = -1
+) -> Native:
     """Start and lock down a sandbox; blocks some milliseconds, 10 s at most.
 
-    `tasks` are descriptors of v1 `tasks` files to join, `cgroup` a v2 directory to be born into. They
-    stay open. Raises NativeFault, naming the stage; then nothing is left behind.
+    `tasks` are descriptors of v1 `tasks` files to join, `cgroup` a v2 directory to be born into,
+    `idmap` the namespace for `plan.idmap`. They stay open. Raises NativeFault, naming the stage;
+    then nothing is left behind.
     """
     encoded = plan.encode(ABI, len(tasks))
+    fds = [*tasks, idmap] if plan.idmap else tasks
     sandbox = ffi.new("struct sbx_sandbox *")
     error = ffi.new("struct sbx_error *")
     if (
         lib.sbx_build(
-            init_fd, cgroup, encoded, len(encoded), tasks, len(tasks), _BUILD_TIMEOUT_MS,
+            init_fd, cgroup, encoded, len(encoded), fds, len(fds), _BUILD_TIMEOUT_MS,
             sandbox, error,
         )
         != 0
@@ -201,6 +205,14 @@ def send_open(control: int, path: str, *, glob: bool) -> None:
     The answers are Opened messages, the last with `more` false (for a glob it carries no file).
     """
     os.write(control, _OPEN.pack(_OPENING, ABI, 0, glob) + os.fsencode(path) + b"\0")
+
+
+def idmap(first: int, to: int, count: int) -> int:
+    """Descriptor of a user namespace that shows owners `first`… of files as `to`…, for `build`."""
+    fd: int = lib.sbx_idmap(first, to, count)
+    if fd < 0:
+        raise NativeFault("overlay", int(ffi.errno))
+    return fd
 
 
 def resize(scratch: int, disk: int, inodes: int) -> None:

@@ -52,6 +52,10 @@ int sbx_resize(int scratch, uint64_t disk, unsigned inodes);
  * namespace, is gone; blocks for at most `timeout_ms`. 0, or -1 with ETIMEDOUT or another errno. */
 int sbx_reap(int pidfd, int timeout_ms);
 
+/* idmap.c: descriptor of a user namespace that maps `count` ids from `from` on, as a file system
+ * has them, to those from `to` on, for SBX_PLAN_IDMAP. -1 with errno. */
+int sbx_idmap(uint32_t from, uint32_t to, uint32_t count);
+
 /* seccomp.c: a policy under construction, by libseccomp. `action` as SCMP_ACT_*. */
 struct sbx_policy;
 struct sbx_condition {

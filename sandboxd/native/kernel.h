@@ -82,6 +82,11 @@ static inline int sbx_fsconfig(int fd, unsigned command, const char *key, const 
 	return (int)syscall(SYS_fsconfig, fd, command, key, value, 0);
 }
 
+static inline int sbx_fsconfig_fd(int fs, const char *key, int fd)
+{
+	return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, key, NULL, fd);
+}
+
 static inline int sbx_fsmount(int fd, unsigned attributes)
 {
 	return (int)syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes);

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 _LENGTH = struct.Struct("<I")
-_PLAN = struct.Struct("<B3xIIIIIQIIIIII")
+_PLAN = struct.Struct("<BxHIIIIIQIIIIII")
 assert _PLAN.size == 56
 
-_LANDLOCK, _LOOPBACK = 1, 2
+_LANDLOCK, _LOOPBACK, _IDMAP = 1, 2, 4
 
 
 class Bind(Struct, frozen=True):
@@ -28,7 +28,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     stage_dir: str
     """Empty host directory that the scratch file system covers while it is built."""
     lower: str
-    """Image directory under the overlay."""
+    """Image directory under the overlay: its topmost layer."""
+    below: Sequence[str] = ()
+    """The other layers, from the top down."""
+    idmap: bool = False
+    """A user namespace comes along, by which the owners of the layers' files are mapped."""
     binds: Sequence[Bind]
     masks: Sequence[str]
     """Paths to cover, relative to the root."""
@@ -53,7 +57,10 @@ class Plan(Struct, frozen=True, kw_only=True):
         """The plan for `cgroups` v1 hierarchies. Raises ValueError for a string with a NUL."""
         head = _PLAN.pack(
             abi,
-            (_LANDLOCK if self.landlock else 0) | (_LOOPBACK if self.loopback else 0),
+            1 + len(self.below),
+            (_LANDLOCK if self.landlock else 0)
+            | (_LOOPBACK if self.loopback else 0)
+            | (_IDMAP if self.idmap else 0),
             cgroups,
             len(self.binds),
             len(self.masks),
@@ -70,6 +77,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             _string(self.hostname),
             _string(self.stage_dir),
             _string(self.lower),
+            *map(_string, self.below),
             _field(self.seccomp),
             _string(self.apparmor),
         ]

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SBX_ABI             1 /* raised whenever a byte below changes its meaning; checked at import */
+#define SBX_ABI             2 /* raised whenever a byte below changes its meaning; checked at import */
 
 #define SBX_PLAN_MAX        65536u  /* bytes of a plan message */
 #define SBX_EXEC_INLINE_MAX 131072u /* a larger exec body comes in a sealed memfd */
@@ -142,14 +142,16 @@ struct sbx_opened {
 enum sbx_plan_flags {
 	SBX_PLAN_LANDLOCK = 1 << 0,
 	SBX_PLAN_LOOPBACK = 1 << 1,
+	SBX_PLAN_IDMAP = 1 << 2, /* the last fd is a user namespace by which layers are mapped */
 };
 
-/* Head of a plan. Fields after it: hostname, stage directory, lower directory, seccomp program,
- * AppArmor label (empty: none), then bind_count pairs of source and target, then mask_count paths.
- */
+/* Head of a plan. Fields after it: hostname, stage directory, layer_count directories (the topmost
+ * first), seccomp program, AppArmor label (empty: none), then bind_count pairs of source and
+ * target, then mask_count paths. */
 struct sbx_plan {
 	uint8_t version;
-	uint8_t reserved[3];
+	uint8_t reserved;
+	uint16_t layer_count;
 	uint32_t flags;
 	uint32_t cgroup_count; /* fds after the exec socket, each a `tasks` file to join */
 	uint32_t bind_count;

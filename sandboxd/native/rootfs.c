@@ -74,26 +74,6 @@ int mount_scratch(struct init *init)
 		       : 0;
 }
 
-int mount_overlay(struct init *init)
-{
-	static const char tail[] = ",upperdir=upper,workdir=wrk";
-	char options[4096] = "lowerdir=";
-	size_t length = strlen(options), lower = strlen(init->plan.lower);
-
-	if (length + lower + sizeof(tail) > sizeof(options) ||
-	    strpbrk(init->plan.lower, ",:\\") != NULL) {
-		errno = EINVAL;
-		return -1;
-	}
-	memcpy(options + length, init->plan.lower, lower);
-	memcpy(options + length + lower, tail, sizeof(tail));
-	if (mount("overlay", "root", "overlay", guarded(init, MS_NOSUID | MS_NODEV), options) != 0)
-		return -1;
-	root = open("root", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	init->layers |= 1u << SBX_LAYER_OVERLAY;
-	return root < 0 ? -1 : 0;
-}
-
 /* Make every directory of `path` below `dir` (no links: the tree is ours alone until pivot). */
 static int make_path(int dir, const char *path)
 {
@@ -130,17 +110,95 @@ static int attach(int mount_fd, const char *target)
 			      MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
-/* A detached copy of the mount at `source` with `attributes` set. */
-static int clone_mount(int dir, const char *source, uint64_t attributes)
+/* A detached copy of the mount at `source` with `attributes` set, and with the ids of its files
+ * mapped by a user namespace unless `idmap` is -1. */
+static int clone_mount(int dir, const char *source, uint64_t attributes, int idmap)
 {
 	struct mount_attr attr = {.attr_set = attributes, .propagation = MS_PRIVATE};
 	int tree = sbx_open_tree(dir, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
+	if (idmap >= 0) {
+		attr.attr_set |= MOUNT_ATTR_IDMAP;
+		attr.userns_fd = (uint64_t)idmap;
+	}
 	if (tree >= 0 && sbx_mount_setattr(tree, "", AT_EMPTY_PATH, &attr) != 0) {
 		close(tree);
 		return -1;
 	}
 	return tree;
+}
+
+static int clone_layer(struct init *init, struct sbx_cursor *layers, uint32_t number)
+{
+	init->index = (int)number;
+	return clone_mount(AT_FDCWD, sbx_string(layers),
+			   guarded(init, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV),
+			   init->plan.idmap);
+}
+
+/* Layers by descriptor, one by one, so that neither their number nor their paths' length matters.
+ * Kernels before 6.13 refuse with EINVAL. */
+static int overlay_of_descriptors(struct init *init)
+{
+	struct sbx_cursor layers = init->plan.layers;
+	sbx_autoclose int fs = sbx_fsopen("overlay");
+	sbx_autoclose int overlay = -1;
+
+	if (fs < 0)
+		return -1;
+	for (uint32_t i = 0; i < init->plan.head.layer_count; i++) {
+		sbx_autoclose int layer = clone_layer(init, &layers, i);
+
+		if (layer < 0 || sbx_fsconfig_fd(fs, "lowerdir+", layer) != 0)
+			return -1;
+	}
+	if (sbx_fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", "upper") != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "workdir", "wrk") != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
+		return -1;
+	overlay = sbx_fsmount(fs, (unsigned)guarded(init, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
+	return overlay < 0 ? -1
+			   : sbx_move_mount(overlay, "", AT_FDCWD, "root", MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+/* Layers by name: each is mounted under a short one in the scratch, since all options together have
+ * a page. */
+static int overlay_of_names(struct init *init)
+{
+	static const char tail[] = ",upperdir=upper,workdir=wrk";
+	struct sbx_cursor layers = init->plan.layers;
+	char options[4096] = "lowerdir=", number[24], name[24];
+	size_t length = strlen(options);
+
+	for (uint32_t i = 0; i < init->plan.head.layer_count; i++) {
+		sbx_autoclose int layer = clone_layer(init, &layers, i);
+		size_t size = (size_t)(stpcpy(stpcpy(name, "l"), decimal(number, i)) - name);
+
+		if (layer < 0 || mkdir(name, 0700) != 0 ||
+		    sbx_move_mount(layer, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) != 0)
+			return -1;
+		if (length + 1 + size + sizeof(tail) > sizeof(options)) {
+			errno = E2BIG;
+			return -1;
+		}
+		if (i > 0)
+			options[length++] = ':';
+		memcpy(options + length, name, size);
+		length += size;
+	}
+	memcpy(options + length, tail, sizeof(tail));
+	return mount("overlay", "root", "overlay", guarded(init, MS_NOSUID | MS_NODEV), options);
+}
+
+int mount_overlay(struct init *init)
+{
+	if (overlay_of_descriptors(init) != 0 && (errno != EINVAL || overlay_of_names(init) != 0))
+		return -1;
+	if (init->plan.idmap >= 0)
+		close(init->plan.idmap);
+	root = open("root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	init->layers |= 1u << SBX_LAYER_OVERLAY;
+	return root < 0 ? -1 : 0;
 }
 
 /* Host directories of the image, read-only. Mounts below them are not carried along. */
@@ -153,7 +211,8 @@ int mount_binds(struct init *init)
 		const char *source = sbx_string(&cursor), *target = sbx_string(&cursor);
 		sbx_autoclose int tree = clone_mount(
 			AT_FDCWD, source,
-			guarded(init, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
+			guarded(init, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV),
+			-1);
 
 		init->index = (int)i;
 		if (upper < 0 || tree < 0)
@@ -179,7 +238,8 @@ int make_dev(struct init *init)
 					       {"/proc/self/fd/2", "stderr"}};
 	struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
 	sbx_autoclose int dev = new_tmpfs(65536, 32, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
-	sbx_autoclose int shm = clone_mount(AT_FDCWD, "shm", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	sbx_autoclose int shm =
+		clone_mount(AT_FDCWD, "shm", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, -1);
 
 	if (dev < 0 || shm < 0 || attach(dev, "dev") != 0 || mkdirat(dev, "shm", 0755) != 0 ||
 	    attach(shm, "dev/shm") != 0)
@@ -233,7 +293,7 @@ int mask_proc(struct init *init)
 			return -1;
 		}
 		cover = clone_mount(AT_FDCWD, S_ISDIR(status.st_mode) ? "empty" : "none",
-				    attributes);
+				    attributes, -1);
 		if (cover < 0 || attach(cover, path) != 0)
 			return -1;
 	}
