@@ -61,8 +61,8 @@ class RealArena:
         assert record["state"] == "finished", record
         assert record["result"]["status"] == answer["status"], record
 
-    def outside(self, argv: tuple[str, ...], *, network: bool = True) -> Lines:
-        return outside.run(self.arsenal.outdoors, argv, network=network)
+    def outside(self, argv: tuple[str, ...], *, network: bool = True, pids: bool = True) -> Lines:
+        return outside.run(self.arsenal.outdoors, argv, network=network, pids=pids)
 
     def verdict(self, number: int, args: list[int]) -> str:
         answer = verdict(number, *args)

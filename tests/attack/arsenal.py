@@ -75,8 +75,8 @@ def _furnish(place: Path, executable: Path, nonce: str) -> None:
         shutil.copyfile(executable, place / name)
         (place / name).chmod(0o755)
     (place / "setuid").chmod(0o4755)
-    # VFS_CAP_REVISION_2 with the effective bit; every capability permitted.
-    capabilities = struct.pack("<IIIII", 0x0200_0001, 0xFFFF_FFFF, 0, 0x1FF, 0)
+    # VFS_CAP_REVISION_2 with the effective bit; CAP_CHOWN, which every root has.
+    capabilities = struct.pack("<IIIII", 0x0200_0001, 1, 0, 0, 0)
     os.setxattr(place / "filecaps", "security.capability", capabilities)
     shutil.copyfile("/usr/bin/env", place / "env")
     (place / "env").chmod(0o755)

@@ -51,7 +51,7 @@ class Arena(Protocol):
     def post(self, content: bytes, content_type: str) -> tuple[int, dict[str, Any]]:
         """Status and JSON of any request body."""
 
-    def outside(self, argv: tuple[str, ...], *, network: bool = True) -> Lines:
+    def outside(self, argv: tuple[str, ...], *, network: bool = True, pids: bool = True) -> Lines:
         """What the probe says as root in namespaces of its own, without any of our layers."""
 
     def verdict(self, number: int, args: list[int]) -> str:

@@ -31,6 +31,7 @@ class Sight:
 class HostCheck:
     def __init__(self, service: Service, arsenal: Arsenal) -> None:
         self._service, self._arsenal = service, arsenal
+        self._client = httpx.Client(base_url=service.url, timeout=10 * HEALTHY_WITHIN)
         # Older than its change: the first read of it would show, even with relatime.
         status = arsenal.canary.stat()
         os.utime(arsenal.canary, ns=(status.st_mtime_ns - 10**12, status.st_mtime_ns))
@@ -42,11 +43,19 @@ class HostCheck:
         for name in Sight.__dataclass_fields__:
             if getattr(now, name) != getattr(self.before, name):
                 found.append(f"{name}: {getattr(self.before, name)} became {getattr(now, name)}")
-        begin = time.monotonic()
-        answer = httpx.get(f"{self._service.url}/readyz", timeout=5 * HEALTHY_WITHIN)
-        if answer.status_code != 200 or time.monotonic() - begin > HEALTHY_WITHIN:
-            found.append(f"health: {answer.status_code} after {time.monotonic() - begin:.2f} s")
+        times = [self._health() for _ in range(3)]
+        if min(times) > HEALTHY_WITHIN:
+            found.append(f"ready only after {times} s")
         return found
+
+    def _health(self) -> float:
+        """Seconds to an answer, infinite for a wrong one. Our own threads are in it, hence several."""
+        begin = time.monotonic()
+        answer = self._client.get("/readyz")
+        return time.monotonic() - begin if answer.status_code == 200 else float("inf")
+
+    def close(self) -> None:
+        self._client.close()
 
     def secret_unread(self) -> bool:
         """The content, read last of all, since reading it is what is watched for."""

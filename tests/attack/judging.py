@@ -66,6 +66,8 @@ class Sweep:
         assert len(inside) == len(outside) == self.last - self.first + 1
         wrong, proved = [], 0
         for number, (in_, out) in enumerate(zip(inside, outside, strict=True), self.first):
+            if number in _PASSED_BY:
+                continue
             policy = arena.verdict(number, [(1 << 64) - 4096] * 6)
             answers = {"allow": None, "kill": "signal 31"}.get(policy, policy)
             if answers is not None and _end(in_) != answers:
@@ -74,8 +76,15 @@ class Sweep:
         if wrong:
             return broken("; ".join(wrong))
         if not proved:
-            return vacuous("this kernel has none of these calls, or answers each as the policy does")
+            return vacuous(
+                "this kernel has none of these calls, or answers each as the policy does"
+            )
         return HELD
+
+
+_PASSED_BY = {335, 336}
+"""uretprobe and uprobe: the kernel (since 6.14) asks no filter about them. They answer SIGILL and
+ENXIO to everybody but the trampolines that it maps itself."""
 
 
 def _end(result: str) -> str:
@@ -183,7 +192,7 @@ class View:
         inside = said(arena.run(probe("view", self.name, **self.body)))[self.name]
         if inside not in self.safe:
             return broken(f"seen: {inside!r}")
-        if arena.outside(("view", self.name))[self.name] in self.safe:
+        if arena.outside(("view", self.name), network=False, pids=False)[self.name] in self.safe:
             return vacuous("the host looks the same")
         return HELD
 
@@ -304,14 +313,15 @@ class Program:
     id: str
     promise: str
     body: Body
-    expect: Expect
+    expect: Expect | None
+    """None: `check` says it all."""
     theme: str
     check: Callable[[dict[str, Any]], str] = lambda _: ""
     """What else is wrong with the answer, in words; empty if nothing."""
 
     def run(self, arena: Arena) -> Finding:
         answer = arena.run(self.body)
-        wrong = differences(self.expect, answer)
+        wrong = differences(self.expect, answer) if self.expect is not None else []
         if found := self.check(answer):
             wrong.append(found)
         return broken("; ".join(wrong)) if wrong else HELD

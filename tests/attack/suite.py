@@ -59,6 +59,7 @@ class Fight:
             found.append(f"new interfaces: {sorted(more)}")
         if not self._check.secret_unread():
             found.append("the canary has changed")
+        self._check.close()
         return found
 
 

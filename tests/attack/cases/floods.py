@@ -5,7 +5,7 @@ from tests.attack.judging import Bomb
 MiB = 1 << 20
 _MEMORY = ("memory_exceeded",)
 _EITHER = ("ok", "memory_exceeded")
-_CALM = ("ok", "nonzero_exit", "signalled", "memory_exceeded")
+_CALM = ("ok", "nonzero_exit", "signalled", "memory_exceeded", "disk_exceeded")
 _CPU = ("cpu_time_exceeded", "wall_time_exceeded", "memory_exceeded")
 _LARGE = {"pids": 1000, "memory": 256 * MiB, "open_files": 256}
 
@@ -15,9 +15,11 @@ CASES = (
     Bomb("threads", "threads end at the cap", _EITHER, most=64),
     Bomb("zombies", "zombies count as processes", _EITHER, most=64),
     Bomb("orphans", "init reaps what is thrown at it", ("ok", *_CPU)),
-    Bomb("spinning_children", "children that compute end with their parent", ("ok", *_CPU), most=64),
+    Bomb(
+        "spinning_children", "children that compute end with their parent", ("ok", *_CPU), most=64
+    ),
     Bomb("anonymous", "memory ends at the cap", _MEMORY),
-    Bomb("memory_file", "memory files count as memory", _MEMORY),
+    Bomb("memory_file", "memory files count as memory", _MEMORY, {"disk": 64 * MiB}),
     Bomb("shm_file", "/dev/shm counts as disk and memory", _CALM, most=32 * MiB),
     Bomb("scratch_file", "disk ends at the cap", _CALM, most=32 * MiB),
     Bomb("unlinked_files", "files without a name count", _CALM, most=32 * MiB),

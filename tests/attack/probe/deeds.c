@@ -222,8 +222,10 @@ static long reading(const char *path)
 
 	if (fd < 0)
 		return -1;
-	/* An empty cover is not the file. */
-	if (read(fd, &byte, 1) == 1)
+	/* An empty cover is not the file; the memory of a process has no first byte, and the
+	 * kernel's log no record that short. */
+	errno = 0;
+	if (read(fd, &byte, 1) == 1 || errno == EIO || errno == EINVAL)
 		return 0;
 	errno = errno ? errno : ENODATA;
 	return -1;
