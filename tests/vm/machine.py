@@ -33,6 +33,8 @@ KERNEL_ARGUMENTS = (
     "console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check tsc=reliable "
     "cgroup_no_v1=all lsm=landlock,lockdown,yama,apparmor,bpf apparmor=1"
 )
+COVERED = ("/tmp/", "/run/", "/root/", "/var/")
+"""Where the guest mounts file systems of its own."""
 TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mkfs.ext4": "e2fsprogs",
@@ -88,10 +90,11 @@ def run(command: Command, sinks: Mapping[str, Sink], machine: Machine | None = N
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sandboxd-vm-")))
         chosen = kernel.obtain(cache)
-        _write_guest_files(work, command)
+        sources = _sources()
+        _write_guest_files(work, command, sources)
         (work / "initramfs").write_bytes(initramfs.build(chosen))
         _make_disk(work / "disk", machine.disk)
-        _serve_files(stack, work, chosen)
+        _serve_files(stack, work, chosen, sources)
         channels = {**sinks, "code": code.extend}
         ends = {name: socket.socketpair() for name in channels}
         for ours, theirs in ends.values():
@@ -102,8 +105,8 @@ def run(command: Command, sinks: Mapping[str, Sink], machine: Machine | None = N
         emulator = _start(stack, argv, list(fds.values()), work / "emulator.log")
         for _, theirs in ends.values():
             theirs.close()
-        sources = {ours: channels[name] for name, (ours, _) in ends.items()}
-        _pump(sources, code, emulator, machine.timeout)
+        streams = {ours: channels[name] for name, (ours, _) in ends.items()}
+        _pump(streams, code, emulator, machine.timeout)
         if not code:
             raise LaneFault(f"the machine stopped by itself\n{_logs(work)}")
         return int(code)
@@ -117,7 +120,16 @@ def _check_host() -> None:
             raise LaneFault(f"{tool} is missing; install {package}")
 
 
-def _write_guest_files(work: Path, command: Command) -> None:
+def _sources() -> list[str]:
+    """Directories of the host that the guest sees at their own paths."""
+    sources = [source for source in share.SHARED if Path(source).is_dir()]
+    for needed in (PROJECT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()):
+        if not any(needed.is_relative_to(source) for source in sources):
+            sources.append(str(needed))
+    return sources
+
+
+def _write_guest_files(work: Path, command: Command, sources: Sequence[str]) -> None:
     guest = work / "guest"
     shutil.copytree(GUEST, guest, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(initramfs.busybox(), guest / "busybox")
@@ -135,6 +147,8 @@ def _write_guest_files(work: Path, command: Command) -> None:
         MARKER: "1",
         **command.env,
     }
+    covered = [path for path in sources if path.startswith(COVERED)]
+    (guest / "covered").write_text("".join(f"{path}\n" for path in covered))
     order = {
         "argv": list(command.argv),
         "cwd": str(command.cwd),
@@ -152,13 +166,12 @@ def _make_disk(path: Path, mebibytes: int) -> None:
     subprocess.run([*argv, str(path)], check=True)
 
 
-def _serve_files(stack: ExitStack, work: Path, chosen: kernel.Kernel) -> None:
-    sources = [source for source in share.SHARED if Path(source).is_dir()]
-    for needed in (PROJECT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()):
-        if not any(needed.is_relative_to(source) for source in sources):
-            sources.append(str(needed))
-    sources.append(f"{work / 'guest'}:{share.GUEST_FILES}")
-    sources.append(f"{chosen.modules.parent}:{share.GUEST_FILES}/lib/modules")
+def _serve_files(
+    stack: ExitStack, work: Path, chosen: kernel.Kernel, sources: Sequence[str]
+) -> None:
+    guest = f"{work / 'guest'}:{share.GUEST_FILES}"
+    modules = f"{chosen.modules.parent}:{share.GUEST_FILES}/lib/modules"
+    sources = [*sources, guest, modules]
     (work / "tree").mkdir()
     # Closed here once the server has it, so that a server that fails is refused, not waited for.
     with socket.socket(socket.AF_UNIX) as listener, (work / "files.log").open("wb") as log:

@@ -11,7 +11,7 @@ import sys
 from tests.vm.machine import PROJECT
 
 LANE = ("tests/vm/test_machine.py",)
-INSIDE = ("tests/vm/inside", "tests/native", "tests/drivers", "tests/matrix/test_matrix.py")
+INSIDE = ("tests/vm/inside", "tests/matrix/test_matrix.py")
 # Of the matrix, the cases whose answer comes from the cgroup, AppArmor or the kernel's age.
 MATRIX = (
     *("memory-", "pids-", "fork-bomb", "cpu-", "wall-", "disk-", "daemon", "kill-everybody"),
