@@ -1,6 +1,7 @@
 """One program in one real sandbox, as the node runs it."""
 
 import asyncio
+import select
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,9 @@ class Bench:
         try:
             if stop is not None:
                 sandbox.stop(stop)
+                # Gone before it is asked to run: the order meets a closed socket.
+                gone = await asyncio.to_thread(select.select, [built.native.pidfd], [], [], 10)
+                assert gone[0]
             if capped:
                 await asyncio.to_thread(
                     built.group.limit, memory=limits.memory, pids=limits.pids + 1
