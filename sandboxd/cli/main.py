@@ -12,6 +12,7 @@ _COMMANDS = {
     "serve": "Run the whole service on this machine.",
     "gateway": "Run only the HTTP gateway.",
     "node": "Run only the node that executes jobs.",
+    "courier": "Run only the courier, which delivers webhooks.",
     "run": "Run a program in a sandbox of a running service.",
     "image": "Images: import, export, pull, push, list, collect garbage.",
     "doctor": "Show what this machine offers, layer by layer.",

@@ -110,6 +110,7 @@ class Supervisor:
         try:
             before = await _announced(queue)
             await self._add("node", self._spawn_node)
+            await self._add("courier", self._spawn_courier)
             await self._add("gateway", self._spawn_gateway)
             ready = asyncio.create_task(self._until_ready(queue, before))
             ended = [child.ended for child in self._children]
@@ -133,6 +134,9 @@ class Supervisor:
 
     async def _spawn_node(self) -> Child:
         return await spawn(self._command("node"), env=_environment())
+
+    async def _spawn_courier(self) -> Child:
+        return await spawn(self._command("courier"), env=_environment())
 
     async def _spawn_gateway(self) -> Child:
         ours, theirs = os.pipe()

@@ -12,6 +12,8 @@ from sandboxd.gateway.api.health import Probes
 from sandboxd.gateway.api.languages import Languages
 from sandboxd.gateway.api.runs import Runs
 from sandboxd.gateway.api.stream import Streams
+from sandboxd.gateway.api.submission_stream import SubmissionStream
+from sandboxd.gateway.api.submissions import Submissions, owned_submission
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.middleware.authentication import Authentication
 from sandboxd.gateway.middleware.edge import Edge
@@ -45,11 +47,23 @@ def _routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
         Route("/v1/runs/{id}", runs.one, methods=["GET", "DELETE"]),
         Route("/v1/runs/{id}/events", Events(gateway), methods=["GET"]),
         WebSocketRoute("/v1/runs/{id}/stream", streams.attach),
+        *_judge_routes(gateway),
         Route("/v1/languages", languages.list, methods=["GET"]),
         Route("/healthz", probes.alive, methods=["GET"]),
         Route("/readyz", probes.ready, methods=["GET"]),
         Route("/metrics", probes.metrics, methods=["GET"]),
         Route("/openapi.json", _document, methods=["GET"]),
+    ]
+
+
+def _judge_routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
+    submissions, streams = Submissions(gateway), SubmissionStream(gateway)
+    events = Events(gateway, owned=owned_submission)
+    return [
+        Route("/v1/submissions", submissions.create, methods=["POST"]),
+        Route("/v1/submissions/{id}", submissions.one, methods=["GET", "DELETE"]),
+        Route("/v1/submissions/{id}/events", events, methods=["GET"]),
+        WebSocketRoute("/v1/submissions/{id}/stream", streams.follow),
     ]
 
 

@@ -16,6 +16,7 @@ from sandboxd.gateway.replies import Replies
 from sandboxd.gateway.waiting import Slots, unless
 from sandboxd.policy import Policies
 from sandboxd.queue import Queue
+from sandboxd.queue.store import Store
 from sandboxd.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Gateway:
         self.policies = policies
         self.queue = queue
         self.keys = keys
+        self.store = Store(settings)
         self.offers = Offers(queue)
         self.slots = Slots(settings.gateway.max_waiting)
         self.metrics = Metrics(self.slots)
@@ -58,6 +60,7 @@ class Gateway:
             finally:
                 for task in background:
                     task.cancel()
+                await self.store.close()
 
     def close(self) -> None:
         """Begin to stop: streams end now, waiting requests have `shutdown_timeout` seconds."""

@@ -1,4 +1,4 @@
-"""Names and times of runs."""
+"""Names and times of runs, submissions and problems."""
 
 import base64
 import re
@@ -9,9 +9,35 @@ RUN_ID = r"^run_[a-z2-7]{26}$"
 _RUN_ID = re.compile(r"run_[a-z2-7]{26}")
 
 
+SUBMISSION_ID = r"^sub_[a-z2-7]{26}$"
+_SUBMISSION_ID = re.compile(r"sub_[a-z2-7]{26}")
+PROBLEM_ID = r"^prob_[a-z2-7]{26}$"
+_PROBLEM_ID = re.compile(r"prob_[a-z2-7]{26}")
+
+
 def new_run_id() -> str:
     """An unguessable id: `run_` and 130 random bits in lower-case base32."""
-    return "run_" + base64.b32encode(secrets.token_bytes(17))[:26].decode().lower()
+    return "run_" + _random()
+
+
+def new_submission_id() -> str:
+    return "sub_" + _random()
+
+
+def new_problem_id() -> str:
+    return "prob_" + _random()
+
+
+def is_submission_id(text: str) -> bool:
+    return _SUBMISSION_ID.fullmatch(text) is not None
+
+
+def is_problem_id(text: str) -> bool:
+    return _PROBLEM_ID.fullmatch(text) is not None
+
+
+def _random() -> str:
+    return base64.b32encode(secrets.token_bytes(17))[:26].decode().lower()
 
 
 def is_run_id(text: str) -> bool:

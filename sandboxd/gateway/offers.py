@@ -15,6 +15,7 @@ class Offers:
         self._queue, self._clock = queue, clock
         self._read_at: float | None = None
         self._offered: frozenset[str] | None = None
+        self._room: list[tuple[int, int]] = []
 
     async def check(self, language: str | None) -> None:
         """Raises UnknownLanguage if there are nodes and none of them offers `language`.
@@ -23,11 +24,20 @@ class Offers:
         """
         if language is None:
             return
+        await self._look()
+        if self._offered is not None and language not in self._offered:
+            raise UnknownLanguage(f"no node here can run {language}", field="language")
+
+    async def room(self) -> list[tuple[int, int]]:
+        """What each live node can hold: CPU in thousandths of a core, memory in bytes."""
+        await self._look()
+        return self._room
+
+    async def _look(self) -> None:
         if self._read_at is None or self._clock() - self._read_at > _FRESH:
             nodes = await self._queue.nodes()
             self._offered = (
                 frozenset(x for node in nodes for x in node.languages) if nodes else None
             )
+            self._room = [(node.cpu_capacity, node.memory_capacity) for node in nodes]
             self._read_at = self._clock()
-        if self._offered is not None and language not in self._offered:
-            raise UnknownLanguage(f"no node here can run {language}", field="language")

@@ -172,7 +172,7 @@ class Submission(Struct, frozen=True, kw_only=True):
     cases: list[Case]
     checker: Checker
     checker_limits: Limits
-    checker_compile_limits: Limits
+    checker_compile_limits: Limits | None
     interactor: Program | None = None
     interactor_limits: Limits | None = None
     interactor_compile_limits: Limits | None = None

@@ -15,9 +15,11 @@ from sandboxd.model import NodeRecord
 from sandboxd.node.agent import Agent
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.host import Host
+from sandboxd.node.judging import Judge
 from sandboxd.node.pool import Pool
 from sandboxd.node.worker import Worker
 from sandboxd.queue import Queue
+from sandboxd.queue.store import Store
 from sandboxd.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ async def _run(settings: Settings) -> int:
         loop.add_signal_handler(number, stop.set)
     host = await asyncio.to_thread(Host, settings)
     node = settings.node.id or f"{socket.gethostname()}-{settings.instance}"
-    queue = Queue.connect(settings)
+    queue, store = Queue.connect(settings), Store(settings)
     await _recover(queue, node)
     pool = Pool(
         host.driver,
@@ -69,6 +71,7 @@ async def _run(settings: Settings) -> int:
         node=node,
         lease=settings.queue.lease,
         collect_max=settings.node.collect_max,
+        judge=Judge(queue, store, host.policies, pool, settings.judge, node=node),
     )
     agent = Agent(worker.live)
     await agent.listen(settings.node_socket, settings.gateway.uid)
@@ -85,6 +88,7 @@ async def _run(settings: Settings) -> int:
     await agent.close()
     await pool.close()
     await queue.close()
+    await store.close()
     await asyncio.to_thread(host.close)
     if failed:
         raise SystemFault("a loop of the node ended") from failed[0]

@@ -35,7 +35,7 @@ from sandboxd.native import (
 )
 from sandboxd.node.files import Brought, read
 from sandboxd.node.outcome import Facts, Stop
-from sandboxd.node.stdio import Input, Output
+from sandboxd.node.stdio import Input, Output, PassedOutput
 
 _QUIESCE_GRACE = 0.25
 """Seconds that init gets to end the job by itself before the whole group is killed."""
@@ -50,6 +50,8 @@ class Ended(Struct, frozen=True, kw_only=True):
     peak_memory: int
     init_alive: bool
     """Files can still be brought out."""
+    at: float = 0.0
+    """When, in seconds of CLOCK_MONOTONIC."""
 
 
 class Sandbox:
@@ -72,7 +74,7 @@ class Sandbox:
         order: ExecOrder,
         limits: Limits,
         stdin: Input,
-        stdout: Output,
+        stdout: Output | PassedOutput,
         stderr: Output,
         *,
         quiesce: bool,
@@ -114,7 +116,9 @@ class Sandbox:
         if asked != built.group.limits or limits.disk != built.disk:
             await asyncio.to_thread(_limit, built, limits)
 
-    async def _send(self, order: ExecOrder, stdin: Input, stdout: Output, stderr: Output) -> None:
+    async def _send(
+        self, order: ExecOrder, stdin: Input, stdout: Output | PassedOutput, stderr: Output
+    ) -> None:
         streams = (stdin.child_fd, stdout.child_fd, stderr.child_fd)
         try:
             if sum(len(content) for _, _, content in order.files) > LARGE:
@@ -243,7 +247,9 @@ class Sandbox:
             output_exceeded=output_exceeded,
             scratch_full=scratch.f_bavail == 0 or scratch.f_ffree == 0,
         )
-        return Ended(facts=facts, peak_memory=usage.peak_memory, init_alive=self._init_alive)
+        return Ended(
+            facts=facts, peak_memory=usage.peak_memory, init_alive=self._init_alive, at=end
+        )
 
     async def bring_out(self, paths: Sequence[str], *, glob: bool, budget: int) -> list[Brought]:
         """Read files below /work, `budget` bytes in all; for globs, the matches of each.

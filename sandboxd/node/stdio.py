@@ -166,4 +166,34 @@ class LiveInput:
             self._fd = -1
 
 
-Input = FixedInput | LiveInput
+class PassedInput:
+    """stdin that another program writes: the reading end of a pipe, ours only until it is handed on."""
+
+    def __init__(self, fd: int) -> None:
+        self.child_fd: int | None = fd
+
+    def start(self) -> None:
+        if self.child_fd is not None:
+            os.close(self.child_fd)
+            self.child_fd = None
+
+    close = start
+
+
+class PassedOutput:
+    """stdout that another program reads; nothing of it is kept here."""
+
+    exceeded = False
+
+    def __init__(self, fd: int) -> None:
+        self.child_fd = fd
+
+    def start(self) -> None:
+        if self.child_fd >= 0:
+            os.close(self.child_fd)
+            self.child_fd = -1
+
+    drain = start
+
+
+Input = FixedInput | LiveInput | PassedInput

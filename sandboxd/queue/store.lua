@@ -10,6 +10,8 @@
 --   problemdata:ID       hash   digest -> content; expires until its problem is there
 --   problems:TENANT      zset   ids by the millisecond of their creation
 --   stored               hash   `t:TENANT` -> bytes of its problems; `all` -> their sum
+--   hooks                hash   submission -> its webhook as a document, until it is delivered or given up
+--   hooksdue             zset   those submissions by the millisecond at which somebody has to look again
 
 local root, action = KEYS[1], ARGV[1]
 local actions = {}
@@ -74,6 +76,38 @@ function actions.drop_problem(id, tenant)
   redis.call('HINCRBY', root .. 'stored', 't:' .. tenant, -size)
   redis.call('HINCRBY', root .. 'stored', 'all', -size)
   return 1
+end
+
+function actions.keep_hook(id, document, delay)
+  redis.call('HSET', root .. 'hooks', id, document)
+  redis.call('ZADD', root .. 'hooksdue', now() + delay, id)
+  return 1
+end
+
+function actions.drop_hook(id)
+  redis.call('HDEL', root .. 'hooks', id)
+  return redis.call('ZREM', root .. 'hooksdue', id)
+end
+
+-- Takes one webhook, due or not, for `hold` milliseconds: whoever gets the document delivers it.
+function actions.take_hook(id, hold)
+  local due = redis.call('ZSCORE', root .. 'hooksdue', id)
+  local document = redis.call('HGET', root .. 'hooks', id)
+  if not due or not document then
+    return false
+  end
+  redis.call('ZADD', root .. 'hooksdue', now() + hold, id)
+  return document
+end
+
+function actions.take_due_hooks(hold, count)
+  local time, taken = now(), {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'hooksdue', '-inf', time, 'LIMIT', 0, count)) do
+    redis.call('ZADD', root .. 'hooksdue', time + hold, id)
+    taken[#taken + 1] = id
+    taken[#taken + 1] = redis.call('HGET', root .. 'hooks', id)
+  end
+  return taken
 end
 
 return actions[action](unpack(ARGV, 2))

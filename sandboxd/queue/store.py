@@ -130,6 +130,23 @@ class Store:
         key = f"{self._root}file:{tenant}:{data.digest}"
         return bool(await self._connections.call("EXISTS", key))
 
+    async def keep_hook(self, submission: str, document: bytes, delay: float) -> None:
+        """Remember a webhook; somebody looks at it in `delay` seconds."""
+        await self._act("keep_hook", submission, document, int(delay * 1000))
+
+    async def drop_hook(self, submission: str) -> None:
+        await self._act("drop_hook", submission)
+
+    async def take_hook(self, submission: str, hold: float) -> bytes | None:
+        """The webhook of a submission that has ended, ours for `hold` seconds."""
+        found: bytes | None = await self._act("take_hook", submission, int(hold * 1000))
+        return found
+
+    async def take_due_hooks(self, hold: float, count: int = 16) -> list[tuple[str, bytes]]:
+        """Webhooks that somebody has to look at now, ours for `hold` seconds."""
+        taken = await self._act("take_due_hooks", int(hold * 1000), count)
+        return [(name.decode(), hook) for name, hook in zip(taken[::2], taken[1::2], strict=True)]
+
     async def _act(self, name: str, *arguments: str | bytes | int) -> Any:
         command = (1, self._root, name, *arguments)
         try:

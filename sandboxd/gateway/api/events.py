@@ -1,12 +1,13 @@
-"""`GET /v1/runs/{id}/events`: a run's events as they happen (server-sent events)."""
+"""Events of a run or a submission as they happen: `GET /v1/runs/{id}/events` (server-sent events)."""
 
 import asyncio
 import contextlib
 import re
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from msgspec.structs import replace
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import Receive, Scope, Send
 
 from sandboxd.errors import InvalidRequest, Unavailable
@@ -28,8 +29,14 @@ _HEADERS = [
 class Events:
     """An ASGI application."""
 
-    def __init__(self, gateway: Gateway, keep_alive: float = 15.0) -> None:
-        self._gateway = gateway
+    def __init__(
+        self,
+        gateway: Gateway,
+        keep_alive: float = 15.0,
+        owned: Callable[[Gateway, HTTPConnection], Awaitable[RunRecord]] = owned_record,
+    ) -> None:
+        """`owned` finds the job in the path, if it is the caller's."""
+        self._gateway, self._owned = gateway, owned
         self._keep_alive = keep_alive
         self._encoder = msgspec.json.Encoder()
 
@@ -38,7 +45,7 @@ class Events:
         after = request.headers.get("last-event-id", "0")
         if not _ID.fullmatch(after):
             raise InvalidRequest("not an id of this stream", field="Last-Event-ID")
-        record = await owned_record(self._gateway, request)
+        record = await self._owned(self._gateway, request)
         with self._gateway.slots.take():
             # An outage before the head of the answer is still a 503; later it ends the stream,
             # and the client resumes by the last id.

@@ -1,0 +1,163 @@
+"""Delivers webhooks: signed, tried several times with growing pauses, and to public addresses only.
+
+A webhook is remembered in the store from before its submission is queued until it was delivered, so it
+survives gateways and couriers: whoever finds it due delivers it, at least once.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import logging
+import socket
+import time
+
+import httpx
+import msgspec
+
+from sandboxd.errors import Unavailable
+from sandboxd.gateway.webhooks import COURIER, LOOK, Hook
+from sandboxd.judge.answers import judged
+from sandboxd.model.judged import SubmissionResult
+from sandboxd.queue import Queue
+from sandboxd.queue.store import Store
+from sandboxd.settings import JudgeSettings
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 32
+_TIMEOUT = 10.0
+_HOLD = 60.0
+"""Seconds that one courier has for one try; then another may."""
+_BACK_OFF = 5.0
+"""Seconds before the second try; each pause is three times the last."""
+
+
+class Refused(Exception):
+    """The address is one that is not delivered to."""
+
+
+class Courier:
+    """Delivers webhooks; several couriers share the work."""
+
+    def __init__(self, queue: Queue, store: Store, settings: JudgeSettings) -> None:
+        self._queue, self._store, self._settings = queue, store, settings
+        self._decoder = msgspec.json.Decoder(Hook)
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen(tasks))
+            tasks.create_task(self._look(tasks))
+
+    async def _listen(self, tasks: asyncio.TaskGroup) -> None:
+        """Results that were sent here are delivered at once."""
+        while True:
+            try:
+                for result in await self._queue.replies(COURIER, block=5.0):
+                    document = await self._store.take_hook(result.id, _HOLD)
+                    if document is not None:
+                        tasks.create_task(self._attend(result.id, document))
+            except Unavailable:
+                await asyncio.sleep(LOOK)
+
+    async def _look(self, tasks: asyncio.TaskGroup) -> None:
+        """Second tries, and what another courier left when it died."""
+        while True:
+            with contextlib.suppress(Unavailable):
+                for submission_id, document in await self._store.take_due_hooks(_HOLD):
+                    tasks.create_task(self._attend(submission_id, document))
+            await asyncio.sleep(LOOK)
+
+    async def _attend(self, submission_id: str, document: bytes) -> None:
+        store = self._store
+        hook = self._decoder.decode(document)
+        try:
+            found = await self._queue.record(submission_id)
+            if found is None:
+                await store.drop_hook(submission_id)
+            elif found[1].result is None:
+                await store.keep_hook(submission_id, document, LOOK)
+            elif await self._deliver(hook, submission_id, judged(found[1].result)):
+                await store.drop_hook(submission_id)
+            else:
+                await self._again(submission_id, hook)
+        except Unavailable:
+            return
+
+    async def _again(self, submission_id: str, hook: Hook) -> None:
+        tried = hook.tried + 1
+        if tried >= self._settings.callback_attempts:
+            log.warning("webhook of %s given up after %d tries", submission_id, tried)
+            await self._store.drop_hook(submission_id)
+            return
+        later = msgspec.structs.replace(hook, tried=tried)
+        pause = _BACK_OFF * 3.0 ** (tried - 1)
+        await self._store.keep_hook(submission_id, msgspec.json.encode(later), pause)
+
+    async def _deliver(self, hook: Hook, submission_id: str, result: SubmissionResult) -> bool:
+        body = msgspec.json.encode({"type": "submission.finished", "data": result})
+        headers = signed(hook.callback.secret, submission_id, int(time.time()), body)
+        try:
+            async with self._room, asyncio.timeout(_TIMEOUT):
+                return await self._post(hook.callback.url, headers, body)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, Refused) as error:
+            log.info("webhook of %s: %s", submission_id, error)
+            return False
+
+    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> bool:
+        """Connects to the very address that was looked at, so that a name cannot change in between."""
+        target = httpx.URL(url)
+        port = target.port or (443 if target.scheme == "https" else 80)
+        address = await resolve(target.host, port, private=self._settings.callback_private)
+        pinned = target.copy_with(host=address)
+        host = target.netloc.decode()
+        async with (
+            httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT, follow_redirects=False) as client,
+            client.stream(
+                "POST",
+                pinned,
+                content=body,
+                headers={**headers, "host": host, "content-type": "application/json"},
+                extensions={"sni_hostname": target.host},
+            ) as answer,
+        ):
+            return answer.is_success
+
+
+def signed(secret: str | None, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Headers of Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`."""
+    headers = {"webhook-id": message_id, "webhook-timestamp": str(timestamp)}
+    if secret is not None:
+        text = f"{message_id}.{timestamp}.".encode() + body
+        digest = hmac.new(_key(secret), text, hashlib.sha256).digest()
+        headers["webhook-signature"] = "v1," + base64.b64encode(digest).decode()
+    return headers
+
+
+def _key(secret: str) -> bytes:
+    """`whsec_` before base64 is how Standard Webhooks write a key; any other text is itself."""
+    if secret.startswith("whsec_"):
+        try:
+            return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            return secret.encode()
+    return secret.encode()
+
+
+async def resolve(host: str, port: int, *, private: bool) -> str:
+    """An address of `host`. Raises Refused if any of them is not public, unless `private`."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in found]
+    for text in addresses:
+        address = ipaddress.ip_address(text.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        if not private and (not mapped.is_global or mapped.is_multicast):
+            raise Refused(f"{host} is at {text}, which is not a public address")
+    if not addresses:
+        raise Refused(f"{host} has no address")
+    return addresses[0]

@@ -1,0 +1,52 @@
+"""Webhooks as a submission names them: what is accepted, and remembered until it is delivered.
+
+The gateway connects to nobody; the courier delivers, see `gateway/courier`.
+"""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from sandboxd.errors import InvalidRequest
+from sandboxd.gateway.context import Gateway
+from sandboxd.model.submission import Callback
+
+COURIER = "courier"
+"""Name of the couriers' reply list: to it go results that no gateway waits for."""
+LOOK = 2.0
+"""Seconds between looks at a submission whose gateway waits for the result itself."""
+
+
+class Hook(Struct, frozen=True, kw_only=True):
+    """A webhook as it is remembered."""
+
+    tenant: str
+    callback: Callback
+    tried: int = 0
+
+
+def check(gateway: Gateway, callback: Callback) -> None:
+    """Raises InvalidRequest unless the URL is one that would be delivered to."""
+    try:
+        parts = urlsplit(callback.url)
+        port = parts.port
+    except ValueError:
+        raise InvalidRequest("not a URL", field="callback.url") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise InvalidRequest("give an http or https URL without a user", field="callback.url")
+    if port == 0 or not callback.url.isascii() or any(c <= " " for c in callback.url):
+        raise InvalidRequest("not a URL", field="callback.url")
+    try:
+        address = ipaddress.ip_address(parts.hostname)
+    except ValueError:
+        return  # a name is looked up when it is used, since it may mean something else by then
+    if not gateway.settings.judge.callback_private and not address.is_global:
+        raise InvalidRequest("webhooks go to public addresses only", field="callback.url")
+
+
+async def expect(gateway: Gateway, submission_id: str, tenant: str, callback: Callback) -> None:
+    """Remember the webhook of a submission that is about to be queued."""
+    hook = Hook(tenant=tenant, callback=callback)
+    await gateway.store.keep_hook(submission_id, msgspec.json.encode(hook), LOOK)

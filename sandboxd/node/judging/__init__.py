@@ -1,0 +1,5 @@
+"""Judging on this node: a submission's programs, each in a sandbox of its own, and their verdicts."""
+
+from sandboxd.node.judging.judge import Judge, Reported
+
+__all__ = ["Judge", "Reported"]

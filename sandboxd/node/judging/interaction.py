@@ -1,0 +1,170 @@
+"""A program and its interactor: two sandboxes, two accounts, and two pipes between them.
+
+Without a transcript the pipes are the programs' own and no byte passes through the node. With one, the
+node stands in the middle of each, reads a piece only when the one before has been taken, and notes it.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from sandboxd.model import Limits
+from sandboxd.model.judgement import Line
+from sandboxd.native import ExecOrder
+from sandboxd.node.judging.program import Ran, Workplace
+from sandboxd.node.stdio import LiveInput, PassedInput, PassedOutput
+
+_PIECE = 65_536
+_AFTER = 5.0
+"""Seconds that an interactor has left when its program has ended."""
+Speaker = Literal["program", "interactor"]
+
+
+class Side(Struct, frozen=True, kw_only=True):
+    """One of the two."""
+
+    shelves: tuple[str, ...]
+    order: ExecOrder
+    limits: Limits
+    collect: list[str] = []
+    budget: int = 0
+
+
+class Interacted(Struct, frozen=True, kw_only=True):
+    program: Ran
+    interactor: Ran
+    interactor_first: bool
+    """It had ended when the program ended."""
+    transcript: list[Line] | None
+
+
+class Transcript:
+    """Who said what, `room` bytes of it."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._pieces: list[tuple[Speaker, bytearray]] = []
+
+    def note(self, by: Speaker, data: bytes) -> None:
+        data = data[: self._room]
+        self._room -= len(data)
+        if not data:
+            return
+        if self._pieces and self._pieces[-1][0] == by:
+            self._pieces[-1][1].extend(data)
+        else:
+            self._pieces.append((by, bytearray(data)))
+
+    def lines(self) -> list[Line]:
+        return [Line(by, data.decode(errors="replace")) for by, data in self._pieces]
+
+
+async def interact(
+    place: Workplace,
+    program: Side,
+    interactor: Side,
+    accepts: Callable[[Ran], bool],
+    transcript: Transcript | None,
+) -> Interacted:
+    """Run both until both have ended.
+
+    The program is ended as soon as the interactor has rejected it, by `accepts`; the interactor is
+    given some seconds when the program has ended. Raises SystemFault or Overload if the host failed.
+    """
+    parts = place.part(), place.part()
+    async with asyncio.TaskGroup() as copying:
+        there = _pipe(copying, "program", transcript)
+        back = _pipe(copying, "interactor", transcript)
+        solution = asyncio.create_task(_run(parts[0], program, back[0], there[1]))
+        judge = asyncio.create_task(_run(parts[1], interactor, there[0], back[1]))
+        both = {solution, judge}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if judge.done() and not solution.done():
+                if judge.exception() is not None or not accepts(judge.result()):
+                    parts[0].stop()
+            elif not judge.done():
+                await asyncio.wait({judge}, timeout=_AFTER)
+                if not judge.done():
+                    parts[1].stop()
+            await asyncio.wait(both)
+        except BaseException:
+            for part in parts:
+                part.stop()
+            await asyncio.wait(both)
+            raise
+    ended, judged = solution.result(), judge.result()
+    return Interacted(
+        program=ended,
+        interactor=judged,
+        interactor_first=judged.ended.at < ended.ended.at,
+        transcript=transcript.lines() if transcript is not None else None,
+    )
+
+
+async def _run(
+    place: Workplace, side: Side, stdin: PassedInput | LiveInput, stdout: PassedOutput
+) -> Ran:
+    return await place.run(
+        side.shelves, side.order, side.limits, stdin,
+        stdout=stdout, collect=side.collect, budget=side.budget,
+    )  # fmt: skip
+
+
+def _pipe(
+    copying: asyncio.TaskGroup, by: Speaker, transcript: Transcript | None
+) -> tuple[PassedInput | LiveInput, PassedOutput]:
+    """The end to read from and the end to write to."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    if transcript is None:
+        return PassedInput(reading), PassedOutput(writing)
+    os.set_blocking(reading, False)
+    sink = _Relayed()
+    copying.create_task(_copy(reading, sink, lambda data: transcript.note(by, data)))
+    return sink, PassedOutput(writing)
+
+
+class _Relayed(LiveInput):
+    """stdin that is closed by who copies to it, at the end of what it copies from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+
+    def close(self) -> None:
+        """By the sandbox, when its program has ended: nobody reads any more."""
+        super().close()
+        self.ended.set()
+
+
+async def _copy(source: int, sink: _Relayed, note: Callable[[bytes], None]) -> None:
+    """All of `source` to `sink`, until either ends; then both are closed."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(source, ready.set)
+    gone = asyncio.ensure_future(sink.ended.wait())
+    try:
+        while not sink.ended.is_set():
+            waiting = asyncio.ensure_future(ready.wait())
+            await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            ready.clear()
+            try:
+                data = os.read(source, _PIECE)
+            except BlockingIOError:
+                continue
+            if not data:
+                break
+            note(data)
+            loop.remove_reader(source)
+            if not await sink.write(data):
+                break
+            loop.add_reader(source, ready.set)
+    finally:
+        gone.cancel()
+        loop.remove_reader(source)
+        os.close(source)
+        sink.close()
