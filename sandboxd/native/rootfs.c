@@ -201,6 +201,30 @@ int mount_overlay(struct init *init)
 	return root < 0 ? -1 : 0;
 }
 
+/* A directory of the host as a file system of this sandbox alone. A plain bind shares its inodes
+ * with every sandbox: locks and watches (inotify) on them tell what others open, and carry bits
+ * between those who agree. The pages stay shared. */
+static int private_view(const char *source, unsigned attributes)
+{
+	sbx_autoclose int fs = sbx_fsopen("overlay");
+	char layers[4096];
+	size_t length = strlen(source);
+
+	if (fs < 0)
+		return -1;
+	if (length + sizeof(":empty") > sizeof(layers) || strpbrk(source, ":\\") != NULL) {
+		errno = EINVAL;
+		return -1;
+	}
+	/* An overlay without an upper wants two layers. */
+	memcpy(layers, source, length);
+	memcpy(layers + length, ":empty", sizeof(":empty"));
+	if (sbx_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir", layers) != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
+		return -1;
+	return sbx_fsmount(fs, attributes);
+}
+
 /* Host directories of the image, read-only. Mounts below them are not carried along. */
 int mount_binds(struct init *init)
 {
@@ -209,10 +233,9 @@ int mount_binds(struct init *init)
 
 	for (uint32_t i = 0; i < init->plan.head.bind_count; i++) {
 		const char *source = sbx_string(&cursor), *target = sbx_string(&cursor);
-		sbx_autoclose int tree = clone_mount(
-			AT_FDCWD, source,
-			guarded(init, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV),
-			-1);
+		sbx_autoclose int tree = private_view(
+			source, (unsigned)guarded(init, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
+								MOUNT_ATTR_NODEV));
 
 		init->index = (int)i;
 		if (upper < 0 || tree < 0)
