@@ -141,6 +141,9 @@ class V1Group:
         if (swap := self._memory / "memory.memsw.limit_in_bytes").exists():
             # Memory plus swap may never be below memory: the outer limit moves first when growing.
             files.insert(0 if memory > self.limits[0] > 0 else 1, swap)
+        # v1 counts the buffers of TCP and UDP sockets only once they have a limit, and apart.
+        if (sockets := self._memory / "memory.kmem.tcp.limit_in_bytes").exists():
+            files.append(sockets)
         with faults("set limits"):
             for file in files:
                 _limit_memory(file, memory)
