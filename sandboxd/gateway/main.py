@@ -8,14 +8,16 @@ import resource
 import signal
 import socket
 import sys
+from functools import partial
 
 import uvloop
 
 from sandboxd import policy
 from sandboxd.errors import Unavailable
-from sandboxd.gateway import listening, privileges
+from sandboxd.gateway import confinement, listening, privileges
 from sandboxd.gateway.app import build_app
 from sandboxd.gateway.auth import Keys
+from sandboxd.gateway.confinement import Filters
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.server import Server, configure
 from sandboxd.policy import Policies
@@ -28,7 +30,7 @@ READY_FD = "SANDBOXD_READY_FD"
 """Environment variable: the file descriptor that gets `ready` and a newline, once."""
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, filters: Filters) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit status: 2 for settings that make no sense."""
     logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr)
     # Its warnings are about malformed requests: strangers would write our log.
@@ -42,20 +44,25 @@ def main(settings: Settings) -> int:
         listener = listening.bind(address, settings.gateway.uid)
         privileges.drop(settings.gateway.uid)
         keys.check_readable()
+        confinement.confine(settings, filters)
     except SettingsError as error:
         print(f"sandboxd gateway: {error}", file=sys.stderr)
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, policies, keys, listener))
+        runner.run(_serve(settings, policies, keys, listener, filters))
     return 0
 
 
 async def _serve(
-    settings: Settings, policies: Policies, keys: Keys, listener: socket.socket
+    settings: Settings, policies: Policies, keys: Keys, listener: socket.socket, filters: Filters
 ) -> None:
     queue = Queue.connect(settings)
     gateway = Gateway(settings, policies, queue, keys)
-    server = Server(configure(build_app(gateway), settings.gateway), gateway.close)
+    server = Server(
+        configure(build_app(gateway), settings.gateway),
+        gateway.close,
+        partial(confinement.end_listening, filters),
+    )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.reload_keys)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(queue.close)

@@ -40,11 +40,17 @@ def configure(app: ASGIApp, settings: GatewaySettings) -> ServerConfig:
 
 
 class Server(uvicorn.Server):
-    """Stops on SIGTERM and SIGINT by way of `close`, which sees to the requests that wait."""
+    """Stops on SIGTERM and SIGINT by way of `close`, which sees to the requests that wait. `bound`
+    is called once it listens."""
 
-    def __init__(self, config: ServerConfig, close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        close: Callable[[], None],
+        bound: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(config)
-        self._close = close
+        self._close, self._bound = close, bound
         self.listening = asyncio.Event()
         self._closing: set[object] = set()
 
@@ -66,6 +72,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: object = None) -> None:
         await super().startup(sockets)  # type: ignore[arg-type]
+        self._bound()
         self.listening.set()
 
     async def on_tick(self, counter: int) -> bool:

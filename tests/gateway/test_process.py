@@ -1,6 +1,8 @@
 """The gateway as a process: where it listens, who it is, how it starts and stops."""
 
+import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,12 +17,12 @@ import httpx
 import pytest
 
 from sandboxd.gateway import listening
+from sandboxd.gateway.confinement import Filters
 from sandboxd.gateway.main import main
-from sandboxd.settings import SettingsError, load
+from sandboxd.settings import Settings, SettingsError, load
 
 RUN = {"language": "python", "source": "1"}
-_MAIN = "import sys; from sandboxd import settings; from sandboxd.gateway.main import main; "
-_MAIN += "sys.exit(main(settings.load(None, {}, sys.argv[1:])))"
+FILTERS = ("gateway", "gateway-local", "gateway-serving")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -35,16 +37,24 @@ def policies(tmp_path: Path) -> Path:
         path = tmp_path / "policies" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    (tmp_path / "policies" / "seccomp").mkdir()
+    for name in FILTERS:
+        shipped = Settings().policy_path / "seccomp" / f"{name}.json"
+        shutil.copy(shipped, tmp_path / "policies" / "seccomp")
     (tmp_path / "policies").chmod(0o755)
     return tmp_path / "policies"
+
+
+def command(*flags: str) -> list[str]:
+    options = [word for flag in flags for word in ("--set", flag)]
+    return [sys.executable, "-m", "sandboxd.cli.main", *options, "gateway"]
 
 
 @contextmanager
 def process(policies: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     ready, ours = os.pipe()
     gateway = subprocess.Popen(
-        [sys.executable, "-c", _MAIN, f"policies={policies}", f"instance=t{uuid4().hex[:9]}",
-         *flags],
+        command(f"policies={policies}", f"instance=t{uuid4().hex[:9]}", *flags),
         env=os.environ | {"SANDBOXD_READY_FD": str(ours)}, pass_fds=[ours],
         stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -80,6 +90,8 @@ def test_gateway_serves_as_nobody_and_stops_cleanly(policies: Path, redis_url: s
         assert status["Groups"].split() == []
         assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
         assert status["NoNewPrivs"] == "1"
+        # The filter itself, what a unix Redis adds, and what listening adds.
+        assert (status["Seccomp"], status["Seccomp_filters"]) == ("2", "3")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as api:
             assert api.get("/healthz").status_code == 200
             answer = api.post("/v1/runs", json=RUN, headers={"Prefer": "respond-async"})
@@ -92,6 +104,11 @@ def open_to_all(redis_url: str) -> None:
     """Let the unprivileged gateway reach the test's Redis."""
     path = Path(redis_url.removeprefix("unix://"))
     path.chmod(0o777)
+    let_through(path)
+
+
+def let_through(path: Path) -> None:
+    """Let the unprivileged gateway pass the directories above `path`."""
     for parent in path.parents:
         if parent.stat().st_uid == os.getuid() and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
@@ -124,8 +141,8 @@ def test_ready_waits_for_redis(policies: Path, tmp_path: Path) -> None:
     port = free_port()
     ready, ours = os.pipe()
     gateway = subprocess.Popen(
-        [sys.executable, "-c", _MAIN, f"policies={policies}", f"gateway.listen=127.0.0.1:{port}",
-         f"redis.url=unix://{tmp_path}/nobody.sock"],
+        command(f"policies={policies}", f"gateway.listen=127.0.0.1:{port}",
+                f"redis.url=unix://{tmp_path}/nobody.sock"),
         env=os.environ | {"SANDBOXD_READY_FD": str(ours)}, pass_fds=[ours],
     )  # fmt: skip
     os.close(ours)
@@ -155,7 +172,8 @@ def until_alive(port: int) -> None:
 
 def refusal(policies: Path, capfd: pytest.CaptureFixture[str], *flags: str) -> str:
     """What main says when it refuses these settings. It does so while it is still whoever it was."""
-    assert main(load(None, {}, (f"policies={policies}", "gateway.listen=127.0.0.1:0", *flags))) == 2
+    settings = load(None, {}, (f"policies={policies}", "gateway.listen=127.0.0.1:0", *flags))
+    assert main(settings, Filters(always=b"", local=b"", serving=b"")) == 2
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("sandboxd gateway: ")
     return lines[0]
@@ -199,6 +217,42 @@ def test_keys_that_could_not_be_read_again_are_refused(policies: Path, tmp_path:
     with process(policies, "gateway.listen=127.0.0.1:0", f"gateway.keys_file={keys}") as gateway:
         _, errors = gateway.communicate(timeout=10)
         assert gateway.returncode == 2 and b"keys_file" in errors
+
+
+@as_root
+def test_confined_gateway_reads_keys_that_replaced_the_old(
+    policies: Path, tmp_path: Path, redis_url: str
+) -> None:
+    port = free_port()
+    open_to_all(redis_url)
+    directory = tmp_path / "keys"
+    directory.mkdir(mode=0o755)
+    let_through(directory)
+    keys = directory / "keys"
+    keys.write_text("ann:" + "0" * 64)
+    with process(
+        policies, f"gateway.listen=127.0.0.1:{port}", f"redis.url={redis_url}",
+        f"gateway.keys_file={keys}",
+    ) as gateway:  # fmt: skip
+        assert gateway.ready == b"ready\n"  # type: ignore[attr-defined]
+        (directory / "new").write_text("bob:" + hashlib.sha256(b"key").hexdigest())
+        (directory / "new").rename(keys)
+        gateway.send_signal(signal.SIGHUP)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as api:
+            headers = {"Authorization": "Bearer key"}
+            while (code := api.get("/v1/languages", headers=headers).status_code) == 401:
+                time.sleep(0.02)
+            assert code == 200
+
+
+def test_policies_without_the_gateways_filter_stop_the_start(policies: Path) -> None:
+    (policies / "seccomp" / "gateway.json").unlink()
+    done = subprocess.run(
+        command(f"policies={policies}", "gateway.listen=127.0.0.1:0"),
+        capture_output=True,
+        timeout=20,
+    )
+    assert done.returncode == 2 and b"gateway.json" in done.stderr
 
 
 def test_keys_allow_every_address() -> None:
