@@ -15,7 +15,7 @@ import os
 import sys
 
 SOCKET = 3  # the runner's end of the exec socket, left open for us
-FAIL, ARMED, EXEC, ABI = 1, 5, 6, 1
+FAIL, ARMED, EXEC, ABI = 1, 5, 6, 2
 RECEIVE_STAGE, FILES_STAGE, CWD_STAGE = 25, 26, 29  # numbers of proto.h
 STDIN_NULL, BODY_FD = 1, 2
 HEAD = 48
@@ -39,7 +39,7 @@ def _order(socket):
             fds += [_number(payload, at) for at in range(0, len(payload), 4)]
     cut = _socket.MSG_TRUNC | _socket.MSG_CTRUNC
     if data[0] != EXEC or data[1] != ABI or flags & cut:
-        os._exit(127)
+        raise OSError(71, "not an order")  # EPROTO
     head, body = data[:HEAD], memoryview(data)[HEAD:]
     if _number(head, 4) & BODY_FD:
         body, at, fd = bytearray(_number(head, 20)), 0, fds.pop()
