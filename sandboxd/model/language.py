@@ -35,6 +35,9 @@ class Warm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cold_env: list[str] = []
     """Prefixes of variables that the interpreter reads while it starts: a run that sets one of
     them starts cold."""
+    cold_files: list[str] = []
+    """Prefixes of paths below /work that it looks at while it starts: a run that brings one of them
+    starts cold."""
 
 
 class Language(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,11 +74,15 @@ def argv(command: Iterable[str], *, source: str, memory: int) -> list[str]:
     return [word.replace("{source}", source).replace("{memory}", memory_text) for word in command]
 
 
+ImageName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9/:@._+-]{0,254}\Z")]
+
+
 class Template(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Image + policy from which the pool builds sandboxes."""
 
     name: Name
-    image: Name = "host"
+    image: ImageName = "host"
+    """`host`, or a name or digest in the node's image store, e.g. `python` or `debian:bookworm`."""
     seccomp: Name = "default"
     """File name, without suffix, in `policies/seccomp/`."""
     apparmor: Name = "sandboxd"

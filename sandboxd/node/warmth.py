@@ -1,8 +1,11 @@
 """Which runs a warm interpreter may serve, and where it stands in the pool. Pure.
 
-It has read its environment and taken its rlimits when it started, so a run that wants others starts
-cold. Memory, processes, CPU and wall time are the control group's or ours, and may differ.
+It has read its environment, looked for some files and taken its rlimits when it started, so a run
+that wants others starts cold. Memory, processes, CPU and wall time are the control group's or ours,
+and may differ.
 """
+
+from collections.abc import Iterable
 
 from sandboxd.model import Job, Language, Limits, merge
 from sandboxd.policy import Policies
@@ -32,6 +35,11 @@ def shelves(job: Job, language: Language | None, policies: Policies) -> tuple[st
         getattr(job.limits, name) == getattr(started_with, name)
         for name in ("open_files", "stack", "disk")
     )
-    cold = tuple(language.warm.cold_env)
-    read = any(name.startswith(cold) for name in job.request.env) if cold else False
+    read = _any_begins(job.request.env, language.warm.cold_env) or _any_begins(
+        job.request.files, language.warm.cold_files
+    )
     return (shelf_name(language), job.template) if same and not read else cold_only
+
+
+def _any_begins(names: Iterable[str], prefixes: list[str]) -> bool:
+    return any(name.startswith(tuple(prefixes)) for name in names)
