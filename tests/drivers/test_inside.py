@@ -1,58 +1,89 @@
-"""The hooks that hold warm interpreters speak the native core's numbers, and are readable inside."""
+"""The hooks that hold interpreters: installed whole, and of one mind with the native core."""
 
-import re
+import ast
+import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from sandboxd.drivers.exec import inside
+from sandboxd.errors import DriverFault
 from sandboxd.native import core
 
 HOOK = Path(inside.__file__).parent / "python" / "sitecustomize.py"
-NATIVE = Path(core.__file__).parent
 
 
-def number(name: str) -> int:
-    """The value that the hook gives to `name` in one of its tuple assignments."""
-    for names, values in re.findall(r"^([A-Z_, ]+) = ([\d, ]+)", HOOK.read_text(), re.MULTILINE):
-        found = dict(zip(names.split(", "), values.split(", "), strict=True))
-        if name in found:
-            return int(found[name])
-    raise LookupError(name)
+def constants() -> dict[str, int]:
+    """The numbers that the hook is written with, read without running it."""
+    found: dict[str, int] = {}
+    for node in ast.parse(HOOK.read_text()).body:
+        if isinstance(node, ast.Assign):
+            (target,) = node.targets
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            value = ast.literal_eval(node.value)
+            values = value if isinstance(value, tuple) else (value,)
+            found |= {
+                name.id: number
+                for name, number in zip(names, values, strict=True)
+                if isinstance(name, ast.Name)
+            }
+    return found
 
 
-def test_the_hook_speaks_the_version_of_the_core() -> None:
-    assert number("ABI") == core.ABI
+def test_the_hook_numbers_stages_as_the_core_does() -> None:
+    names = {"RECEIVE_STAGE": "receive", "FILES_STAGE": "files", "CWD_STAGE": "cwd"}
+    numbers = constants()
+    assert {name: core.STAGES[numbers[name]] for name in names} == names
 
 
-@pytest.mark.parametrize("stage", ["receive", "files", "cwd"])
-def test_the_hook_names_stages_by_the_core_s_numbers(stage: str) -> None:
-    assert core.STAGES[number(f"{stage.upper()}_STAGE")] == stage
+def test_the_hook_speaks_the_version_and_the_messages_of_the_core() -> None:
+    numbers = constants()
+    assert numbers["ABI"] == core.ABI
+    assert (numbers["FAIL"], numbers["ARMED"]) == (core._FAILED, core._ARMED)
+    assert numbers["STDIN_NULL"] == core._STDIN_NULL
+    assert numbers["HEAD"] == core.ffi.sizeof("struct sbx_exec")
 
 
-@pytest.mark.parametrize("message", ["FAIL", "ARMED", "EXEC"])
-def test_the_hook_knows_messages_by_the_core_s_numbers(message: str) -> None:
-    header = (NATIVE / "proto.h").read_text()
-    first, *rest = re.findall(r"^\tSBX_MSG_(\w+)(?: = 1)?,", header, re.MULTILINE)
-    assert [first, *rest].index(message) + 1 == number(message)
+def test_the_hook_imports_nothing_that_a_cold_start_would_not_have() -> None:
+    imported = {
+        name.name
+        for node in ast.walk(ast.parse(HOOK.read_text()))
+        if isinstance(node, ast.Import)
+        for name in node.names
+    }
+    assert imported == {"_socket", "builtins", "os", "sys", "sitecustomize"}
+    assert not [x for x in ast.walk(ast.parse(HOOK.read_text())) if isinstance(x, ast.ImportFrom)]
 
 
-def test_the_head_of_an_order_has_the_size_that_the_hook_skips() -> None:
-    assert number("HEAD") == core.ffi.sizeof("struct sbx_exec")
-
-
-def test_installed_hooks_can_be_read_by_every_uid(tmp_path: Path) -> None:
-    directory = tmp_path / "inside"
-    binds = inside.install(directory)
+def test_installed_hooks_are_readable_by_all_and_writable_by_none_but_the_owner(
+    tmp_path: Path,
+) -> None:
+    binds = inside.install(tmp_path / "inside")
     assert [bind.target for bind in binds] == ["/opt/sandboxd/python"]
-    modes = {path: path.stat().st_mode & 0o777 for path in [directory, *directory.rglob("*")]}
-    assert all(mode == (0o755 if path.is_dir() else 0o644) for path, mode in modes.items())
-    assert list(directory.rglob("*.pyc"))
+    for path in (tmp_path / "inside").rglob("*"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o755 if path.is_dir() else 0o644), path
+    (source,) = (Path(bind.source) for bind in binds)
+    assert (source / "sitecustomize.py").read_bytes() == HOOK.read_bytes()
 
 
-def test_installing_again_replaces_what_an_earlier_node_left(tmp_path: Path) -> None:
-    directory = tmp_path / "inside"
-    inside.install(directory)
-    (directory / "python" / "left.py").touch()
-    inside.install(directory)
-    assert not (directory / "python" / "left.py").exists()
+def test_installed_hooks_are_compiled_under_the_name_they_have_inside(tmp_path: Path) -> None:
+    inside.install(tmp_path / "inside")
+    tag = sys.implementation.cache_tag
+    compiled = tmp_path / "inside" / "python" / "__pycache__" / f"sitecustomize.{tag}.pyc"
+    assert b"/opt/sandboxd/python/sitecustomize.py" in compiled.read_bytes()
+
+
+def test_installing_again_replaces_what_was_there(tmp_path: Path) -> None:
+    inside.install(tmp_path / "inside")
+    stray = tmp_path / "inside" / "python" / "stray.py"
+    stray.write_text("")
+    inside.install(tmp_path / "inside")
+    assert not stray.exists()
+
+
+def test_a_place_that_cannot_be_written_is_a_named_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DriverFault, match="install the hooks"):
+        inside.install(tmp_path / "file" / "inside")

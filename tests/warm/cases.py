@@ -1,0 +1,21 @@
+"""All scripts of the comparison, in the order of their themes."""
+
+from tests.warm.scripts import (
+    chance,
+    errors,
+    exits,
+    identity,
+    imports,
+    limits,
+    output,
+    processes,
+    sources,
+    stdin,
+    surroundings,
+)
+
+THEMES = (
+    identity, stdin, output, exits, errors, processes, surroundings, imports, sources, limits, chance,
+)  # fmt: skip
+
+SCRIPTS = [script for theme in THEMES for script in theme.SCRIPTS]

@@ -1,0 +1,24 @@
+"""What a program can see of its having been started warm: each a row of `docs/warm.md`.
+
+A difference that is gone is as much a failure as a new one: the documents must say what is so.
+"""
+
+from tests.warm.script import Script, s
+
+DIFFERENT: list[Script] = [
+    s("proc-environ", "print(open('/proc/self/environ').read())"),
+    s("proc-cmdline", "print(open('/proc/self/cmdline').read())", args=("one", "two")),
+    s("opt-sandboxd", "import os; print(os.path.exists('/opt/sandboxd'))"),
+    s("mountinfo", "print([l.split()[4] for l in open('/proc/self/mountinfo')])"),
+    s(
+        "start-time",
+        """
+import time
+ticks = int(open("/proc/self/stat").read().rpartition(")")[2].split()[19])
+began = float(open("/proc/uptime").read().split()[0]) - ticks / 100
+print("moments ago" if began < 0.5 else "long ago")
+""",
+    ),
+    s("mapped-socket", "print('_socket' in open('/proc/self/maps').read())"),
+]
+"""Pairs whose outputs differ; `start-time` only if the interpreter has waited, as here."""

@@ -1,0 +1,91 @@
+"""A Python run from a warm interpreter equals a cold one, byte for byte."""
+
+import pytest
+
+from tests.warm.cases import SCRIPTS
+from tests.warm.compare import differences, mistake
+from tests.warm.comparison import COLD, Comparison, Pair
+from tests.warm.known import DIFFERENT
+from tests.warm.script import Script, s
+
+pytestmark = [pytest.mark.root, pytest.mark.service, pytest.mark.timeout(400)]
+
+HONOURED = [
+    ("PYTHONHASHSEED", "0", "import sys; print(sys.flags.hash_randomization)", "0"),
+    ("PYTHONPATH", "/work/lib", "import sys; print(sys.path[1])", "/work/lib"),
+    ("PYTHONOPTIMIZE", "2", "assert 0; print(__debug__)", "False"),
+    ("PYTHONUTF8", "1", "import sys; print(sys.flags.utf8_mode)", "1"),
+    ("PYTHONIOENCODING", "latin-1:replace", "import sys; print(sys.stdout.encoding)", "latin-1"),
+    ("PYTHONUNBUFFERED", "1", "import os; print('a', end=''); os.write(1, b'b')", "ab"),
+    ("PYTHONWARNINGS", "error", "import sys; print(sys.warnoptions)", "['error']"),
+    ("PYTHONNOUSERSITE", "1", "import site; print(site.ENABLE_USER_SITE)", "False"),
+    ("PYTHONUSERBASE", "/work/u", "import site; print(site.USER_BASE)", "/work/u"),
+    ("PYTHONDEVMODE", "1", "import sys; print(sys.flags.dev_mode)", "True"),
+    ("PYTHONFAULTHANDLER", "1", "import faulthandler as f; print(f.is_enabled())", "True"),
+    ("PYTHONTRACEMALLOC", "3", "import tracemalloc as t; print(t.get_traceback_limit())", "3"),
+    ("PYTHONSAFEPATH", "1", "import sys; print('/work' in sys.path)", "False"),
+    ("PYTHONDONTWRITEBYTECODE", "", "import sys; print(sys.dont_write_bytecode)", "False"),
+    ("PYTHONINTMAXSTRDIGITS", "700", "import sys; print(sys.get_int_max_str_digits())", "700"),
+    ("LC_ALL", "C", "import sys; print(sys.flags.utf8_mode)", "1"),
+    ("HOME", "/tmp", "import site; print(site.USER_BASE)", "/tmp/.local"),
+    ("TZ", "EST5EDT", "import time; print(time.tzname)", "('EST', 'EDT')"),
+]
+"""Variable, value, program, and what it prints if the interpreter has heard of it."""
+
+
+@pytest.fixture(scope="session")
+def pairs(request: pytest.FixtureRequest, comparison: Comparison) -> dict[str, Pair]:
+    """Both answers of every script that this session looks at."""
+    chosen = [
+        item.callspec.params["script"]
+        for item in request.session.items
+        if hasattr(item, "callspec") and "script" in item.callspec.params
+    ]
+    return comparison.pairs(chosen)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.id)
+def test_a_warm_run_equals_a_cold_one(script: Script, pairs: dict[str, Pair]) -> None:
+    warm, cold = pairs[script.id]
+    assert mistake(script, cold) is None
+    found = differences(script, warm, cold)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("script", DIFFERENT, ids=lambda script: script.id)
+def test_a_documented_difference_is_there(script: Script, pairs: dict[str, Pair]) -> None:
+    warm, cold = pairs[script.id]
+    assert warm["status"] == cold["status"] == "ok"
+    assert warm["stdout"] != cold["stdout"]
+
+
+@pytest.mark.parametrize("script", [x for x in SCRIPTS if x.random], ids=lambda script: script.id)
+def test_chance_is_new_in_every_run(
+    script: Script, pairs: dict[str, Pair], comparison: Comparison
+) -> None:
+    outputs = [answer["stdout"] for answer in (*pairs[script.id], comparison.run(script))]
+    assert len(set(outputs)) == 3, script.why
+
+
+@pytest.mark.parametrize(("name", "value", "source", "printed"), HONOURED)
+def test_a_variable_that_python_reads_at_its_start_is_honoured(
+    name: str, value: str, source: str, printed: str, comparison: Comparison
+) -> None:
+    answer = comparison.run(s("honoured", source, env={name: value}, warm=False))
+    assert (answer["status"], answer["stdout"].strip()) == ("ok", printed), answer["stderr"]
+
+
+def test_the_variable_that_sends_a_run_cold_changes_nothing(comparison: Comparison) -> None:
+    show = "import os; print(os.environ)"
+    warm = comparison.run(s("plain", show))
+    cold = comparison.run(s("cold", show, env=COLD, warm=False))
+    assert warm["stdout"] == cold["stdout"]
+
+
+def test_every_run_took_the_path_that_it_should(
+    pairs: dict[str, Pair], comparison: Comparison
+) -> None:
+    """By the node's own count of claims that found nothing warm."""
+    assert pairs
+    assert comparison.runs > comparison.cold > 0
+    assert comparison.counted_cold() == comparison.cold
