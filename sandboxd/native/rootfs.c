@@ -128,31 +128,71 @@ static int clone_mount(int dir, const char *source, uint64_t attributes, int idm
 	return tree;
 }
 
-static int clone_layer(struct init *init, struct sbx_cursor *layers, uint32_t number)
+/* What layers are mounted with. The overlay mount itself has the same, for what jobs see. */
+static uint64_t layer_attributes(const struct init *init)
 {
-	init->index = (int)number;
-	return clone_mount(AT_FDCWD, sbx_string(layers),
-			   guarded(init, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV),
-			   init->plan.idmap);
+	return guarded(init, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+}
+
+struct parent {
+	char path[4096];
+	int tree; /* a mount of ours of it, or -1 */
+};
+
+/* A descriptor of the layer at `path` on a mount of our own. Layers that lie side by side share
+ * one: to take a detached mount down again waits for an RCU grace period each time. */
+static int open_layer(struct init *init, const char *path, struct parent *parent)
+{
+	const char *name = strrchr(path, '/');
+	struct open_how how = {
+		.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	size_t length = name == NULL ? 0 : (size_t)(name - path) + 1;
+
+	if (length == 0 || length >= sizeof(parent->path)) {
+		errno = length == 0 ? EINVAL : ENAMETOOLONG;
+		return -1;
+	}
+	if (parent->tree < 0 || strncmp(parent->path, path, length) != 0 ||
+	    parent->path[length] != 0) {
+		if (parent->tree >= 0)
+			close(parent->tree);
+		memcpy(parent->path, path, length);
+		parent->path[length] = 0;
+		parent->tree = clone_mount(AT_FDCWD, parent->path, layer_attributes(init),
+					   init->plan.idmap);
+		if (parent->tree < 0)
+			return -1;
+	}
+	return sbx_openat2(parent->tree, name + 1, &how);
+}
+
+static int add_layers(struct init *init, int fs)
+{
+	struct sbx_cursor layers = init->plan.layers;
+	struct parent parent = {.tree = -1};
+	int result = 0;
+
+	for (uint32_t i = 0; i < init->plan.head.layer_count && result == 0; i++) {
+		sbx_autoclose int layer = open_layer(init, sbx_string(&layers), &parent);
+
+		init->index = (int)i;
+		result = layer < 0 ? -1 : sbx_fsconfig_fd(fs, "lowerdir+", layer);
+	}
+	sbx_cleanup_close(&parent.tree);
+	return result;
 }
 
 /* Layers by descriptor, one by one, so that neither their number nor their paths' length matters.
  * Kernels before 6.13 refuse with EINVAL. */
 static int overlay_of_descriptors(struct init *init)
 {
-	struct sbx_cursor layers = init->plan.layers;
 	sbx_autoclose int fs = sbx_fsopen("overlay");
 	sbx_autoclose int overlay = -1;
 
-	if (fs < 0)
-		return -1;
-	for (uint32_t i = 0; i < init->plan.head.layer_count; i++) {
-		sbx_autoclose int layer = clone_layer(init, &layers, i);
-
-		if (layer < 0 || sbx_fsconfig_fd(fs, "lowerdir+", layer) != 0)
-			return -1;
-	}
-	if (sbx_fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", "upper") != 0 ||
+	if (fs < 0 || add_layers(init, fs) != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", "upper") != 0 ||
 	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "workdir", "wrk") != 0 ||
 	    sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
 		return -1;
@@ -171,9 +211,11 @@ static int overlay_of_names(struct init *init)
 	size_t length = strlen(options);
 
 	for (uint32_t i = 0; i < init->plan.head.layer_count; i++) {
-		sbx_autoclose int layer = clone_layer(init, &layers, i);
+		sbx_autoclose int layer = clone_mount(AT_FDCWD, sbx_string(&layers),
+						      layer_attributes(init), init->plan.idmap);
 		size_t size = (size_t)(stpcpy(stpcpy(name, "l"), decimal(number, i)) - name);
 
+		init->index = (int)i;
 		if (layer < 0 || mkdir(name, 0700) != 0 ||
 		    sbx_move_mount(layer, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) != 0)
 			return -1;

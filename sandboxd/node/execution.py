@@ -7,6 +7,7 @@ other, read through descriptors that the first one's init opened.
 import asyncio
 from datetime import UTC, datetime
 
+import msgspec
 from msgspec.structs import asdict
 
 from sandboxd.drivers.exec.base import Built
@@ -15,7 +16,7 @@ from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, 
 from sandboxd.model import argv as fill
 from sandboxd.native import ExecOrder
 from sandboxd.node.files import Brought
-from sandboxd.node.job_environment import BASE_ENV, file_size
+from sandboxd.node.job_environment import base_env, file_size
 from sandboxd.node.live import Live
 from sandboxd.node.outcome import Stop, Verdict, classify
 from sandboxd.node.pool import Pool
@@ -85,7 +86,8 @@ class Execution:
             *fill(recipe.command, source=language.source, memory=limits.memory),
             *request.compile_args,
         ]
-        order = self._order(argv, {**language.env, **recipe.env}, files, limits)
+        env = {**base_env(built.spec.image), **language.env, **recipe.env}
+        order = _order(argv, env, files, limits)
         verdict, result, brought = await self._program(
             built, order, limits, FixedInput(b""), collect=recipe.artifacts, glob=True
         )
@@ -106,7 +108,10 @@ class Execution:
             argv, env = [*command, *request.args], language.env
         else:
             argv, env = [*(request.command or ()), *request.args], {}
-        order = self._order(argv, {**env, **request.env}, files, limits)
+        image = built.spec.image
+        order = _order(argv, {**base_env(image), **env, **request.env}, files, limits)
+        if language is None and not files and image.workdir:
+            order = msgspec.structs.replace(order, cwd=image.workdir)
         stdin: Input
         if request.interactive:
             stdin = LiveInput()
@@ -170,18 +175,6 @@ class Execution:
         )
         return verdict, result, brought
 
-    def _order(
-        self, argv: list[str], env: dict[str, str], files: Files, limits: Limits
-    ) -> ExecOrder:
-        return ExecOrder(
-            argv=argv,
-            env={**BASE_ENV, **env},
-            files=files,
-            open_files=limits.open_files,
-            stack=limits.stack,
-            file_size=file_size(limits),
-        )
-
     def _compile_ended(self, verdict: Verdict, compiled: Outcome, built: Built) -> Result:
         status = compiled.status
         if status not in (Status.CANCELLED, Status.INTERNAL_ERROR):
@@ -199,6 +192,17 @@ class Execution:
             finished_at=_now(),
             **fields,  # type: ignore[arg-type]
         )
+
+
+def _order(argv: list[str], env: dict[str, str], files: Files, limits: Limits) -> ExecOrder:
+    return ExecOrder(
+        argv=argv,
+        env=env,
+        files=files,
+        open_files=limits.open_files,
+        stack=limits.stack,
+        file_size=file_size(limits),
+    )
 
 
 async def _fixed(data: bytes) -> FixedInput:

@@ -2,6 +2,7 @@
 
 import resource
 from contextlib import ExitStack
+from pathlib import Path
 
 import msgspec
 
@@ -13,11 +14,15 @@ from sandboxd.drivers.exec.cgroups import find as find_cgroups
 from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.exec.uids import UidSlots
 from sandboxd.drivers.graph import host_image
+from sandboxd.drivers.graph.graph import Graph
+from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.graph.overlay import Rootfs
+from sandboxd.errors import RequestError
 from sandboxd.model import Language, Template, Warm, merge
 from sandboxd.native import ExecOrder, compile_seccomp
 from sandboxd.node import apparmor
 from sandboxd.node.janitor import InstanceLock, sweep
-from sandboxd.node.job_environment import BASE_ENV, file_size
+from sandboxd.node.job_environment import base_env, file_size
 from sandboxd.node.warmth import default_limits, shelf_name
 from sandboxd.settings import Settings, SettingsError
 
@@ -44,6 +49,7 @@ class Host:
         made.callback(uids.close)
         self.driver = NativeDriver(self.cgroups, uids, stage)
         made.callback(self.driver.close)
+        self._rootfs = Rootfs(made.enter_context(Graph(settings)), settings.graph.uid_base)
         self.images = {
             "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
         }
@@ -55,8 +61,6 @@ class Host:
         self._inside = inside.install(settings.run_path / "inside")
 
     def _spec(self, settings: Settings, template: Template) -> Spec:
-        if template.image not in self.images:
-            raise SettingsError(f"templates/{template.name}.toml: no image {template.image}")
         seccomp = settings.policy_path / "seccomp" / f"{template.seccomp}.json"
         limits = merge(self.policies.limits.defaults, template.limits)
         try:
@@ -65,7 +69,7 @@ class Host:
             raise SettingsError(f"{seccomp}: {error.strerror}") from error
         return Spec(
             template=template.name,
-            image=self.images[template.image],
+            image=self._image(template),
             seccomp=program,
             apparmor=apparmor.load(
                 settings.policy_path / "apparmor" / template.apparmor, settings.node.apparmor_parser
@@ -75,6 +79,39 @@ class Host:
             pids=limits.pids,
             disk=limits.disk,
         )
+
+    def _image(self, template: Template) -> Image:
+        if template.image not in self.images:
+            try:
+                self.images[template.image] = self._rootfs.image(template.image)
+            except RequestError as error:
+                raise SettingsError(f"templates/{template.name}.toml: {error.detail}") from error
+        return self.images[template.image]
+
+    @property
+    def image_changes(self) -> Path:
+        """A file that is written whenever a name of the image store changes its meaning."""
+        return self._rootfs.changes
+
+    def refresh(self) -> list[tuple[Spec, int]]:
+        """What `shelves` says now of those templates whose image's name has another meaning.
+
+        A name that is gone keeps its last one. Blocks as long as unpacking does.
+        """
+        changed = set()
+        for name, old in list(self.images.items()):
+            if old.hold is None or self._rootfs.digest(name) in ("", old.digest):
+                continue
+            self.images[name] = self._rootfs.image(name)
+            old.hold.drop()
+            changed.add(name)
+        for template in self.policies.templates.values():
+            if template.image in changed:
+                spec = self.specs[template.name]
+                self.specs[template.name] = msgspec.structs.replace(
+                    spec, image=self.images[template.image]
+                )
+        return [shelf for shelf in self.shelves() if shelf[0].image.name in changed]
 
     def _prove(self, required: list[str]) -> frozenset[str]:
         """Build one sandbox of each template: what holds is what it reports, not what we hope."""
@@ -113,7 +150,7 @@ class Host:
         limits = default_limits(self.policies, language)
         order = ExecOrder(
             argv=warm.command,
-            env={**BASE_ENV, **language.env, **warm.env},
+            env={**base_env(self.specs[language.template].image), **language.env, **warm.env},
             open_files=limits.open_files,
             stack=limits.stack,
             file_size=file_size(limits),

@@ -1,5 +1,6 @@
 """What every job finds, whatever it asked for."""
 
+from sandboxd.drivers.graph.image import Image
 from sandboxd.model import Limits
 
 BASE_ENV = {
@@ -11,6 +12,11 @@ BASE_ENV = {
 }
 
 _PAGE = 4_096
+
+
+def base_env(image: Image) -> dict[str, str]:
+    """What a job finds unless its language or its request says otherwise."""
+    return {**BASE_ENV, **dict(image.env)}
 
 
 def file_size(limits: Limits) -> int:

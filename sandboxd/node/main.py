@@ -15,6 +15,7 @@ from sandboxd.model import NodeRecord
 from sandboxd.node.agent import Agent
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.host import Host
+from sandboxd.node.image_watch import follow_images
 from sandboxd.node.judging import Judge
 from sandboxd.node.pool import Pool
 from sandboxd.node.worker import Worker
@@ -76,7 +77,8 @@ async def _run(settings: Settings) -> int:
     agent = Agent(worker.live)
     await agent.listen(settings.node_socket, settings.gateway.uid)
     announcer = Announcer(settings, queue, host, pool, worker, node)
-    tasks = [asyncio.create_task(worker.run()), asyncio.create_task(announcer.run())]
+    loops = (worker.run(), announcer.run(), follow_images(host, pool))
+    tasks = [asyncio.create_task(coroutine) for coroutine in loops]
     waiting = asyncio.create_task(stop.wait())
     log.info("ready: %s, layers %s", host.cgroups.kind, " ".join(sorted(host.layers)))
     await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)

@@ -62,6 +62,14 @@ class Pool:
         self._shelves[spec.template] = _Shelf(spec, target)
         self._step(self._shelves[spec.template])
 
+    def renew(self, spec: Spec, target: int) -> None:
+        """Keep sandboxes of this spec instead of the template's former one, which are destroyed."""
+        shelf = self._shelves[spec.template]
+        shelf.spec, shelf.target = spec, target
+        while shelf.ready:
+            self.discard(shelf.ready.popleft())
+        self._step(shelf)
+
     def warm(self) -> dict[str, int]:
         return {name: len(shelf.ready) for name, shelf in self._shelves.items()}
 
@@ -97,7 +105,9 @@ class Pool:
     def restock(self, built: Built) -> None:
         """Take back a sandbox that was handed out and never used."""
         shelf = self._shelves[built.spec.template]
-        if not self._hand_over(shelf, built):
+        if built.spec is not shelf.spec:
+            self.discard(built)
+        elif not self._hand_over(shelf, built):
             shelf.ready.appendleft(built)  # it came from the old end
 
     def discard(self, built: Built) -> None:
@@ -139,7 +149,9 @@ class Pool:
             shelf.failures = 0
             self.built += 1
             self.build_seconds += time.monotonic() - begin
-            if not self._hand_over(shelf, built):
+            if built.spec is not shelf.spec:
+                self.discard(built)  # renewed meanwhile
+            elif not self._hand_over(shelf, built):
                 shelf.ready.append(built)
         finally:
             shelf.building -= 1

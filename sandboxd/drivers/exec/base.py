@@ -5,7 +5,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from sandboxd.drivers.exec.cgroups import Group
-from sandboxd.drivers.graph.host_image import Image
+from sandboxd.drivers.graph.image import Image
 from sandboxd.native import Bind, ExecOrder, Native
 
 

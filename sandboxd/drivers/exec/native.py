@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sandboxd.drivers.exec.base import Built, Spec
-from sandboxd.drivers.exec.cgroups import Cgroups
-from sandboxd.drivers.exec.uids import UidSlots
+from sandboxd.drivers.exec.cgroups import Cgroups, Group
+from sandboxd.drivers.exec.uids import SLOT, UidSlots
+from sandboxd.drivers.graph.image import Image
 from sandboxd.errors import DriverFault
 from sandboxd.native import (
     Armed,
     ExecOrder,
+    Native,
     Plan,
     build,
     close_all,
+    idmap,
     reap,
     receive,
     seal_init,
@@ -76,6 +79,7 @@ class NativeDriver:
         self._cgroups, self._uids, self._stage = cgroups, uids, stage
         self._init_fd = seal_init(testing=testing)
         self.layers = _ALWAYS | cgroups.layers
+        self._idmaps: dict[int, int] = {}
         self.fault_stage = 0
         self.skip_layers = 0
 
@@ -93,9 +97,7 @@ class NativeDriver:
             self._uids.give_back(uid)
             raise
         try:
-            native = build(
-                self._init_fd, self._plan(spec, uid), tasks=group.tasks, cgroup=group.directory
-            )
+            native = self._build(spec, uid, group)
         except BaseException:
             group.remove()
             self._uids.give_back(uid)
@@ -119,11 +121,38 @@ class NativeDriver:
                 raise
         return built
 
+    def _build(self, spec: Spec, uid: int, group: Group) -> Native:
+        hold = spec.image.hold
+        if hold is not None:
+            hold.take()
+        try:
+            return build(
+                self._init_fd,
+                self._plan(spec, uid),
+                tasks=group.tasks,
+                cgroup=group.directory,
+                idmap=self._idmap(spec.image, uid),
+            )
+        except BaseException:
+            if hold is not None:
+                hold.drop()
+            raise
+
+    def _idmap(self, image: Image, uid: int) -> int:
+        """The namespace that shows the image's owners as ids of the sandbox's range; one per slot."""
+        if image.uid_base is None:
+            return -1
+        if uid not in self._idmaps:
+            self._idmaps[uid] = idmap(image.uid_base, uid, SLOT)
+        return self._idmaps[uid]
+
     def _plan(self, spec: Spec, uid: int) -> Plan:
         return Plan(
             hostname="sandbox",
             stage_dir=str(self._stage),
             lower=str(spec.image.lower),
+            below=[str(layer) for layer in spec.image.below],
+            idmap=spec.image.uid_base is not None,
             binds=(*spec.image.binds, *(spec.warm.binds if spec.warm else ())),
             masks=MASKS,
             seccomp=spec.seccomp,
@@ -141,7 +170,12 @@ class NativeDriver:
         close_all(built.native)
         built.group.remove()
         self._uids.give_back(built.uid)
+        if built.spec.image.hold is not None:
+            built.spec.image.hold.drop()
 
     def close(self) -> None:
         os.close(self._init_fd)
+        for namespace in self._idmaps.values():
+            os.close(namespace)
+        self._idmaps.clear()
         self._uids.close()

@@ -8,12 +8,10 @@ public files. Nothing of /root, /home, /var or the host's secrets is in it.
 import shutil
 import stat
 import tempfile
-from collections import deque
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from msgspec import Struct
-
+from sandboxd.drivers.graph.image import Image as Image
 from sandboxd.errors import DriverFault
 from sandboxd.native import Bind
 
@@ -39,50 +37,8 @@ _ETC_WRITTEN = {
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
     "hostname": "sandbox\n",
 }
-_STEPS_MAX = 400
-"""Path components, those of links included, after which a path counts as a loop."""
 _FORBIDDEN_BELOW = ("/proc", "/sys", "/dev")
 _FORBIDDEN = ("/", "/root", "/home", "/etc", "/var", "/proc", "/sys", "/dev", "/run", "/boot")
-
-
-class Image(Struct, frozen=True, kw_only=True):
-    """A root file system to put an overlay on."""
-
-    name: str
-    lower: Path
-    binds: tuple[Bind, ...]
-
-    def has(self, path: str) -> bool:
-        """Whether an absolute path exists in the image, as the sandbox would see it.
-
-        Links are followed within the image: one that leads to a place of the host's that the image
-        lacks is a dangling one inside.
-        """
-        parts = deque(Path(path).parts[1:])
-        at = PurePosixPath("/")
-        for _ in range(_STEPS_MAX):
-            if not parts:
-                return self._place(at).exists()
-            part = parts.popleft()
-            if part == "..":
-                at = at.parent
-                continue
-            place = self._place(at / part)
-            if not place.is_symlink():
-                at = at / part
-                continue
-            target = PurePosixPath(place.readlink())
-            if target.is_absolute():
-                at = PurePosixPath("/")
-            parts.extendleft(reversed(target.relative_to(target.anchor).parts))
-        return False
-
-    def _place(self, path: PurePosixPath) -> Path:
-        """Where on the host the image's `path` is, its last link not followed."""
-        for bind in self.binds:
-            if path.is_relative_to(bind.target):
-                return Path(bind.source) / path.relative_to(bind.target)
-        return self.lower / path.relative_to("/")
 
 
 def build(directory: Path, binds: Mapping[str, str]) -> Image:

@@ -55,6 +55,7 @@ class Store:
             for name in ("blobs", "staging", "holders"):
                 (root / name).mkdir(mode=0o700, exist_ok=True)
             (root / "layers").mkdir(mode=0o711, exist_ok=True)
+            self.changes.touch()
             self._holder = holders.Holder(root / "holders")
         except OSError as error:
             raise DriverFault("graph", "open the store", str(error)) from error

@@ -6,6 +6,7 @@ import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYS_OPENAT2 = 437
+_IN_CLOSE_WRITE = 8
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 1, 2, 4, 8
 
 
@@ -26,3 +27,14 @@ def sync_filesystem(fd: int) -> None:
     """Write out everything of the file system that `fd` is on. Raises OSError."""
     if _libc.syncfs(fd) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def watch_writes(path: str) -> int:
+    """A non-blocking descriptor that is readable whenever somebody has written the file."""
+    fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if fd < 0 or _libc.inotify_add_watch(fd, os.fsencode(path), _IN_CLOSE_WRITE) < 0:
+        error = ctypes.get_errno()
+        if fd >= 0:
+            os.close(fd)
+        raise OSError(error, os.strerror(error), path)
+    return fd

@@ -1,0 +1,91 @@
+"""Images of the store as root file systems: their layers in order, held while a sandbox is on them."""
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from sandboxd.drivers.graph.graph import Graph
+from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.graph.store import Lease
+from sandboxd.errors import InvalidImage, UnknownImage
+
+
+class Rootfs:
+    """Hands out images of one store. Counts who is on which, so that a build writes no database."""
+
+    def __init__(self, graph: Graph, uid_base: int) -> None:
+        self._graph, self._uid_base = graph, uid_base
+        self._lock = threading.Lock()
+        self._users: Counter[str] = Counter()
+        self._leases: dict[str, Lease] = {}
+
+    def image(self, name: str) -> Image:
+        """The image of this name now, held once for the caller. Raises UnknownImage, InvalidImage."""
+        with self._graph.store.leasing() as lease:
+            digest = self._graph.images.resolve(name)
+            lease.add(digest)
+            details = self._graph.images.details(digest)
+            layers = self._graph.layers.ensure(
+                layer.digest for layer in reversed(details.manifest.layers)
+            )
+            if not layers:
+                raise InvalidImage(f"{name}: has no layers")
+            self.take(digest)
+        config = details.config.config
+        image = Image(
+            name=name,
+            digest=digest,
+            lower=layers[0].path,
+            below=tuple(layer.path for layer in layers[1:]),
+            binds=(),
+            uid_base=self._uid_base,
+            env=_environment((config and config.env) or []),
+            workdir=(config and config.working_dir) or "",
+            hold=_Held(self, digest),
+        )
+        if not (image.workdir.startswith("/") and image.has(image.workdir)):
+            return msgspec.structs.replace(image, workdir="")
+        return image
+
+    @property
+    def changes(self) -> Path:
+        """A file that is written whenever a name changes its meaning."""
+        return self._graph.store.changes
+
+    def digest(self, name: str) -> str:
+        """What a name means now; empty if nothing."""
+        try:
+            return self._graph.images.resolve(name)
+        except UnknownImage:
+            return ""
+
+    def take(self, digest: str) -> None:
+        with self._lock:
+            if self._users[digest] == 0:
+                self._leases[digest] = self._graph.store.lease(digest)
+            self._users[digest] += 1
+
+    def drop(self, digest: str) -> None:
+        with self._lock:
+            self._users[digest] -= 1
+            if self._users[digest] == 0:
+                self._leases.pop(digest).release()
+
+
+class _Held:
+    def __init__(self, rootfs: Rootfs, digest: str) -> None:
+        self._rootfs, self._digest = rootfs, digest
+
+    def take(self) -> None:
+        self._rootfs.take(self._digest)
+
+    def drop(self) -> None:
+        self._rootfs.drop(self._digest)
+
+
+def _environment(lines: list[str]) -> tuple[tuple[str, str], ...]:
+    """The image's variables; what no environment can hold is left out."""
+    pairs = (line.partition("=") for line in lines if "\0" not in line)
+    return tuple((name, value) for name, equals, value in pairs if name and equals)

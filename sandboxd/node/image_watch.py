@@ -1,0 +1,38 @@
+"""Follows the names of the image store: new sandboxes are of what an image's name means now."""
+
+import asyncio
+import logging
+import os
+
+from sandboxd.drivers.graph import syscalls
+from sandboxd.errors import SandboxdError
+from sandboxd.node.host import Host
+from sandboxd.node.pool import Pool
+
+log = logging.getLogger(__name__)
+
+
+async def follow_images(host: Host, pool: Pool) -> None:
+    """Until cancelled. What cannot be used is reported, and the old meaning stays."""
+    loop = asyncio.get_running_loop()
+    news = asyncio.Event()
+    fd = syscalls.watch_writes(str(host.image_changes))
+
+    def written() -> None:
+        os.read(fd, 65_536)
+        news.set()
+
+    loop.add_reader(fd, written)
+    try:
+        while True:
+            await news.wait()
+            news.clear()
+            try:
+                for spec, target in await asyncio.to_thread(host.refresh):
+                    log.info("template %s: image %s", spec.template, spec.image.digest)
+                    pool.renew(spec, target)
+            except SandboxdError as error:
+                log.error("an image's new meaning cannot be used: %s", error)
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
