@@ -1,6 +1,7 @@
 """The hooks that hold interpreters: installed whole, and of one mind with the native core."""
 
 import ast
+import re
 import stat
 import sys
 from pathlib import Path
@@ -37,12 +38,18 @@ def test_the_hook_numbers_stages_as_the_core_does() -> None:
     assert {name: core.STAGES[numbers[name]] for name in names} == names
 
 
-def test_the_hook_speaks_the_version_and_the_messages_of_the_core() -> None:
+def test_the_hook_speaks_the_version_and_the_layout_of_the_core() -> None:
     numbers = constants()
     assert numbers["ABI"] == core.ABI
-    assert (numbers["FAIL"], numbers["ARMED"]) == (core._FAILED, core._ARMED)
     assert numbers["STDIN_NULL"] == core._STDIN_NULL
     assert numbers["HEAD"] == core.ffi.sizeof("struct sbx_exec")
+
+
+@pytest.mark.parametrize("message", ["FAIL", "ARMED", "EXEC"])
+def test_the_hook_knows_messages_by_the_core_s_numbers(message: str) -> None:
+    header = (Path(core.__file__).parent / "proto.h").read_text()
+    first, *rest = re.findall(r"^\tSBX_MSG_(\w+)(?: = 1)?,", header, re.MULTILINE)
+    assert [first, *rest].index(message) + 1 == constants()[message]
 
 
 def test_the_hook_imports_nothing_that_a_cold_start_would_not_have() -> None:

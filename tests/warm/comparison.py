@@ -22,23 +22,19 @@ class Comparison:
     def __init__(
         self, client: httpx.Client, ready: int, until_full: Callable[["Comparison"], None]
     ) -> None:
-        self._client, self._ready, self._until_full = client, ready, until_full
+        self._client, self.ready, self._until_full = client, ready, until_full
         self.runs = self.cold = 0
         """Runs so far, and those of them that must have gone cold."""
 
     def pairs(self, scripts: list[Script]) -> dict[str, Pair]:
-        """The warm and the cold answer of each, by its id."""
-        found: dict[str, Pair] = {}
-        for at in range(0, len(scripts), self._ready):
-            some = scripts[at : at + self._ready]
-            self._until_full(self)
-            with ThreadPoolExecutor(AT_ONCE) as threads:
-                warm = list(threads.map(self._warm, some))
-                cold = list(threads.map(self._cold, some))
-            found |= {script.id: (a, b) for script, a, b in zip(some, warm, cold, strict=True)}
-            self._count(warm, cold=[not script.warm for script in some])
-            self._count(cold, cold=[True] * len(cold))
-        return found
+        """The warm and the cold answer of each, by its id; at most `ready` scripts."""
+        self._until_full(self)
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            warm = list(threads.map(self._warm, scripts))
+            cold = list(threads.map(self._cold, scripts))
+        self._count(warm, cold=[not script.warm for script in scripts])
+        self._count(cold, cold=[True] * len(cold))
+        return {script.id: (a, b) for script, a, b in zip(scripts, warm, cold, strict=True)}
 
     def run(self, script: Script) -> Answer:
         """The answer of one run, warm if the script may be."""
@@ -75,3 +71,19 @@ class Comparison:
                 raise TimeoutError(f"the node has not announced {self.runs} runs")
             time.sleep(0.05)
         return int(self.counted("sandboxd_node_cold_claims_total{.*}"))
+
+
+class Pairs:
+    """The pairs of a known list of scripts, run in batches as they are asked for."""
+
+    def __init__(self, comparison: Comparison, scripts: list[Script]) -> None:
+        unique = list({script.id: script for script in scripts}.values())
+        size, self._comparison = comparison.ready, comparison
+        self._batches = [unique[at : at + size] for at in range(0, len(unique), size)]
+        self._found: dict[str, Pair] = {}
+
+    def of(self, script: Script) -> Pair:
+        if script.id not in self._found:
+            batch = next(batch for batch in self._batches if script in batch)
+            self._found |= self._comparison.pairs(batch)
+        return self._found[script.id]

@@ -19,6 +19,5 @@ began = float(open("/proc/uptime").read().split()[0]) - ticks / 100
 print("moments ago" if began < 0.5 else "long ago")
 """,
     ),
-    s("mapped-socket", "print('_socket' in open('/proc/self/maps').read())"),
 ]
 """Pairs whose outputs differ; `start-time` only if the interpreter has waited, as here."""
