@@ -1,6 +1,7 @@
 """`sandboxd image …`: the images of this machine's store."""
 
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from sandboxd.drivers.graph import exporting, importing
+from sandboxd.drivers.graph import exporting, importing, registry
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.images import full_name
 from sandboxd.drivers.graph.store import Lease
@@ -102,6 +103,70 @@ def export(name: str, target: str) -> None:
                     else stack.enter_context(Path(target).open("wb"))
                 )
                 exporting.to_archive(graph.images, digest, tag, out)
+
+
+@image.command()
+@click.argument("name")
+@click.argument("local", required=False)
+def pull(name: str, local: str | None) -> None:
+    """Fetch an image from its registry; it is called LOCAL, or by its full name.
+
+    Credentials are those of `docker login`. Registries on this machine are spoken to without TLS.
+    """
+    remote = registry.remote_name(name)
+    called = full_name(local) if local else remote.local
+    with _graph() as graph, graph.store.leasing() as lease, registry.Client(remote) as client:
+        with _Shown(remote.local) as shown:
+            digest = registry.pull(client, graph.images, lease, shown)
+        graph.store.tag(called, digest)
+    click.echo(f"{called} {digest}")
+
+
+@image.command()
+@click.argument("name")
+@click.argument("remote", required=False)
+def push(name: str, remote: str | None) -> None:
+    """Send an image to the registry that its name, or REMOTE, has."""
+    target = registry.remote_name(remote or full_name(name))
+    with _graph() as graph, registry.Client(target, push=True) as client:
+        digest = graph.images.resolve(name)
+        with graph.store.leasing(digest), _Shown(target.local) as shown:
+            registry.push(client, graph.images, digest, shown)
+    click.echo(f"{target.local} {digest}")
+
+
+class _Shown:
+    """How far the blobs of a transfer are: a bar on a terminal, a line per blob elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._tty = what, sys.stderr.isatty()
+        self._lock = threading.Lock()
+        self._blobs: dict[str, tuple[int, int]] = {}
+
+    def __call__(self, digest: str, done: int, total: int, /) -> None:
+        with self._lock:
+            if self._blobs.get(digest) == (total, total):
+                return
+            self._blobs[digest] = (done, total)
+            if self._tty:
+                self._draw()
+            elif done == total:
+                click.echo(f"{digest[7:19]}  {total / 1e6:.1f} MB", err=True)
+
+    def _draw(self) -> None:
+        done = sum(part for part, _ in self._blobs.values())
+        total = sum(whole for _, whole in self._blobs.values()) or 1
+        bar = ("#" * (done * 30 // total)).ljust(30, "-")
+        click.echo(
+            f"\r{self._what} [{bar}] {done / 1e6:.1f}/{total / 1e6:.1f} MB", err=True, nl=False
+        )
+
+    def __enter__(self) -> "_Shown":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._tty and self._blobs:
+            click.echo(err=True)
 
 
 @image.command()
