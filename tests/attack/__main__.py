@@ -28,8 +28,8 @@ def main() -> int:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     for case in cases:
-        if findings[case.id].outcome is Outcome.VACUOUS:
-            print(f"VACUOUS  {case.id}: {findings[case.id].reason}")
+        if findings[case.id].outcome in (Outcome.VACUOUS, Outcome.OPEN):
+            print(f"{findings[case.id].outcome.upper():8} {case.id}: {findings[case.id].reason}")
     for text in harm:
         print(f"HARM     {text}")
     print(f"{len(cases)} cases: {counted(findings)}, in {time.monotonic() - begin:.0f} s")

@@ -20,6 +20,8 @@ class Outcome(StrEnum):
     HELD = "held"
     VACUOUS = "vacuous"
     BROKEN = "broken"
+    OPEN = "open"
+    """Known, and said to be so in SECURITY.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ def broken(reason: str) -> Finding:
 
 def vacuous(reason: str) -> Finding:
     return Finding(Outcome.VACUOUS, reason)
+
+
+def known(reason: str) -> Finding:
+    return Finding(Outcome.OPEN, reason)
 
 
 class Arena(Protocol):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,12 +72,7 @@ class HostCheck:
             if any(word.isdigit() and first <= int(word) < last for word in line.split())
         ]
         for place in ("/dev/shm", "/dev/mqueue", "/tmp", "/var/tmp"):
-            if Path(place).is_dir():
-                objects += [
-                    entry.path
-                    for entry in os.scandir(place)
-                    if first <= entry.stat(follow_symlinks=False).st_uid < last
-                ]
+            objects += _owned(Path(place), range(first, last))
         return Sight(
             canary=(oct(status.st_mode), status.st_uid, status.st_size, status.st_mtime_ns,
                     status.st_atime_ns),
@@ -86,6 +82,16 @@ class HostCheck:
             mounts=tuple(host.mounts(self._service.instance)),
             service=tuple(sorted(self._service.pids().items())),
         )  # fmt: skip
+
+
+def _owned(place: Path, uids: range) -> list[str]:
+    """What users of the range have in a directory where others come and go."""
+    found = []
+    for path in place.iterdir() if place.is_dir() else ():
+        with suppress(FileNotFoundError):
+            if path.lstat().st_uid in uids:
+                found.append(str(path))
+    return found
 
 
 def _digest(path: Path) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from tests.attack.case import HELD, Arena, Body, Finding, broken, errno_name, probe, vacuous
+from tests.attack.case import HELD, Arena, Body, Finding, broken, errno_name, known, probe, vacuous
 from tests.attack.outside import parse
 from tests.matrix.case import Expect
 from tests.matrix.compare import differences
@@ -151,6 +152,10 @@ class Deed:
     network: bool = True
     alone: str = ""
     """Why one layer is all that can stop it; else two have to."""
+    keep: tuple[str, ...] = ()
+    """Layers that it is about, which stay when others are left out."""
+    capability: int | None = None
+    """A capability that the service itself needs for it."""
 
     @property
     def id(self) -> str:
@@ -160,11 +165,16 @@ class Deed:
     def argv(self) -> tuple[str, ...]:
         return (self.command, self.name)
 
+    def possible(self) -> bool:
+        return self.capability is None or bool(_own_capabilities() >> self.capability & 1)
+
     def failed(self, value: str | None) -> bool:
         """Whether the attack failed. It may have been killed before it could say anything."""
         return value != "ok"
 
     def run(self, arena: Arena) -> Finding:
+        if not self.possible():
+            return vacuous(f"root has no capability {self.capability} on this host")
         inside = said(arena.run(probe(*self.argv)))[self.name]
         if not self.failed(inside):
             return broken("it worked")
@@ -172,6 +182,11 @@ class Deed:
         if self.failed(outside):
             return vacuous(f"it does not work outside either: {errno_name(outside)}")
         return HELD
+
+
+def _own_capabilities() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("CapEff:\t")[1].split()[0], 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +243,8 @@ class Channel:
     theme: str = "channels"
     used_up: bool = False
     """The holder has ended when the seeker starts."""
+    open_because: str = ""
+    """Why it cannot be closed here. It must be open then."""
 
     @property
     def id(self) -> str:
@@ -251,7 +268,10 @@ class Channel:
             learned = said(holder.result()).get("learned", "nothing")
         told = arena.outside(("channel", self.name, "both", word))
         by_seeker = "learned" not in told
-        if (by_seeker and "found" in sought) or learned == "told":
+        passed = (by_seeker and "found" in sought) or learned == "told"
+        if passed and self.open_because:
+            return known(self.open_because)
+        if passed != bool(self.open_because):
             return broken(f"seeker: {sought}, holder: {learned}")
         if not (told["sought"] == "found" if by_seeker else told["learned"] == "told"):
             return vacuous(f"it does not work outside either: {dict(told)}")

@@ -9,7 +9,7 @@ bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register
 add_key keyctl request_key
 ptrace process_vm_readv process_vm_writev process_madvise process_mrelease pidfd_getfd kcmp
 name_to_handle_at open_by_handle_at fanotify_init fanotify_mark memfd_secret
-init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct
+init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct syncfs
 settimeofday clock_settime adjtimex clock_adjtime sethostname setdomainname syslog quotactl quotactl_fd
 iopl ioperm mbind set_mempolicy move_pages migrate_pages modify_ldt io_setup remap_file_pages cachestat
 uselib ustat

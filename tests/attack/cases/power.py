@@ -124,13 +124,62 @@ _REACH = {
     "host_port": "the host's loopback is not here",
     "host_abstract": "the host's abstract sockets are not here",
 }
+_CAP_SYS_RESOURCE = 24
+_NEEDED = {"oom_exempt": _CAP_SYS_RESOURCE, "oom_ordinary": _CAP_SYS_RESOURCE}
+_OWN = "it is the job's own process"
+_SURFACE = "nothing in it is another's; no other mechanism of the kernel is about it"
+_MASK = "a fact of the host, no right; AppArmor denies the worst of them where the kernel has it"
+_RIGHTS = "ordinary permissions; what is secret does not belong into an image"
+_INIT = "init's own uid; the kernel asks for nothing else"
+_ALONE = {
+    "read_secret": _RIGHTS,
+    "limit_init": _INIT,
+    "write_init_score": _INIT,
+    "init_fds": _INIT,
+    "bounding_set": "it is about the layer itself",
+    "trace_child": _OWN,
+    "read_child": _OWN,
+    "steal_fd": _OWN,
+    "signal_init": "process 1 of a namespace gets no signal from inside that it does not want",
+    "ring": _SURFACE,
+    "join_keyring": _SURFACE,
+    "keep_key": _SURFACE,
+    "audit_netlink": _SURFACE,
+    "uevent_netlink": _SURFACE,
+    "vsock": _SURFACE,
+    "host_port": "a network namespace without a way out; the families of it are allowed",
+    "read_kallsyms": _MASK,
+    "read_cmdline": _MASK,
+    "read_interrupts": _MASK,
+    "read_sysvipc": _MASK,
+    "read_locks": _MASK,
+    "read_diskstats": _MASK,
+    "read_buddyinfo": _MASK,
+    "list_bus": _MASK,
+    "list_fs": _MASK,
+    "list_irq": _MASK,
+}
+_KEEP = {"uncover_proc": ("masked_proc",)}
+"""What can be taken off must be there."""
 
 DEEDS = (
-    *(Deed(name, promise, "identity") for name, promise in _IDENTITY.items()),
-    *(Deed(name, promise, "mounts") for name, promise in _MOUNTS.items()),
-    *(Deed(name, promise, "facilities") for name, promise in _KERNEL.items()),
-    *(Deed(name, promise, "files") for name, promise in _FILES.items()),
-    *(Deed(name, promise, "network", network=False) for name, promise in _REACH.items()),
+    *(
+        Deed(name, promise, "identity", alone=_ALONE.get(name, ""), capability=_NEEDED.get(name))
+        for name, promise in _IDENTITY.items()
+    ),
+    *(
+        Deed(name, promise, "mounts", alone=_ALONE.get(name, ""), keep=_KEEP.get(name, ()))
+        for name, promise in _MOUNTS.items()
+    ),
+    *(
+        Deed(name, promise, "facilities", alone=_ALONE.get(name, ""))
+        for name, promise in _KERNEL.items()
+    ),
+    *(Deed(name, promise, "files", alone=_ALONE.get(name, "")) for name, promise in _FILES.items()),
+    *(
+        Deed(name, promise, "network", network=False, alone=_ALONE.get(name, ""))
+        for name, promise in _REACH.items()
+    ),
 )
 
 VIEWS = (

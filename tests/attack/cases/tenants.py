@@ -30,9 +30,16 @@ _AFTER = (
     "named tmp work shm_directory var_tmp sysv_shm sysv_queue sysv_semaphore posix_queue keyring "
     "host_name"
 ).split()
+_OPEN = {
+    "shared_futex": "a futex is found by the page, and pages of the image are shared: two who agree on "
+    "a file of it can wake one another"
+}
 
 CASES = (
-    *(Channel(name, f"nothing passes by {what}") for name, what in _BESIDE.items()),
+    *(
+        Channel(name, f"nothing passes by {what}", open_because=_OPEN.get(name, ""))
+        for name, what in _BESIDE.items()
+    ),
     *(
         Channel(name, f"nothing is left in {name.replace('_', ' ')}", used_up=True)
         for name in _AFTER

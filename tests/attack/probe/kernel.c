@@ -75,6 +75,7 @@ static const struct {
 	{NR(swapon), {BAD, 0}},
 	{NR(swapoff), {BAD}},
 	{NR(acct), {BAD}},
+	{NR(syncfs), {-1}},
 	{NR(settimeofday), {BAD, BAD}},
 	{NR(clock_settime), {0, BAD}},
 	{NR(adjtimex), {BAD}},
