@@ -101,7 +101,7 @@ ssize_t sbx_receive(int socket, void *buffer, size_t size, int *fds, size_t *cou
 		while (found > 0)
 			close(fds[--found]);
 		errno = EMSGSIZE;
-		return length == 0 ? 0 : -1;
+		return length == 0 && !(message.msg_flags & MSG_TRUNC) ? 0 : -1;
 	}
 	*count = found;
 	return length;
