@@ -9,6 +9,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from sandboxd.gateway.api.events import Events
 from sandboxd.gateway.api.health import Probes
+from sandboxd.gateway.api.judge_problems import Problems
 from sandboxd.gateway.api.languages import Languages
 from sandboxd.gateway.api.runs import Runs
 from sandboxd.gateway.api.stream import Streams
@@ -58,12 +59,17 @@ def _routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
 
 def _judge_routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
     submissions, streams = Submissions(gateway), SubmissionStream(gateway)
-    events = Events(gateway, owned=owned_submission)
+    events, problems = Events(gateway, owned=owned_submission), Problems(gateway)
     return [
         Route("/v1/submissions", submissions.create, methods=["POST"]),
         Route("/v1/submissions/{id}", submissions.one, methods=["GET", "DELETE"]),
         Route("/v1/submissions/{id}/events", events, methods=["GET"]),
         WebSocketRoute("/v1/submissions/{id}/stream", streams.follow),
+        Route("/v1/problems", problems.list, methods=["GET"]),
+        Route("/v1/problems", problems.create, methods=["POST"]),
+        Route("/v1/problems/{id}", problems.read, methods=["GET"]),
+        Route("/v1/problems/{id}", problems.delete, methods=["DELETE"]),
+        Route("/v1/files", problems.keep_file, methods=["POST"]),
     ]
 
 

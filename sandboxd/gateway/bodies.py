@@ -65,9 +65,13 @@ async def read_json(request: Request, share: Share, max_size: int, timeout: floa
 
     Raises UnsupportedMediaType, BodyTooLarge, RequestTimeout, Unavailable, ClientGone.
     """
-    headers = request.headers
-    _check_media_type(headers)
-    announced = headers.get("content-length", "")
+    _check_media_type(request.headers)
+    return await read_bytes(request, share, max_size, timeout)
+
+
+async def read_bytes(request: Request, share: Share, max_size: int, timeout: float) -> bytes:
+    """The body whatever its type, accounted to `share`. Raises as `read_json`, but for the type."""
+    announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_size:
         raise BodyTooLarge(f"the body has more than {max_size} bytes")
     try:

@@ -9,7 +9,7 @@ from sandboxd.errors import InvalidRequest
 from sandboxd.gateway.admission import admit
 from sandboxd.judge.scoring import Scheme, ScoringError
 from sandboxd.model import Job, LimitOverrides, Limits, RunRequest, Submission
-from sandboxd.model.problem import Problem
+from sandboxd.model.problem import JudgeProblem
 from sandboxd.model.submission import (
     Case,
     CaseData,
@@ -36,7 +36,7 @@ _NAMED: dict[str, Checker] = {
 
 def admit_submission(
     request: SubmissionRequest,
-    problem: Problem | None,
+    problem: JudgeProblem | None,
     policies: Policies,
     settings: JudgeSettings,
     *,
@@ -50,7 +50,7 @@ def admit_submission(
 
     Raises InvalidRequest (or a kind of it) naming the field at fault.
     """
-    given = complete(request, problem or Problem())
+    given = complete(request, problem or JudgeProblem())
     _check_text(given)
     job = admit(
         RunRequest(
@@ -75,7 +75,7 @@ def admit_submission(
     )
 
 
-def complete(request: SubmissionRequest, problem: Problem) -> SubmissionRequest:
+def complete(request: SubmissionRequest, problem: JudgeProblem) -> SubmissionRequest:
     """The request with what its problem says where it is silent."""
     return replace(
         request,

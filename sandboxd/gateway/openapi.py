@@ -7,51 +7,20 @@ import msgspec
 from msgspec import Struct
 
 from sandboxd import __version__
-from sandboxd.errors import (
-    BodyTooLarge,
-    Forbidden,
-    InvalidRequest,
-    MalformedBody,
-    NotFound,
-    QueueFull,
-    RequestTimeout,
-    SandboxdError,
-    SystemFault,
-    Unauthorized,
-    Unavailable,
-    UnsupportedMediaType,
-)
+from sandboxd.errors import InvalidRequest, NotFound, QueueFull, Unauthorized
 from sandboxd.gateway.api.events import EVENT_ID
 from sandboxd.gateway.api.health import Health
 from sandboxd.gateway.api.languages import LanguageList
 from sandboxd.gateway.ids import RUN_ID
+from sandboxd.gateway.openapi_judge import JUDGE_OPERATIONS, JUDGE_PARAMETERS, JUDGE_TYPES
+from sandboxd.gateway.operations import BODY, EVERYWHERE, GUARDED, JSON, Operation
 from sandboxd.gateway.preferences import IDEMPOTENCY_KEY
 from sandboxd.gateway.problems import MEDIA_TYPE, Problem
 from sandboxd.model import Result, RunRecord, RunRequest
 
-JSON = "application/json"
 _REF = "#/components/schemas/{name}"
-_EVERYWHERE: tuple[type[SandboxdError], ...] = (Forbidden, SystemFault)
-_GUARDED = (Unauthorized, Unavailable)
-_BODY = (BodyTooLarge, MalformedBody, UnsupportedMediaType, RequestTimeout, InvalidRequest)
 
-
-class Operation(Struct, frozen=True, kw_only=True):
-    """One method of one path."""
-
-    path: str
-    method: str
-    id: str
-    summary: str
-    answers: dict[int, tuple[str, type[Struct] | None]]
-    """Status -> media type and schema (None: text)."""
-    errors: tuple[type[SandboxdError], ...] = _GUARDED
-    parameters: tuple[str, ...] = ()
-    request: type[Struct] | None = None
-    open: bool = False
-
-
-_OPERATIONS = (
+_OPERATIONS: tuple[Operation, ...] = (
     Operation(
         path="/v1/runs",
         method="post",
@@ -60,7 +29,7 @@ _OPERATIONS = (
         request=RunRequest,
         parameters=("Prefer", "Idempotency-Key"),
         answers={200: (JSON, Result), 202: (JSON, RunRecord)},
-        errors=(*_GUARDED, *_BODY, QueueFull),
+        errors=(*GUARDED, *BODY, QueueFull),
     ),
     Operation(
         path="/v1/runs/{id}",
@@ -69,7 +38,7 @@ _OPERATIONS = (
         summary="The state of a run, and its result when it has ended",
         parameters=("id",),
         answers={200: (JSON, RunRecord)},
-        errors=(*_GUARDED, NotFound),
+        errors=(*GUARDED, NotFound),
     ),
     Operation(
         path="/v1/runs/{id}",
@@ -78,7 +47,7 @@ _OPERATIONS = (
         summary="Cancel a run; 202 while its node still ends it, 200 when it is over",
         parameters=("id",),
         answers={200: (JSON, RunRecord), 202: (JSON, RunRecord)},
-        errors=(*_GUARDED, NotFound),
+        errors=(*GUARDED, NotFound),
     ),
     Operation(
         path="/v1/runs/{id}/events",
@@ -87,8 +56,9 @@ _OPERATIONS = (
         summary="Events of a run as they happen (server-sent events)",
         parameters=("id", "Last-Event-ID"),
         answers={200: ("text/event-stream", None)},
-        errors=(*_GUARDED, NotFound, InvalidRequest),
+        errors=(*GUARDED, NotFound, InvalidRequest),
     ),
+    *JUDGE_OPERATIONS,
     Operation(
         path="/v1/languages",
         method="get",
@@ -132,6 +102,7 @@ _OPERATIONS = (
 )
 
 _PARAMETERS: dict[str, dict[str, Any]] = {
+    **JUDGE_PARAMETERS,
     "id": {
         "name": "id",
         "in": "path",
@@ -211,11 +182,11 @@ def _describe(operation: Operation) -> dict[str, Any]:
     }
     if operation.parameters:
         described["parameters"] = [_PARAMETERS[name] for name in operation.parameters]
+    content: dict[str, Any] = {media: {"schema": {}} for media in operation.also}
     if operation.request is not None:
-        described["requestBody"] = {
-            "required": True,
-            "content": {JSON: {"schema": _reference(operation.request)}},
-        }
+        content[JSON] = {"schema": _reference(operation.request)}
+    if content:
+        described["requestBody"] = {"required": True, "content": content}
     if operation.open:
         described["security"] = []
     return described
@@ -224,8 +195,12 @@ def _describe(operation: Operation) -> dict[str, Any]:
 def _answers(operation: Operation) -> dict[str, Any]:
     return {
         str(status): {
-            "description": "Done" if status == 200 else "Accepted, not finished",
-            "content": {media: {"schema": _reference(schema) if schema else {}}},
+            "description": "Accepted, not finished" if status == 202 else "Done",
+            **(
+                {"content": {media: {"schema": _reference(schema) if schema else {}}}}
+                if media
+                else {}
+            ),
             **_headers(status),
         }
         for status, (media, schema) in operation.answers.items()
@@ -239,7 +214,7 @@ def _errors(operation: Operation) -> dict[str, Any]:
             "content": {MEDIA_TYPE: {"schema": _reference(Problem)}},
             **_headers(error.status),
         }
-        for error in (*_EVERYWHERE, *operation.errors)
+        for error in (*EVERYWHERE, *operation.errors)
     }
 
 
@@ -250,7 +225,7 @@ def _headers(status: int) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    types = (RunRequest, RunRecord, Result, LanguageList, Health, Problem)
+    types = (RunRequest, RunRecord, Result, LanguageList, Health, Problem, *JUDGE_TYPES)
     _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
     return {name: _portable(schema) for name, schema in schemas.items()}
 

@@ -1,4 +1,4 @@
-"""The ICPC/Kattis problem package format, legacy and 2023-07, as a Problem. Pure.
+"""The ICPC/Kattis problem package format, legacy and 2023-07, as a JudgeProblem. Pure.
 
 What is read: problem.yaml (name, limits, validation or type), .timelimit and domjudge-problem.ini,
 data/ (see `package_groups`), output_validators/ or output_validator/, submissions/ (see
@@ -17,7 +17,7 @@ from sandboxd.judge.package_groups import read_data
 from sandboxd.judge.package_programs import Example, examples, validator
 from sandboxd.judge.yaml import mapping
 from sandboxd.model.limits import LimitOverrides
-from sandboxd.model.problem import Problem
+from sandboxd.model.problem import JudgeProblem
 from sandboxd.model.submission import Checker, Floats, Tokens
 
 _MIB = 1 << 20
@@ -40,7 +40,7 @@ class TimeRule(Struct, frozen=True, kw_only=True):
 
 
 class Package(Struct, frozen=True, kw_only=True):
-    problem: Problem
+    problem: JudgeProblem
     data: dict[str, bytes]
     """Content by digest."""
     examples: list[Example]
@@ -81,7 +81,7 @@ def load(tree: Tree, title: str = "") -> Package:
     if interactive and own is None:
         raise PackageError("an interactive problem needs an output validator")
     time_limit = _time_limit(tree, limits)
-    problem = Problem(
+    problem = JudgeProblem(
         title=_title(about) or title,
         format="2023-07" if modern else "legacy",
         cases=found.cases,

@@ -8,7 +8,9 @@ from sandboxd.model.limits import LimitOverrides
 from sandboxd.model.submission import Case, Checker, Group, Lines, Program
 
 
-class Problem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class JudgeProblem(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     id: str = ""
     title: str = ""
     format: Literal["legacy", "2023-07", "cases"] = "cases"

@@ -7,6 +7,7 @@ can be reached, so it fires a handful of times at most.
 
 import asyncio
 import errno
+import math
 import os
 import signal
 import time
@@ -51,7 +52,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     init_alive: bool
     """Files can still be brought out."""
     at: float = 0.0
-    """When, in seconds of CLOCK_MONOTONIC."""
+    """When it ended, or was first told to, in seconds of CLOCK_MONOTONIC."""
 
 
 class Sandbox:
@@ -62,6 +63,7 @@ class Sandbox:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._stops: set[Stop] = set()
+        self._stopped_at = math.inf
         self._exited: Exited | None = None
         self._quiesce = False
         self._init_alive = True
@@ -142,6 +144,7 @@ class Sandbox:
         self._stops.add(why)
         if not first:
             return
+        self._stopped_at = time.monotonic()
         if self._quiesce and why is not Stop.MEMORY:
             self._calm()
         else:
@@ -248,7 +251,10 @@ class Sandbox:
             scratch_full=scratch.f_bavail == 0 or scratch.f_ffree == 0,
         )
         return Ended(
-            facts=facts, peak_memory=usage.peak_memory, init_alive=self._init_alive, at=end
+            facts=facts,
+            peak_memory=usage.peak_memory,
+            init_alive=self._init_alive,
+            at=min(end, self._stopped_at),
         )
 
     async def bring_out(self, paths: Sequence[str], *, glob: bool, budget: int) -> list[Brought]:

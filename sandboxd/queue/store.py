@@ -13,7 +13,7 @@ import msgspec
 from redis.exceptions import NoScriptError
 
 from sandboxd.errors import QuotaExceeded
-from sandboxd.model.problem import Problem
+from sandboxd.model.problem import JudgeProblem
 from sandboxd.model.submission import CaseData
 from sandboxd.queue.connections import Connections
 from sandboxd.queue.scripts import Script
@@ -21,7 +21,7 @@ from sandboxd.settings import Settings
 
 _STAGED_MS = 600_000
 """A problem whose upload was broken off is gone after it."""
-_problem = msgspec.json.Decoder(Problem)
+_problem = msgspec.json.Decoder(JudgeProblem)
 _SCRIPT = Script(b"", Path(__file__).with_name("store.lua").read_bytes())
 
 
@@ -73,7 +73,9 @@ class Store:
     async def forget_note(self, tenant: str, key: str) -> bool:
         return bool(await self._connections.call("UNLINK", f"{self._root}note:{tenant}:{key}"))
 
-    async def keep_problem(self, tenant: str, problem: Problem, data: Mapping[str, bytes]) -> None:
+    async def keep_problem(
+        self, tenant: str, problem: JudgeProblem, data: Mapping[str, bytes]
+    ) -> None:
         """Store a problem and its data by digest. Raises QuotaExceeded; then nothing is kept."""
         key = f"{self._root}problemdata:{problem.id}"
         for name, content in data.items():
@@ -89,14 +91,14 @@ class Store:
             whose = "every tenant's" if outcome == b"all" else f"{tenant}'s"
             raise QuotaExceeded(f"there is no room for {problem.size} bytes among {whose} problems")
 
-    async def problem(self, tenant: str, problem_id: str) -> Problem | None:
+    async def problem(self, tenant: str, problem_id: str) -> JudgeProblem | None:
         """The tenant's problem, or None if it is unknown or another's."""
         owner, manifest = await self._connections.call(
             "HMGET", f"{self._root}problem:{problem_id}", "tenant", "manifest"
         )
         return _problem.decode(manifest) if owner == tenant.encode() else None
 
-    async def problems(self, tenant: str, first: int, count: int) -> list[Problem]:
+    async def problems(self, tenant: str, first: int, count: int) -> list[JudgeProblem]:
         """The tenant's problems, latest first."""
         ids = await self._connections.call(
             "ZREVRANGE", f"{self._root}problems:{tenant}", first, first + count - 1

@@ -132,7 +132,7 @@ def test_it_runs_programs_and_stops_without_a_trace_on_sigterm(service: Service)
     result = service.answer("/v1/runs", {"language": "bash", "source": "echo hi"})
     assert (result["status"], result["stdout"]) == ("ok", "hi\n")
     children = service.children()
-    assert set(children) == {"redis", "node", "gateway"}
+    assert set(children) == {"redis", "node", "courier", "gateway"}
     assert service.down() == 0
     assert not [pid for pid in children.values() if Path(f"/proc/{pid}").exists()]
     assert not (service.run_path / "redis" / "redis.sock").exists()

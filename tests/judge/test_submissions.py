@@ -21,7 +21,8 @@ PROGRAMS = {
         "AC": '#include <stdio.h>\nint main(){int n;scanf("%d",&n);printf("%d\\n",n*2);}',
         "WA": '#include <stdio.h>\nint main(){puts("7");}',
         "TLE": "int main(){for(volatile int i=0;;)i++;}",
-        "MLE": "#include <stdlib.h>\n#include <string.h>\nint main(){for(;;)memset(malloc(1<<20),1,1<<20);}",
+        "MLE": "#include <stdlib.h>\n#include <string.h>\n"
+        "int main(){for(;;)memset(malloc(1<<20),1,1<<20);}",
         "OLE": '#include <stdio.h>\nint main(){for(;;)puts("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");}',
         "RE": "int main(){return *(volatile int*)0;}",
         "CE": "int main( {",

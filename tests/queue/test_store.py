@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from sandboxd.errors import QuotaExceeded
-from sandboxd.model.problem import Problem
+from sandboxd.model.problem import JudgeProblem
 from sandboxd.model.submission import CaseData
 from sandboxd.queue.store import Store, digest
 from sandboxd.settings import JudgeSettings, Settings
@@ -44,7 +44,7 @@ async def test_files_are_bounded_per_tenant_and_the_same_file_counts_once(store:
 
 async def test_a_problem_and_its_data_are_kept_until_they_are_dropped(store: Store) -> None:
     name = digest(b"1")
-    problem = Problem(id="prob_1", title="one", size=80)
+    problem = JudgeProblem(id="prob_1", title="one", size=80)
     await store.keep_problem("a", problem, {name: b"1"})
     assert await store.problem("a", "prob_1") == problem
     assert await store.problem("b", "prob_1") is None

@@ -19,7 +19,7 @@ from sandboxd.gateway.webhooks import COURIER
 from sandboxd.judge.answers import judged
 from sandboxd.model import RunRecord, RunState
 from sandboxd.model.judged import SubmissionRecord, SubmissionResult
-from sandboxd.model.problem import Problem
+from sandboxd.model.problem import JudgeProblem
 from sandboxd.model.submission import Program, SubmissionRequest
 from sandboxd.queue import CancelOutcome
 
@@ -159,7 +159,9 @@ async def submit(
     return RunRecord(id=accepted, state=RunState.QUEUED, created_at=created_at)
 
 
-async def stored_problem(gateway: Gateway, tenant: str, problem_id: str | None) -> Problem | None:
+async def stored_problem(
+    gateway: Gateway, tenant: str, problem_id: str | None
+) -> JudgeProblem | None:
     """Raises InvalidRequest if there is none of that id."""
     if problem_id is None:
         return None

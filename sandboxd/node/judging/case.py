@@ -121,6 +121,8 @@ class CaseRun:
 
         done = await interact(self._place, program, interactor, accepts, transcript)
         found = conventions.read(tool.program, _reply(done.interactor), points)
+        if done.interactor.verdict.signal == "SIGPIPE" and not done.interactor_first:
+            found = Checked(Verdict.WRONG_ANSWER, 0.0, "ended before the interactor had said all")
         checked = of_interaction(
             done.program.verdict.status, found, interactor_first=done.interactor_first
         )
