@@ -106,7 +106,7 @@ def from_rootfs(images: Images, lease: Lease, stream: BinaryIO, origin: str) -> 
 def from_directory(images: Images, lease: Lease, directory: Path) -> str:
     """An image of one layer: a directory as it is, owners included."""
     with images.store.writing(lease) as writer:
-        out = cast("BinaryIO", _TarSink(writer))
+        out = cast("BinaryIO", TarSink(writer))
         with tarfile.open(mode="w|", fileobj=out, format=tarfile.PAX_FORMAT) as archive:
             archive.add(directory, arcname=".")
     return _single(images, lease, writer.digest, directory.name)
@@ -274,7 +274,7 @@ def _exactly(file: BinaryIO) -> Callable[[int], bytes]:
     return read
 
 
-class _TarSink:
+class TarSink:
     """What tarfile writes to."""
 
     def __init__(self, writer: BlobWriter) -> None:

@@ -33,7 +33,7 @@ class Layer(Struct, frozen=True):
 class Layers:
     def __init__(self, store: Store, limits: Limits, uid_base: int) -> None:
         """Owners on disk are `uid_base` and the 65,535 ids above it."""
-        self._store, self._limits, self._uid_base = store, limits, uid_base
+        self._store, self.limits, self._uid_base = store, limits, uid_base
 
     def path(self, digest: str) -> Path:
         return self._store.root / "layers" / hex_of(digest)
@@ -72,7 +72,7 @@ class Layers:
         staging.mkdir(mode=0o700)
         try:
             unpacked = unpack(
-                self._store.blob(digest), staging, limits=self._limits, uid_base=self._uid_base
+                self._store.blob(digest), staging, limits=self.limits, uid_base=self._uid_base
             )
             layer = Layer(
                 digest, unpacked.diff_id, unpacked.entries, unpacked.bytes, self.path(digest)
