@@ -33,6 +33,15 @@ int raise_loopback(struct init *init)
 	return fd < 0 ? -1 : ioctl(fd, SIOCSIFFLAGS, &request);
 }
 
+/* No user namespace below ours: whatever a filter lets through, none of the kernel's code for
+ * namespaced root is reached. The number is this namespace's own, and takes a capability in it. */
+static int forbid_nested_userns(void)
+{
+	sbx_autoclose int fd = open("/proc/sys/user/max_user_namespaces", O_WRONLY | O_CLOEXEC);
+
+	return fd >= 0 && write(fd, "0", 1) == 1 ? 0 : -1;
+}
+
 /* The mount, pid and net namespaces were made before, so they belong to the host's user namespace:
  * no capability in ours reaches them. The maps are written by the host, which alone may. */
 int enter_userns(struct init *init)
@@ -52,7 +61,7 @@ int enter_userns(struct init *init)
 		errno = EPROTO;
 		return -1;
 	}
-	if (setgroups(0, NULL) != 0)
+	if (setgroups(0, NULL) != 0 || forbid_nested_userns() != 0)
 		return -1;
 	init->layers |= 1u << SBX_LAYER_USERNS;
 	return 0;
@@ -86,6 +95,15 @@ static int no_capabilities(const struct init *init)
 	return 0;
 }
 
+/* Without a user namespace (test build) a change of uid would take the very capability that the
+ * stage of capabilities works with. */
+static int keep_for_capabilities(const struct init *init)
+{
+	if (!skipped(init, SBX_LAYER_USERNS))
+		return 0;
+	return prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0);
+}
+
 /* See the head of init.c for why init has three identities. setfsuid(2) reports the old value and
  * no error, so a second call checks the first. */
 static int become_init(const struct init *init)
@@ -97,9 +115,13 @@ static int become_init(const struct init *init)
 
 	if (skipped(init, SBX_LAYER_IDENTITY))
 		return 0;
-	if (setresgid(own, own, own) != 0 || setresuid(job, own, own) != 0)
+	if (keep_for_capabilities(init) != 0)
+		return -1;
+	if (setresgid(own, own, own) != 0)
 		return -1;
 	setfsgid(job);
+	if (setresuid(job, own, own) != 0)
+		return -1;
 	setfsuid(job);
 	if ((gid_t)setfsgid((gid_t)-1) != job || (uid_t)setfsuid((uid_t)-1) != job) {
 		errno = EPERM;
@@ -125,7 +147,8 @@ int drop_job_privileges(struct init *init)
 	const uid_t job = skipped(init, SBX_LAYER_USERNS) ? plan->host_job_uid : plan->job_uid;
 
 	if (!skipped(init, SBX_LAYER_IDENTITY) &&
-	    (setresgid(job, job, job) != 0 || setresuid(job, job, job) != 0))
+	    (keep_for_capabilities(init) != 0 || setresgid(job, job, job) != 0 ||
+	     setresuid(job, job, job) != 0))
 		return -1;
 	if (no_capabilities(init) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0)
 		return -1;

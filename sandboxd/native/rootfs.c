@@ -57,6 +57,7 @@ static int new_tmpfs(uint64_t size, uint32_t inodes, unsigned attributes)
 int mount_scratch(struct init *init)
 {
 	const struct sbx_plan *plan = &init->plan.head;
+	const uid_t owner = skipped(init, SBX_LAYER_IDENTITY) ? 0 : plan->host_job_uid;
 
 	init->scratch = new_tmpfs(plan->disk, plan->inodes,
 				  (unsigned)guarded(init, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
@@ -69,7 +70,7 @@ int mount_scratch(struct init *init)
 			       mkdir("shm", 01777) || mkdir("upper/work", 0700) ||
 			       mkdir("upper/tmp", 01777) || mkdir("upper/dev", 0755) ||
 			       mkdir("upper/proc", 0555) || mkdir("empty", 0) ||
-			       chown("upper/work", plan->host_job_uid, plan->host_job_uid)
+			       chown("upper/work", owner, owner)
 		       ? -1
 		       : 0;
 }
