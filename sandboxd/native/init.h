@@ -12,6 +12,7 @@ struct init {
 	int control, exec; /* sockets: to the host as init, to the host as runner */
 	int scratch;       /* mount of the scratch file system, before pivot a directory fd */
 	int work;          /* /work */
+	int settings;      /* /proc/sys, which can be written; until the user namespace is made */
 	pid_t runner;
 	int index;       /* which item of a stage's list failed */
 	uint32_t layers; /* bit per enum sbx_layer that was applied */

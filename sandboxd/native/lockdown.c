@@ -35,11 +35,12 @@ int raise_loopback(struct init *init)
 
 /* No user namespace below ours: whatever a filter lets through, none of the kernel's code for
  * namespaced root is reached. The number is this namespace's own, and takes a capability in it. */
-static int forbid_nested_userns(void)
+static int forbid_nested_userns(const struct init *init)
 {
-	sbx_autoclose int fd = open("/proc/sys/user/max_user_namespaces", O_WRONLY | O_CLOEXEC);
+	sbx_autoclose int fd =
+		openat(init->settings, "user/max_user_namespaces", O_WRONLY | O_CLOEXEC);
 
-	return fd >= 0 && write(fd, "0", 1) == 1 ? 0 : -1;
+	return fd >= 0 && write(fd, "0", 1) == 1 ? close(init->settings) : -1;
 }
 
 /* The mount, pid and net namespaces were made before, so they belong to the host's user namespace:
@@ -61,7 +62,7 @@ int enter_userns(struct init *init)
 		errno = EPROTO;
 		return -1;
 	}
-	if (setgroups(0, NULL) != 0 || forbid_nested_userns() != 0)
+	if (setgroups(0, NULL) != 0 || forbid_nested_userns(init) != 0)
 		return -1;
 	init->layers |= 1u << SBX_LAYER_USERNS;
 	return 0;

@@ -332,7 +332,20 @@ int mount_proc(struct init *init)
 	    sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
 		return -1;
 	proc = sbx_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-	return proc < 0 ? -1 : attach(proc, "proc");
+	if (proc < 0 || attach(proc, "proc") != 0)
+		return -1;
+	init->settings = clone_mount(root, "proc/sys", 0, -1);
+	return init->settings < 0 ? -1 : 0;
+}
+
+/* The kernel's settings are for reading, whatever rights a file of them has. */
+static int protect_settings(void)
+{
+	sbx_autoclose int settings = clone_mount(
+		root, "proc/sys",
+		MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, -1);
+
+	return settings < 0 ? -1 : attach(settings, "proc/sys");
 }
 
 /* Cover what /proc tells about the host with an empty file or directory that we made ourselves. */
@@ -364,7 +377,7 @@ int mask_proc(struct init *init)
 			return -1;
 	}
 	init->layers |= 1u << SBX_LAYER_MASKED_PROC;
-	return 0;
+	return protect_settings();
 }
 
 int enter_root(struct init *init)

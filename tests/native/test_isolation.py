@@ -156,7 +156,8 @@ def test_every_mount_is_nosuid_and_but_for_our_nodes_nodev(seen: Report) -> None
 def test_shared_and_masking_mounts_are_read_only(seen: Report) -> None:
     table = mounts(seen)
     covers = {"/" + path for path, how in seen["masks"].items() if how == "covered"}
-    assert {point for point, flags in table.items() if "ro" in flags} == {"/usr", "/dev", *covers}
+    readonly = {"/usr", "/dev", "/proc/sys", *covers}
+    assert {point for point, flags in table.items() if "ro" in flags} == readonly
     assert set(table) == {"/", "/usr", "/dev", "/dev/shm", "/proc", *covers}
 
 
