@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -168,7 +169,7 @@ def receive(socket: int) -> Message | None:
         raise NativeFault("receive", int(ffi.errno))
     data = bytes(ffi.buffer(buffer, size))
     message = _decode(data, fd[0])
-    if fd[0] >= 0 and not isinstance(message, Opened):
+    if fd[0] >= 0 and not (isinstance(message, Opened) and message.fd == fd[0]):
         os.close(fd[0])
     if message is None:
         raise NativeFault("receive", errno.EPROTO)
@@ -177,6 +178,8 @@ def receive(socket: int) -> Message | None:
 
 def _decode(data: bytes, fd: int) -> Message | None:
     kind = data[0]
+    if len(data) < _HEAD.size or data[1] != ABI:
+        return None
     if kind == _EXITED and len(data) == _EXIT.size:
         _, _, _, status, alone, at, max_rss = _EXIT.unpack(data)
         return Exited(status, bool(alone), at / 1e9, max_rss)
@@ -186,12 +189,25 @@ def _decode(data: bytes, fd: int) -> Message | None:
         return Quiet()
     if kind == _ANSWER and len(data) >= _OPENED.size:
         _, _, _, error, more = _OPENED.unpack_from(data)
-        return Opened(os.fsdecode(data[_OPENED.size :]), error, fd, bool(more))
+        return _opened(data[_OPENED.size :], error, fd, bool(more))
     if kind == _FAILED and len(data) == _FAIL.size:
         _, _, _, stage, error, index = _FAIL.unpack(data)
         if 0 <= stage < len(STAGES):
             return Failed(STAGES[stage], error, index)
     return None
+
+
+def _opened(name: bytes, error: int, fd: int, more: bool) -> Opened | None:
+    """None unless it is what our init sends: a plain name with a regular file, a name with the reason
+    why not, or the end of a list."""
+    if b"/" in name or b"\0" in name or name in (b".", b"..") or error < 0 or (more and not name):
+        return None
+    if name and error == 0:
+        if fd < 0 or not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+    elif fd >= 0:
+        return None
+    return Opened(os.fsdecode(name), error, fd, more)
 
 
 def send_quiesce(control: int) -> None:

@@ -2,9 +2,10 @@
 
 import platform
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from sandboxd.native import _native  # type: ignore[attr-defined]
 from sandboxd.settings import SettingsError
@@ -12,6 +13,7 @@ from sandboxd.settings import SettingsError
 ffi, lib = _native.ffi, _native.lib
 
 _PROGRAM_MAX = 32_768  # 4,096 instructions (BPF_MAXINSNS) of 8 bytes
+_WORD = (1 << 64) - 1
 _MASKED_EQ = "SCMP_CMP_MASKED_EQ"
 _COMPARISONS = {
     "SCMP_CMP_NE": 1,
@@ -25,15 +27,18 @@ _COMPARISONS = {
 _ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 
 
+_Name = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_]+\Z")]
+
+
 class _Condition(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    index: int
+    index: Annotated[int, Meta(ge=0, le=5)]
     value: int
     op: str
     value_two: int = 0
 
 
 class _Rule(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    names: list[str]
+    names: Annotated[list[_Name], Meta(min_length=1)]
     action: str
     args: list[_Condition] = []
     errno_ret: int | None = None
@@ -80,6 +85,8 @@ def _add(context: object, rule: _Rule) -> None:
     for target, source in zip(conditions, rule.args, strict=True):
         if source.op not in _COMPARISONS:
             raise SettingsError(f"seccomp policy: {rule.names[0]}: no comparison {source.op}")
+        if not (0 <= source.value <= _WORD and 0 <= source.value_two <= _WORD):
+            raise SettingsError(f"seccomp policy: {rule.names[0]}: no argument is that large")
         target.argument, target.op = source.index, _COMPARISONS[source.op]
         target.a, target.b = source.value, source.value_two
     action = _action(rule.action, rule.errno_ret)
