@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sandboxd.errors import NativeFault
 from sandboxd.native import Armed, EndOfStream, Exited, Failed, Opened, Quiet, receive
 from sandboxd.native.core import ABI, STAGES
+from tests.fuzz.pace import fuzzed
 
 kinds = st.integers(0, 12) | st.integers(0, 255)
 heads = st.builds(
@@ -27,6 +28,7 @@ def _opened(error: int, more: int, name: bytes) -> bytes:
     return struct.pack("<BBHiI", 11, ABI, 0, error, more) + name
 
 
+@fuzzed
 @given(message=messages, attached=st.integers(0, 17))
 @example(message=b"", attached=3)
 @example(message=_opened(0, 1, b"x"), attached=0)

@@ -4,12 +4,13 @@ SettingsError; and our evaluator gives the verdicts that the kernel gives."""
 import json
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sandboxd.native import compile_seccomp, eval_seccomp
 from sandboxd.settings import Settings, SettingsError
 from tests.fuzz import differential
+from tests.fuzz.pace import fuzzed
 from tests.fuzz.policies import NAMES, broken, policies, words
 
 _RULE = {"names": ["read"], "action": "SCMP_ACT_ALLOW"}
@@ -27,6 +28,7 @@ def _argument(**argument: object) -> bytes:
     return _policy(args=[{"index": 0, "op": "SCMP_CMP_EQ", "value": 1, **argument}])
 
 
+@fuzzed
 @given(document=broken() | st.binary(max_size=200))
 @example(document=_argument(index=-1))
 @example(document=_argument(index=1 << 32))
@@ -55,18 +57,17 @@ def test_name_with_a_nul_is_no_name() -> None:
         compile_seccomp(_policy(names=["read\0write"]))
 
 
+known = st.sampled_from(NAMES).map(differential.number)
 calls = st.lists(
     st.tuples(
-        st.sampled_from(NAMES).map(differential.number) | st.integers(0, 500) | st.integers(-(2**31), 2**31 - 1),
+        known | st.integers(0, 500) | st.integers(-(2**31), 2**31 - 1),
         st.lists(words, min_size=6, max_size=6),
     ),
     min_size=1, max_size=40,
 )  # fmt: skip
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@fuzzed
 @given(policy=policies(), calls=calls, data=st.data())
 def test_evaluator_agrees_with_the_kernel(
     oracle: differential.Oracle,
