@@ -86,9 +86,10 @@ threading.Thread(target=lambda: (time.sleep(0.05), print("still runs"))).start()
     s(
         "thread-interrupt-main",
         """
-import _thread, threading
+import _thread, threading, time
 threading.Timer(0.05, _thread.interrupt_main).start()
-try: threading.Event().wait(20)
+try:
+    while True: time.sleep(0.01)
 except KeyboardInterrupt: print("interrupted")
 """,
     ),
