@@ -186,7 +186,7 @@ static int add_layers(struct init *init, int fs)
 }
 
 /* Layers by descriptor, one by one, so that neither their number nor their paths' length matters.
- * Kernels before 6.13 refuse with EINVAL. */
+ * Kernels before 6.13 refuse: with EINVAL, or EOPNOTSUPP where overlay has the old mount API only. */
 static int overlay_of_descriptors(struct init *init)
 {
 	sbx_autoclose int fs = sbx_fsopen("overlay");
@@ -235,7 +235,8 @@ static int overlay_of_names(struct init *init)
 
 int mount_overlay(struct init *init)
 {
-	if (overlay_of_descriptors(init) != 0 && (errno != EINVAL || overlay_of_names(init) != 0))
+	if (overlay_of_descriptors(init) != 0 &&
+	    ((errno != EINVAL && errno != EOPNOTSUPP) || overlay_of_names(init) != 0))
 		return -1;
 	if (init->plan.idmap >= 0)
 		close(init->plan.idmap);
