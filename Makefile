@@ -1,7 +1,7 @@
 # Everything the project needs is installed by `make setup`, which every other target calls.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo serve doctor bench vm-test clean lock
+.PHONY: help setup check format test demo serve doctor bench images vm-test clean lock
 
 PYTHON := /usr/bin/python3.11
 VENV := .venv
@@ -72,6 +72,12 @@ doctor: setup ## what this host gives, layer by layer
 
 bench: setup ## this service beside its peers, in one interleaved run
 	$(BIN)/python -m loadtest bench $(ARGS)
+
+images: setup ## the official images, from Debian packages, into the default store
+	$(BIN)/sandboxd image make $(ARGS)
+
+attack: setup ## programs that try to get out, and which layer stops what
+	$(BIN)/python -m tests.attack $(ARGS)
 
 vm-test: setup ## AppArmor and cgroup v2 for real, in a small VM
 	$(BIN)/python -m tests.vm $(ARGS)

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from sandboxd.model import Language, Limits, Template, above_maximum
+from sandboxd.model.image import Recipe
 from sandboxd.settings import SettingsError
 
 T = TypeVar("T", bound=Struct)
@@ -63,6 +64,11 @@ def load(directory: Path) -> Policies:
                 )
             taken[name] = language.name
     return policies
+
+
+def images(directory: Path) -> dict[str, Recipe]:
+    """The recipes of images below `directory`, by name. Raises SettingsError."""
+    return _all(directory / "images", Recipe)
 
 
 def _all(directory: Path, kind: type[T]) -> dict[str, T]:

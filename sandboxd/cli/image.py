@@ -9,12 +9,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from sandboxd import policy
 from sandboxd.drivers.graph import exporting, importing, registry
+from sandboxd.drivers.graph.collection import collect
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.images import full_name
 from sandboxd.drivers.graph.store import Lease
 from sandboxd.drivers.graph.verify import verify as examine
 from sandboxd.errors import SandboxdError
+from sandboxd.model.image import Recipe
 from sandboxd.settings import Settings
 
 
@@ -33,10 +36,14 @@ def image() -> None:
     """Images: bring them in and out, look at them, throw them away."""
 
 
-def _graph() -> Graph:
+def _settings() -> Settings:
     settings = click.get_current_context().obj
     assert isinstance(settings, Settings)
-    return Graph(settings)
+    return settings
+
+
+def _graph() -> Graph:
+    return Graph(_settings())
 
 
 @image.command("import")
@@ -65,7 +72,7 @@ def _importer(source: str, mirror: tuple[str, ...]) -> Callable[[Graph, Lease], 
     if source.startswith("debootstrap:"):
         suite, *packages = source.removeprefix("debootstrap:").split("+")
         return lambda graph, lease: importing.from_debootstrap(
-            graph.images, lease, suite, packages, list(mirror)
+            graph.images, lease, Recipe(name="", title="", suite=suite, packages=packages), mirror
         )
     if path.is_dir():
         whole = (
@@ -82,6 +89,21 @@ def _importer(source: str, mirror: tuple[str, ...]) -> Callable[[Graph, Lease], 
             return importing.from_rootfs(graph.images, lease, stream, path.name)
 
     return rootfs
+
+
+@image.command()
+@click.argument("names", nargs=-1)
+@click.option("--mirror", multiple=True, help="A mirror or sources file, as mmdebstrap takes it.")
+def make(names: tuple[str, ...], mirror: tuple[str, ...]) -> None:
+    """Make the images that `images/` of the policies describes, or those NAMES of them."""
+    recipes = policy.images(_settings().policy_path)
+    for name in names or recipes:
+        if name not in recipes:
+            raise click.BadParameter(f"{name}: there is only {', '.join(recipes)}")
+        with _graph() as graph, graph.store.leasing() as lease:
+            digest = importing.from_debootstrap(graph.images, lease, recipes[name], mirror)
+            graph.store.tag(full_name(name), digest)
+        click.echo(f"{full_name(name)} {digest}")
 
 
 @image.command()
@@ -226,7 +248,7 @@ def rm(names: tuple[str, ...]) -> None:
 def gc(dry_run: bool) -> None:
     """Remove what no name, no running or warm sandbox and no command in progress needs."""
     with _graph() as graph:
-        garbage = graph.store.collect(dry_run=dry_run)
+        garbage = collect(graph.store, dry_run=dry_run)
     for digest in garbage.blobs:
         click.echo(f"{digest}{'  unpacked' if digest in garbage.layers else ''}")
     click.echo(

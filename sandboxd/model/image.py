@@ -88,3 +88,14 @@ class Config(Struct, frozen=True, kw_only=True):
     config: RunConfig | None = None
     rootfs: RootFs
     history: list[History] | None = None
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An image of Debian packages: data of `policies/images/*.toml`."""
+
+    name: str
+    title: str
+    suite: str
+    packages: list[str] = []
+    env: dict[str, str] = {}
+    """Variables of every run in the image."""

@@ -6,9 +6,10 @@ archives are read by our own parser, layers are unpacked in the locked child.
 
 import os
 import platform
+import re
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -29,6 +30,7 @@ from sandboxd.model.image import (
     Index,
     Manifest,
     Platform,
+    Recipe,
     RootFs,
     RunConfig,
 )
@@ -36,6 +38,7 @@ from sandboxd.model.image import (
 _CHUNK = 1 << 20
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _HOST_SOURCES = ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list")
+_DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.:/=~-]{0,127}\Z")
 _LINKS_MAX = 8
 _INDEX_DEPTH = 3
 
@@ -112,28 +115,32 @@ def from_directory(images: Images, lease: Lease, directory: Path) -> str:
     return _single(images, lease, writer.digest, directory.name)
 
 
-def from_debootstrap(
-    images: Images, lease: Lease, suite: str, packages: list[str], mirrors: list[str]
-) -> str:
+def from_debootstrap(images: Images, lease: Lease, recipe: Recipe, mirrors: Sequence[str]) -> str:
     """An image of Debian packages, fetched and put together by mmdebstrap.
 
-    `mirrors` as mmdebstrap takes them; none: the host's own sources. Raises DriverFault.
+    `mirrors` as mmdebstrap takes them; none: the host's own sources. Raises InvalidImage for what is no
+    suite or package, DriverFault where mmdebstrap fails.
     """
+    for word in (recipe.suite, *recipe.packages):
+        if not _DEBIAN.match(word):
+            raise InvalidImage(f"{word[:80]!r} is not a suite or a package of Debian")
     command = ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root"]
-    if packages:
-        command.append(f"--include={','.join(packages)}")
+    if recipe.packages:
+        command.append(f"--include={','.join(recipe.packages)}")
     sources = mirrors or [path for path in _HOST_SOURCES if Path(path).is_file()]
     with subprocess.Popen(
-        [*command, "--", suite, "-", *sources], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+        [*command, "--", recipe.suite, "-", *sources],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
     ) as process:
         assert process.stdout is not None
-        origin = f"debootstrap:{'+'.join([suite, *packages])}"
+        origin = f"debootstrap:{'+'.join([recipe.suite, *recipe.packages])}"
         with images.store.writing(lease) as writer:
             while data := process.stdout.read(_CHUNK):
                 writer.write(data)
             if process.wait() != 0:
                 raise DriverFault("graph", "mmdebstrap", f"it ended with {process.returncode}")
-    return _single(images, lease, writer.digest, origin)
+    return _single(images, lease, writer.digest, origin, recipe.env)
 
 
 def is_archive_of_images(path: Path) -> bool:
@@ -159,7 +166,9 @@ def layer_of(store: Store, digest: str) -> Descriptor:
     return Descriptor(OCI_LAYER + suffix, digest, store.size(digest))
 
 
-def _single(images: Images, lease: Lease, digest: str, origin: str) -> str:
+def _single(
+    images: Images, lease: Lease, digest: str, origin: str, env: Mapping[str, str] | None = None
+) -> str:
     layer = images.layers.ensure([digest])[0]
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     platform = here()
@@ -167,7 +176,9 @@ def _single(images: Images, lease: Lease, digest: str, origin: str) -> str:
         architecture=platform.architecture,
         os=platform.os,
         created=now,
-        config=RunConfig(cmd=["/bin/sh"]),
+        config=RunConfig(
+            cmd=["/bin/sh"], env=[f"{name}={value}" for name, value in (env or {}).items()]
+        ),
         rootfs=RootFs([layer.diff_id]),
         history=[History(created=now, created_by=f"sandboxd image import {origin}")],
     )

@@ -1,4 +1,4 @@
-"""The store: blobs by their sha256, names, leases, and the collection of what nothing refers to.
+"""The store: blobs by their sha256, names, and leases; `collection` removes what nothing refers to.
 
     graph.db     which rows exist; see `database`
     blobs/<hex>  content, complete and verified
@@ -22,7 +22,7 @@ from types import TracebackType
 from msgspec import Struct
 
 from sandboxd.drivers.graph import holders
-from sandboxd.drivers.graph.database import UNREACHABLE, Database
+from sandboxd.drivers.graph.database import Database
 from sandboxd.errors import DriverFault, InvalidImage, UnknownImage
 
 _CHUNK = 1 << 20
@@ -35,17 +35,6 @@ class Tag(Struct, frozen=True):
     """Unix time."""
 
 
-class Garbage(Struct, frozen=True):
-    """What a collection removed, or would."""
-
-    blobs: list[str]
-    layers: list[str]
-    bytes: int
-    """Of the blobs."""
-    abandoned: int
-    """Pieces of unfinished work of processes that are gone, and files without a row."""
-
-
 class Store:
     def __init__(self, root: Path) -> None:
         """Open or make the store at `root`. Raises DriverFault."""
@@ -56,7 +45,7 @@ class Store:
                 (root / name).mkdir(mode=0o700, exist_ok=True)
             (root / "layers").mkdir(mode=0o711, exist_ok=True)
             self.changes.touch()
-            self._holder = holders.Holder(root / "holders")
+            self.holder = holders.Holder(root / "holders")
         except OSError as error:
             raise DriverFault("graph", "open the store", str(error)) from error
         self.database = Database(root / "graph.db")
@@ -65,9 +54,9 @@ class Store:
     def close(self) -> None:
         """Give up every lease of this process."""
         with self.database.write() as db:
-            db.execute("DELETE FROM leases WHERE holder = ?", (self._holder.name,))
+            db.execute("DELETE FROM leases WHERE holder = ?", (self.holder.name,))
         self.database.close()
-        self._holder.close()
+        self.holder.close()
 
     # Blobs
 
@@ -180,72 +169,17 @@ class Store:
 
     def lease(self, *digests: str) -> "Lease":
         """Keep blobs until released or until this process ends; they need not be here yet."""
-        lease = Lease(self.database, self._holder.name, self._next())
+        lease = Lease(self.database, self.holder.name, self._next())
         lease.add(*digests)
         return lease
 
     def staging(self, what: str) -> Path:
         """A path of our own for something unfinished."""
-        return self.root / "staging" / f"{self._holder.name}-{what}{self._next()}"
+        return self.root / "staging" / f"{self.holder.name}-{what}{self._next()}"
 
     def _next(self) -> str:
         self._serial += 1
         return f"{self._serial}-{os.urandom(4).hex()}"
-
-    # Collection
-
-    def collect(self, *, dry_run: bool = False) -> Garbage:
-        """Remove what no name and no live lease leads to, and dead processes' unfinished work."""
-        with self.database.write() as db:
-            self._bury_holders(db)
-            dead = db.execute(UNREACHABLE).fetchall()
-            marks = [(digest,) for digest, _ in dead]
-            layers = [
-                digest for (digest,) in marks
-                if db.execute("SELECT 1 FROM layers WHERE digest = ?", (digest,)).fetchone()
-            ]  # fmt: skip
-            if not dry_run:
-                db.executemany("DELETE FROM blobs WHERE digest = ?", marks)
-        trash = self._orphans(dry_run=dry_run)
-        return Garbage(
-            blobs=[digest for digest, _ in dead],
-            layers=layers,
-            bytes=sum(size for _, size in dead),
-            abandoned=trash - (0 if dry_run else len(dead) + len(layers)),
-        )
-
-    def _bury_holders(self, db: sqlite3.Connection) -> None:
-        for (name,) in db.execute("SELECT DISTINCT holder FROM leases").fetchall():
-            if name != self._holder.name and not holders.alive(self.root / "holders", name):
-                db.execute("DELETE FROM leases WHERE holder = ?", (name,))
-
-    def _orphans(self, *, dry_run: bool) -> int:
-        """Remove files without a row and unfinished work without a process; how many there were."""
-        found = self._unfinished()
-        with self.database.write() as db:
-            # Files come and go only inside a write transaction, so this one sees no half-placed one.
-            for kind in ("blobs", "layers"):
-                known = {hex_of(row[0]) for row in db.execute(f"SELECT digest FROM {kind}")}  # noqa: S608
-                for path in (self.root / kind).iterdir():
-                    if path.name not in known:
-                        trash = path if dry_run else path.rename(self.staging("trash"))
-                        found.append(trash)
-        if not dry_run:
-            for path in found:
-                remove(path)
-        return len(found)
-
-    def _unfinished(self) -> list[Path]:
-        directory = self.root / "holders"
-        fates = {self._holder.name: True}
-        found = []
-        for path in (self.root / "staging").iterdir():
-            name = path.name.partition("-")[0]
-            if name not in fates:
-                fates[name] = holders.alive(directory, name)
-            if not fates[name]:
-                found.append(path)
-        return found
 
 
 class BlobWriter:

@@ -11,6 +11,7 @@ from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.exec.cgroups import find
 from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.exec.uids import UidSlots
+from sandboxd.drivers.graph.collection import collect
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.graph.overlay import Rootfs
@@ -133,8 +134,8 @@ def test_what_a_sandbox_is_on_stays_while_it_lives(
     assert image.hold is not None
     image.hold.drop()
     graph.store.untag("x:latest")
-    assert graph.store.collect().blobs == []
+    assert collect(graph.store).blobs == []
     assert run(built.native, ["/bin/busybox", "echo", "here"]).out() == b"here\n"
     driver.destroy(built)
-    assert digest in graph.store.collect().blobs
+    assert digest in collect(graph.store).blobs
     assert not image.lower.exists()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from sandboxd.drivers.graph import importing
+from sandboxd.drivers.graph.collection import collect
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.images import full_name
 from sandboxd.drivers.graph.store import Lease, Store
@@ -61,14 +62,14 @@ def test_a_blob_of_another_digest_is_refused_and_leaves_nothing(graph: Graph) ->
 
 def test_what_a_name_leads_to_stays_and_goes_with_it(graph: Graph) -> None:
     digest = tagged(graph, "kept", layer("a"), layer("b"))
-    assert graph.store.collect().blobs == []
+    assert collect(graph.store).blobs == []
     assert graph.images.resolve("kept") == digest
     graph.store.untag("kept:latest")
-    planned = graph.store.collect(dry_run=True)
+    planned = collect(graph.store, dry_run=True)
     assert len(planned.blobs) == 4
     assert len(planned.layers) == 2
     assert graph.store.has(digest)
-    assert graph.store.collect() == planned
+    assert collect(graph.store) == planned
     assert not any((graph.store.root / "layers").iterdir())
     assert list(verify(graph.store)) == []
 
@@ -87,18 +88,18 @@ def test_a_layer_is_unpacked_once_for_all_its_images(graph: Graph) -> None:
     assert len(list((graph.store.root / "layers").iterdir())) == 3
     assert base.path.stat().st_ino == inode
     graph.store.untag("one:latest")
-    graph.store.collect()
+    collect(graph.store)
     assert (base.path / "f").read_text() == "base"
 
 
 def test_a_lease_keeps_an_image_without_a_name(graph: Graph) -> None:
     with graph.store.leasing() as lease:
         digest = image(graph, lease, layer("a"))
-        assert graph.store.collect().blobs == []
+        assert collect(graph.store).blobs == []
     running = graph.store.lease(digest)
-    assert graph.store.collect().blobs == []
+    assert collect(graph.store).blobs == []
     running.release()
-    assert len(graph.store.collect().blobs) == 3
+    assert len(collect(graph.store).blobs) == 3
 
 
 def test_a_dead_process_holds_nothing(graph: Graph, settings: Settings) -> None:
@@ -114,11 +115,11 @@ def test_a_dead_process_holds_nothing(graph: Graph, settings: Settings) -> None:
     assert other.stdout is not None
     assert other.stdout.readline() == b"held\n"
     graph.store.untag("x:latest")
-    assert graph.store.collect().blobs == []
+    assert collect(graph.store).blobs == []
     assert len(list((graph.store.root / "staging").iterdir())) == 1
     other.kill()
     other.communicate()
-    garbage = graph.store.collect()
+    garbage = collect(graph.store)
     assert digest in garbage.blobs
     assert garbage.abandoned == 1
     assert list((graph.store.root / "staging").iterdir()) == []
@@ -141,7 +142,7 @@ def test_two_writers_of_one_image_leave_one(graph: Graph, settings: Settings) ->
     assert len(set(digests)) == 1
     assert len(list((graph.store.root / "layers").iterdir())) == 3
     assert list(verify(graph.store)) == []
-    assert graph.store.collect().abandoned == 0
+    assert collect(graph.store).abandoned == 0
 
 
 def test_verify_finds_each_kind_of_damage(graph: Graph) -> None:
@@ -184,6 +185,7 @@ _CHURN = """
 import sys, random
 from pathlib import Path
 import msgspec
+from sandboxd.drivers.graph.collection import collect
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.settings import Settings
 from tests.drivers.graph.test_store import tagged, layer
@@ -199,7 +201,7 @@ while True:
         graph.store.untag(f"i{random.randrange(3)}:latest")
     except UnknownImage:
         pass
-    graph.store.collect()
+    collect(graph.store)
 """
 
 
@@ -223,7 +225,7 @@ def test_kill_9_at_any_point_leaves_a_whole_store(settings: Settings) -> None:
             process.communicate()
         with Graph(settings) as graph:
             assert list(verify(graph.store)) == []
-            graph.store.collect()
+            collect(graph.store)
             assert list((graph.store.root / "staging").iterdir()) == []
             for summary in graph.images.summaries():
                 for blob in graph.images.details(summary.digest).manifest.layers:
@@ -288,14 +290,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def collect(self) -> None:
-        self._store.collect()
+        collect(self._store)
         kept = {path.name for path in (self._store.root / "blobs").iterdir()}
         assert {digest.removeprefix("sha256:") for digest in self._wanted()} == kept
 
     @rule()
     def plan(self) -> None:
         before = sorted((self._store.root / "blobs").iterdir())
-        self._store.collect(dry_run=True)
+        collect(self._store, dry_run=True)
         assert sorted((self._store.root / "blobs").iterdir()) == before
 
     @invariant()
