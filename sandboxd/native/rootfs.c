@@ -186,7 +186,8 @@ static int add_layers(struct init *init, int fs)
 }
 
 /* Layers by descriptor, one by one, so that neither their number nor their paths' length matters.
- * Kernels before 6.13 refuse: with EINVAL, or EOPNOTSUPP where overlay has the old mount API only. */
+ * Kernels before 6.13 refuse: with EINVAL, or EOPNOTSUPP where overlay has the old mount API only.
+ */
 static int overlay_of_descriptors(struct init *init)
 {
 	sbx_autoclose int fs = sbx_fsopen("overlay");
