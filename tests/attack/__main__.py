@@ -6,8 +6,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.attack import layers
 from tests.attack.case import Finding, Outcome
 from tests.attack.suite import CASES, counted, fight
+
+TABLE = Path(__file__).parents[2] / "build" / "attack" / "layers.md"
 
 
 def main() -> int:
@@ -33,7 +36,26 @@ def main() -> int:
     for text in harm:
         print(f"HARM     {text}")
     print(f"{len(cases)} cases: {counted(findings)}, in {time.monotonic() - begin:.0f} s")
-    return int(bool(harm) or any(f.outcome is Outcome.BROKEN for f in findings.values()))
+    bad = bool(harm) or any(f.outcome is Outcome.BROKEN for f in findings.values())
+    return int(bad or (not wanted and not _layers()))
+
+
+def _layers() -> bool:
+    """Prints and writes which layer stops what; whether it is enough."""
+    caught = layers.survey_apart()
+    text = layers.table(caught)
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
+    TABLE.write_text(text)
+    print(f"\n{text}\nwritten to {TABLE}")
+    by_two = sum(len(one["alone"]) > 1 for one in caught)
+    structure = sum(one["alone"] == [layers.STRUCTURE] for one in caught)
+    single = len(caught) - by_two - structure
+    print(f"{len(caught)} core cases: {by_two} stopped by two layers or more, {structure} by what a "
+          f"sandbox is made of, {single} by one layer for the reason given")  # fmt: skip
+    wrong = [one for one in caught if one["wrong"]]
+    for one in wrong:
+        print(f"BROKEN   {one['case']}: {one['wrong']}")
+    return not wrong
 
 
 if __name__ == "__main__":

@@ -79,9 +79,14 @@ class Poised(Protocol):
 
 
 class Case(Protocol):
-    id: str
-    theme: str
-    promise: str
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def theme(self) -> str: ...
+
+    @property
+    def promise(self) -> str: ...
 
     def run(self, arena: Arena) -> Finding: ...
 

@@ -1,6 +1,6 @@
 """The kinds of cases. Each compares what happened inside with the policy and with the outside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -285,7 +285,7 @@ class Bomb:
     name: str
     promise: str
     ends: tuple[str, ...] = ("ok",)
-    limits: dict[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
     most: int | None = None
     """The flood may count no further."""
     theme: str = "floods"
@@ -297,7 +297,7 @@ class Bomb:
     def run(self, arena: Arena) -> Finding:
         word = f"{arena.word}-{self.id}"
         limits = {"memory": 48 << 20, "pids": 64, "disk": 32 << 20, "cpu_time": 3.0,
-                  "wall_time": 8.0, "output": 65_536} | self.limits  # fmt: skip
+                  "wall_time": 8.0, "output": 65_536, **self.limits}  # fmt: skip
         calm = arena.run(NEIGHBOUR)["cpu_time"]
         bomb = arena.poised(word, probe("bomb", self.name, word, limits=limits))
         caps = bomb.caps()

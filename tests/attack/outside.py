@@ -12,7 +12,8 @@ from tests.attack.case import Lines
 _WITHIN = 30.0
 _SETUP = """
 mount -t tmpfs none /opt && mkdir /opt/attack && mount --bind "$0" /opt/attack &&
-mount -t proc proc /proc && mount --bind /dev/null /proc/softirqs && { ip link set lo up || true; } && trap '' USR1 || exit 1
+mount -t proc proc /proc && mount --bind /dev/null /proc/softirqs &&
+{ ip link set lo up || true; } && trap '' USR1 || exit 1
 sleep 60 >/dev/null 2>&1 &
 exec 7</etc/passwd
 "$@"
@@ -24,8 +25,9 @@ kill $!
 def run(shown: Path, argv: tuple[str, ...], *, network: bool = True, pids: bool = True) -> Lines:
     """What `probe ARGV` says; `network` and `pids`: in namespaces of its own."""
     done = subprocess.run(
-        ["unshare", "--mount", "--fork", "--ipc", "--uts",
-         *(["--net"] if network else []), *(["--pid"] if pids else []), "--kill-child", "setsid", "sh", "-c", _SETUP, str(shown), "/opt/attack/probe", *argv],
+        ["unshare", "--mount", "--fork", "--ipc", "--uts", *(["--net"] if network else []),
+         *(["--pid"] if pids else []), "--kill-child", "setsid", "sh", "-c", _SETUP, str(shown),
+         "/opt/attack/probe", *argv],
         capture_output=True, timeout=_WITHIN, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if not done.stdout and done.returncode:

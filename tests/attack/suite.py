@@ -1,5 +1,6 @@
 """All cases, and one fight of all of them."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,7 @@ from tests.attack.arena import RealArena
 from tests.attack.case import Case, Finding, broken
 from tests.attack.cases import answers, floods, kernel, power, requests, tenants
 from tests.attack.hostcheck import HostCheck, interfaces
+from tests.service.footprint import Footprint, calm
 from tests.service.instance import Service, running
 
 CASES: tuple[Case, ...] = (
@@ -22,6 +24,7 @@ CASES: tuple[Case, ...] = (
     *requests.CASES,
 )
 AT_ONCE, FLOODS_AT_ONCE = 8, 2
+_KEPT_CONNECTIONS = 64
 
 
 class Fight:
@@ -31,6 +34,7 @@ class Fight:
         self._service, self._arena = service, arena
         self._check = HostCheck(service, arena.arsenal)
         self._interfaces = interfaces()
+        self._footprint = asyncio.run(calm(service))
         self._pools = {
             True: ThreadPoolExecutor(FLOODS_AT_ONCE),
             False: ThreadPoolExecutor(AT_ONCE),
@@ -55,12 +59,28 @@ class Fight:
         for pool in self._pools.values():
             pool.shutdown()
         found = self._check.after()
+        found += _grown(self._footprint, asyncio.run(calm(self._service)))
         if more := interfaces() - self._interfaces:
             found.append(f"new interfaces: {sorted(more)}")
         if not self._check.secret_unread():
             found.append("the canary has changed")
         self._check.close()
         return found
+
+
+def _grown(before: Footprint, after: Footprint) -> list[str]:
+    """Processes, control groups, mounts, namespaces and descriptors that are still there."""
+    found = [
+        f"{name}: {getattr(before, name)} became {getattr(after, name)}"
+        for name in ("cgroups", "mounts", "namespaces", "sandbox_processes", "orphans")
+        if getattr(after, name) > getattr(before, name)
+    ]
+    # Kept connections come and go.
+    return found + [
+        f"descriptors of {role}: {before.fds[role]} became {count}"
+        for role, count in after.fds.items()
+        if count > before.fds[role] + _KEPT_CONNECTIONS
+    ]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The kernel's surface: calls with impossible arguments, every number, every socket, foreign ABIs."""
 
+from tests.attack.case import Case
 from tests.attack.judging import Abi, Call, Family, Sweep
 
 _CALLS = """
@@ -20,15 +21,15 @@ prctl_set_mm prctl_mm_map prctl_speculation prctl_merge_memory prctl_dispatch pr
 tcp_ulp udp_encap ip_xfrm_policy ipt_replace attach_bpf packet_ring
 tiocsti tioclinux tiocsetd tioccons ficlone ficlonerange fideduperange fs_setflags siocsifflags
 tunsetiff kvm_create_vm ns_get_parent blkflsbuf ioctl_high_half
-""".split()
+""".split()  # noqa: SIM905  (a table to be read)
 
 _FAMILIES = """
 unspec unix inet ax25 ipx appletalk netrom bridge atmpvc x25 inet6 rose decnet netbeui security key
 netlink packet ash econet atmsvc rds sna irda pppox wanpipe llc ib mpls can tipc bluetooth iucv rxrpc
 isdn phonet ieee802154 caif alg nfc vsock kcm qipcrtr smc xdp mctp
-""".split()
+""".split()  # noqa: SIM905  (a table to be read)
 
-CASES = (
+CASES: tuple[Case, ...] = (
     *(Call(name) for name in _CALLS),
     Sweep(0, 127),
     Sweep(128, 255),

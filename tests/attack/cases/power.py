@@ -1,5 +1,6 @@
 """Deeds of whoever has power, and what a job sees of itself and of others."""
 
+from tests.attack.case import Case
 from tests.attack.judging import Deed, View
 
 _IDENTITY = {
@@ -125,13 +126,13 @@ _REACH = {
     "host_abstract": "the host's abstract sockets are not here",
 }
 _CAP_SYS_RESOURCE = 24
-_NEEDED = {"oom_exempt": _CAP_SYS_RESOURCE, "oom_ordinary": _CAP_SYS_RESOURCE}
+NEEDED = {"oom_exempt": _CAP_SYS_RESOURCE, "oom_ordinary": _CAP_SYS_RESOURCE}
 _OWN = "it is the job's own process"
 _SURFACE = "nothing in it is another's; no other mechanism of the kernel is about it"
 _MASK = "a fact of the host, no right; AppArmor denies the worst of them where the kernel has it"
 _RIGHTS = "ordinary permissions; what is secret does not belong into an image"
 _INIT = "init's own uid; the kernel asks for nothing else"
-_ALONE = {
+ALONE = {
     "read_secret": _RIGHTS,
     "limit_init": _INIT,
     "write_init_score": _INIT,
@@ -159,25 +160,25 @@ _ALONE = {
     "list_fs": _MASK,
     "list_irq": _MASK,
 }
-_KEEP = {"uncover_proc": ("masked_proc",)}
+KEEP = {"uncover_proc": ("masked_proc",)}
 """What can be taken off must be there."""
 
 DEEDS = (
     *(
-        Deed(name, promise, "identity", alone=_ALONE.get(name, ""), capability=_NEEDED.get(name))
+        Deed(name, promise, "identity", alone=ALONE.get(name, ""), capability=NEEDED.get(name))
         for name, promise in _IDENTITY.items()
     ),
     *(
-        Deed(name, promise, "mounts", alone=_ALONE.get(name, ""), keep=_KEEP.get(name, ()))
+        Deed(name, promise, "mounts", alone=ALONE.get(name, ""), keep=KEEP.get(name, ()))
         for name, promise in _MOUNTS.items()
     ),
     *(
-        Deed(name, promise, "facilities", alone=_ALONE.get(name, ""))
+        Deed(name, promise, "facilities", alone=ALONE.get(name, ""))
         for name, promise in _KERNEL.items()
     ),
-    *(Deed(name, promise, "files", alone=_ALONE.get(name, "")) for name, promise in _FILES.items()),
+    *(Deed(name, promise, "files", alone=ALONE.get(name, "")) for name, promise in _FILES.items()),
     *(
-        Deed(name, promise, "network", network=False, alone=_ALONE.get(name, ""))
+        Deed(name, promise, "network", network=False, alone=ALONE.get(name, ""))
         for name, promise in _REACH.items()
     ),
 )
@@ -220,4 +221,4 @@ VIEWS = (
     View("last_pid", "process numbers of its own", ("of its own",), "views"),
 )  # fmt: skip
 
-CASES = (*DEEDS, *VIEWS)
+CASES: tuple[Case, ...] = (*DEEDS, *VIEWS)

@@ -27,9 +27,9 @@ _BESIDE = {
     "netlink_group": "addresses of netlink",
 }
 _AFTER = (
-    "named tmp work shm_directory var_tmp sysv_shm sysv_queue sysv_semaphore posix_queue keyring "
-    "host_name"
-).split()
+    "named", "tmp", "work", "shm_directory", "var_tmp", "sysv_shm", "sysv_queue", "sysv_semaphore",
+    "posix_queue", "keyring", "host_name",
+)  # fmt: skip
 _OPEN = {
     "shared_futex": "a futex is found by the page, and pages of the image are shared: two who agree on "
     "a file of it can wake one another"

@@ -1,0 +1,27 @@
+"""Layer by layer: what stops an attack when others are left out."""
+
+from typing import Any
+
+import pytest
+
+from tests.attack.layers import SWITCHES, survey_apart, table
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def caught() -> list[dict[str, Any]]:
+    return survey_apart()
+
+
+def test_every_core_attack_is_stopped_by_two_layers_or_for_a_reason(
+    caught: list[dict[str, Any]],
+) -> None:
+    assert [f"{one['case']}: {one['wrong']}" for one in caught if one["wrong"]] == [], table(caught)
+
+
+def test_every_layer_stops_something_by_itself(caught: list[dict[str, Any]]) -> None:
+    stopping = {layer for one in caught for layer in one["alone"]}
+    # hidepid hides what other layers keep closed, cgroupns hides a path, and the OOM score needs a
+    # capability that not every host's root has.
+    assert set(SWITCHES) - stopping <= {"hidepid", "cgroupns", "oom_score"}
