@@ -1,7 +1,7 @@
 # Everything the project needs is installed by `make setup`, which every other target calls.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo serve doctor bench images vm-test clean lock
+.PHONY: help setup check format test demo serve doctor bench images attack vm-test clean lock
 
 PYTHON := /usr/bin/python3.11
 VENV := .venv
@@ -75,6 +75,9 @@ bench: setup ## this service beside its peers, in one interleaved run
 
 images: setup ## the official images, from Debian packages, into the default store
 	$(BIN)/sandboxd image make $(ARGS)
+
+attack: setup ## programs that try to get out, and which layer stops what
+	$(BIN)/python -m tests.attack $(ARGS)
 
 attack: setup ## programs that try to get out, and which layer stops what
 	$(BIN)/python -m tests.attack $(ARGS)
