@@ -121,6 +121,8 @@ class HostImageSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class GraphSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    path: str = ""
+    """Directory of the store; empty: `graph` in the instance's part of state_dir."""
     uid_base: int = 0x1FFF_0000
     """First of the 65,536 host uids that own the files of unpacked layers."""
     layer_bytes_max: Annotated[int, Meta(ge=1 << 20)] = 16 << 30
@@ -204,7 +206,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def graph_path(self) -> Path:
         """The store of images and layers."""
-        return self.state_path / "graph"
+        return Path(self.graph.path) if self.graph.path else self.state_path / "graph"
 
     @property
     def node_socket(self) -> Path:

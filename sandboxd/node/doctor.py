@@ -150,6 +150,11 @@ class private_host:  # noqa: N801  (reads as a function in `with`)
             instance=f"doctor-{os.getpid()}",
             run_dir=self._directory.name,
             state_dir=self._directory.name,
+            # Templates may name images of the real store, which several processes may use at once.
+            graph=msgspec.structs.replace(
+                settings.graph,
+                path=str(settings.graph_path) if settings.graph_path.is_dir() else "",
+            ),
         )
 
     def __enter__(self) -> Host:
