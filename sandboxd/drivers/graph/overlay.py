@@ -1,22 +1,27 @@
 """Images of the store as root file systems: their layers in order, held while a sandbox is on them."""
 
+import os
 import threading
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 
+from sandboxd.drivers.graph import syscalls
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.graph.store import Lease
-from sandboxd.errors import InvalidImage, UnknownImage
+from sandboxd.drivers.graph.unpack.parent import IDS
+from sandboxd.errors import DriverFault, InvalidImage, UnknownImage
+from sandboxd.native import idmap
 
 
 class Rootfs:
     """Hands out images of one store. Counts who is on which, so that a build writes no database."""
 
     def __init__(self, graph: Graph, uid_base: int) -> None:
-        self._graph, self._uid_base = graph, uid_base
+        self._graph = graph
+        self._uid_base = uid_base if _mappable(graph, uid_base) else None
         self._lock = threading.Lock()
         self._users: Counter[str] = Counter()
         self._leases: dict[str, Lease] = {}
@@ -72,6 +77,18 @@ class Rootfs:
             self._users[digest] -= 1
             if self._users[digest] == 0:
                 self._leases.pop(digest).release()
+
+
+def _mappable(graph: Graph, uid_base: int) -> bool:
+    """Without mapping, an image's files all belong to nobody inside; what others may read stays so."""
+    try:
+        namespace = idmap(uid_base, uid_base, IDS)
+        try:
+            return syscalls.can_map_owners(str(graph.store.root / "layers"), namespace)
+        finally:
+            os.close(namespace)
+    except OSError as error:
+        raise DriverFault("graph", "map owners", str(error)) from error
 
 
 class _Held:

@@ -5,7 +5,8 @@ import os
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_SYS_OPENAT2 = 437
+_SYS_OPEN_TREE, _SYS_OPENAT2, _SYS_MOUNT_SETATTR = 428, 437, 442
+_OPEN_TREE_CLONE, _AT_EMPTY_PATH, _MOUNT_ATTR_IDMAP = 1, 0x1000, 0x10_0000
 _IN_CLOSE_WRITE = 8
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 1, 2, 4, 8
 
@@ -38,3 +39,21 @@ def watch_writes(path: str) -> int:
             os.close(fd)
         raise OSError(error, os.strerror(error), path)
     return fd
+
+
+def can_map_owners(directory: str, namespace: int) -> bool:
+    """Whether the file system of `directory` lets a mount map its owners by a user namespace."""
+    tree: int = _libc.syscall(
+        _SYS_OPEN_TREE, -100, os.fsencode(directory), _OPEN_TREE_CLONE | os.O_CLOEXEC
+    )
+    if tree < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), directory)
+    attributes = struct.pack("<4Q", _MOUNT_ATTR_IDMAP, 0, 0, namespace)
+    try:
+        done: int = _libc.syscall(
+            _SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes,
+            ctypes.c_size_t(len(attributes)),
+        )  # fmt: skip
+        return done == 0
+    finally:
+        os.close(tree)

@@ -88,6 +88,8 @@ def test_owners_of_the_image_are_ids_of_the_sandbox(
 ) -> None:
     items = [BUSYBOX, Item("jobs", b"x", uid=1000, mode=0o600), Item("roots", b"x", mode=0o600)]
     tagged(graph, "x", archive(items))
+    if rootfs.image("x").uid_base is None:
+        pytest.skip("the file system of the store cannot be mapped")
     script = "/bin/busybox cat /jobs; /bin/busybox cat /roots 2>&1; /bin/busybox stat -c %u /jobs"
     assert said(driver, rootfs.image("x"), script + " || true") == (
         "xcat: can't open '/roots': Permission denied\n1000\n"
