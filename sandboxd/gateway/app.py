@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
+from sandboxd.gateway.adapters import mounts
 from sandboxd.gateway.api.events import Events
 from sandboxd.gateway.api.health import Probes
 from sandboxd.gateway.api.judge_problems import Problems
@@ -28,7 +29,7 @@ def build_app(gateway: Gateway) -> Starlette:
         route.endpoint: route.path for route in routes if isinstance(route, Route)
     }
     app = Starlette(
-        routes=routes,
+        routes=[*routes, *mounts(gateway)],
         middleware=[
             Middleware(Edge, metrics=gateway.metrics, routes=templates),
             Middleware(Authentication, keys=gateway.keys),

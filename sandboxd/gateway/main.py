@@ -14,7 +14,8 @@ import uvloop
 
 from sandboxd import policy
 from sandboxd.errors import Unavailable
-from sandboxd.gateway import confinement, listening, privileges
+from sandboxd.gateway import adapters, confinement, listening, privileges
+from sandboxd.gateway.adapters import Fronts
 from sandboxd.gateway.app import build_app
 from sandboxd.gateway.auth import Keys
 from sandboxd.gateway.confinement import Filters
@@ -41,7 +42,8 @@ def main(settings: Settings, filters: Filters) -> int:
         listening.check_exposure(address, keys.required)
         policies = policy.load(settings.policy_path)
         _raise_file_limit()
-        listener = listening.bind(address, settings.gateway.uid)
+        listeners = [listening.bind(address, settings.gateway.uid)]
+        fronts = _fronts(settings, keys, listeners)
         privileges.drop(settings.gateway.uid)
         keys.check_readable()
         confinement.confine(settings, filters)
@@ -49,17 +51,37 @@ def main(settings: Settings, filters: Filters) -> int:
         print(f"sandboxd gateway: {error}", file=sys.stderr)
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, policies, keys, listener, filters))
+        runner.run(_serve(settings, policies, keys, listeners, fronts, filters))
     return 0
 
 
+def _fronts(settings: Settings, keys: Keys, listeners: list[socket.socket]) -> dict[str | int, str]:
+    """Binds the adapters' own listeners. Whose they are, by port or path. Raises SettingsError."""
+    fronts: dict[str | int, str] = {}
+    for name in settings.adapters.enabled:
+        if name not in adapters.NAMES:
+            raise SettingsError(f"adapters.enabled: there is no adapter {name}")
+        listen = getattr(settings.adapters, f"{name}_listen")
+        if listen:
+            address = listening.parse(listen)
+            listening.check_exposure(address, keys.required)
+            listeners.append(listening.bind(address, settings.gateway.uid))
+            fronts[address.path or listeners[-1].getsockname()[1]] = name
+    return fronts
+
+
 async def _serve(
-    settings: Settings, policies: Policies, keys: Keys, listener: socket.socket, filters: Filters
+    settings: Settings,
+    policies: Policies,
+    keys: Keys,
+    listeners: list[socket.socket],
+    fronts: dict[str | int, str],
+    filters: Filters,
 ) -> None:
     queue = Queue.connect(settings)
     gateway = Gateway(settings, policies, queue, keys)
     server = Server(
-        configure(build_app(gateway), settings.gateway),
+        configure(Fronts(build_app(gateway), fronts), settings.gateway),
         gateway.close,
         partial(confinement.end_listening, filters),
     )
@@ -69,7 +91,7 @@ async def _serve(
         await stack.enter_async_context(gateway.running())
         ready = asyncio.create_task(_announce(server, queue))
         stack.callback(ready.cancel)
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=listeners)
 
 
 async def _announce(server: Server, queue: Queue) -> None:

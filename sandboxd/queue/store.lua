@@ -5,6 +5,7 @@
 --   file:TENANT:DIGEST   string content of an uploaded file; expires
 --   files:TENANT         zset   digests of those files by the millisecond at which they expire
 --   filesizes:TENANT     hash   digest -> bytes of those files
+--   labels:TENANT        hash   name -> small document about one of those files; expires as a whole
 --   note:TENANT:KEY      string a small document of an API adapter; expires
 --   problem:ID           hash   tenant size manifest
 --   problemdata:ID       hash   digest -> content; expires until its problem is there

@@ -73,6 +73,25 @@ class Store:
     async def forget_note(self, tenant: str, key: str) -> bool:
         return bool(await self._connections.call("UNLINK", f"{self._root}note:{tenant}:{key}"))
 
+    async def label(self, tenant: str, name: str, document: bytes) -> None:
+        """Give one of the tenant's files a name; names expire together, after the last was given."""
+        key = f"{self._root}labels:{tenant}"
+        await self._connections.call("HSET", key, name, document)
+        await self._connections.call("PEXPIRE", key, int(self._limits.file_ttl * 1000))
+
+    async def labels(self, tenant: str) -> dict[str, bytes]:
+        found = await self._connections.call("HGETALL", f"{self._root}labels:{tenant}")
+        return {name.decode(): each for name, each in zip(found[::2], found[1::2], strict=True)}
+
+    async def labelled(self, tenant: str, name: str) -> bytes | None:
+        found: bytes | None = await self._connections.call(
+            "HGET", f"{self._root}labels:{tenant}", name
+        )
+        return found
+
+    async def unlabel(self, tenant: str, name: str) -> bool:
+        return bool(await self._connections.call("HDEL", f"{self._root}labels:{tenant}", name))
+
     async def keep_problem(
         self, tenant: str, problem: JudgeProblem, data: Mapping[str, bytes]
     ) -> None:

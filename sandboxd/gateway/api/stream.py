@@ -57,7 +57,7 @@ class Streams:
         record = await owned_record(self._gateway, socket)
         with self._gateway.slots.take():
             await socket.accept()
-            stream = _Stream(self._gateway, socket, record.id)
+            stream = Stream(self._gateway, socket, record.id)
             try:
                 async with asyncio.timeout(self._gateway.settings.gateway.total_timeout):
                     await self._gateway.unless_closing(stream.run())
@@ -74,7 +74,7 @@ def check_origin(headers: Headers) -> None:
         raise Forbidden("the page that opens the stream comes from elsewhere", field="Origin")
 
 
-class _Stream:
+class Stream:
     """One client attached to one run."""
 
     def __init__(self, gateway: Gateway, socket: WebSocket, run_id: str) -> None:

@@ -32,12 +32,22 @@ class Authentication:
         if not self._keys.required:
             _check_host(scope, headers)
             return DEFAULT_TENANT
-        tenant = self._keys.tenant(headers.get("authorization"))
+        tenant = self._keys.tenant(_presented(scope, headers))
         if tenant is not None:
             return tenant
         if scope["path"] in _OPEN or (scope["path"] in _OPEN_LOCALLY and _is_local(scope)):
             return DEFAULT_TENANT
         raise Unauthorized("send the header Authorization: Bearer <key>")
+
+
+def _presented(scope: Scope, headers: Headers) -> str | None:
+    """The Authorization header, or where an adapter's clients put their key instead."""
+    given = headers.get("authorization")
+    if scope["path"].startswith("/compat/"):
+        bare = given if given and " " not in given else headers.get("x-auth-token")
+        if bare:
+            return f"Bearer {bare}"
+    return given
 
 
 def _check_host(scope: Scope, headers: Headers) -> None:
