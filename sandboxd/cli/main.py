@@ -15,10 +15,11 @@ _COMMANDS = {
     "courier": "Run only the courier, which delivers webhooks.",
     "run": "Run a program in a sandbox of a running service.",
     "image": "Images: import, export, pull, push, list, collect garbage.",
+    "judge": "Judge programs on cases; verify problem packages.",
     "doctor": "Show what this machine offers, layer by layer.",
     "demo": "Show real programs meeting every limit.",
 }
-_CLIENTS = {"run", "demo"}
+_CLIENTS = {"run", "judge", "demo"}
 """They speak to a service that has settings; the others get them as their context's object."""
 
 

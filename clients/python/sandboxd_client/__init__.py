@@ -12,6 +12,7 @@ from sandboxd_client.errors import (
     ServerError,
     Timeout,
 )
+from sandboxd_client.judging import CaseResult, Judgement, JudgeOptions
 from sandboxd_client.model import (
     Event,
     Health,
@@ -31,10 +32,13 @@ __all__ = [
     "AsyncClient",
     "AsyncRun",
     "AsyncStream",
+    "CaseResult",
     "Client",
     "ConnectionFailed",
     "Event",
     "Health",
+    "JudgeOptions",
+    "Judgement",
     "Language",
     "Limits",
     "Outcome",

@@ -1,7 +1,7 @@
 """The asyncio shell: performs the core's effects without blocking. One client, one event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -23,6 +23,7 @@ from sandboxd_client.core import (
 from sandboxd_client.deadline import SHORT, Backoff, Deadline
 from sandboxd_client.endpoint import Endpoint
 from sandboxd_client.errors import SandboxdError
+from sandboxd_client.judging import PATIENCE, CaseResult, JudgeCore, Judgement, JudgeOptions
 from sandboxd_client.model import Event, Health, Language, Result, RunRecord
 from sandboxd_client.request import RunOptions, patience
 from sandboxd_client.transport import async_transport, timeouts, translated
@@ -45,6 +46,7 @@ class AsyncClient:
         """See `Client`."""
         endpoint = Endpoint.of(url, api_key)
         self._core = Core(endpoint, Backoff(retries))
+        self._judge = JudgeCore(endpoint, Backoff(retries))
         self._transport = transport or async_transport(endpoint, max_connections)
 
     async def run(
@@ -72,6 +74,19 @@ class AsyncClient:
     def attach(self, run: str) -> "AsyncRun":
         """The handle of a run that was submitted before, here or elsewhere."""
         return AsyncRun(self, run_id(run), patience({"language": ""}))
+
+    async def judge(
+        self,
+        *,
+        timeout: float = PATIENCE,
+        idempotency_key: str | None = None,
+        on_case: Callable[[CaseResult], None] | None = None,
+        **options: Unpack[JudgeOptions],
+    ) -> Judgement:
+        """Judges a program on cases and waits for the verdict. `on_case` hears of each case as it
+        is judged, in no certain order. `timeout` in seconds."""
+        deadline = Deadline(timeout)
+        return await self._do(self._judge.judge(options, idempotency_key, deadline, on_case))
 
     async def languages(self, *, timeout: float = SHORT) -> tuple[Language, ...]:
         return await self._do(self._core.languages(Deadline(timeout)))

@@ -92,13 +92,16 @@ Flow: TypeAlias = Generator[Effect, Any, T]
 class Core:
     """The operations of one service. Each method that returns a Flow raises SandboxdError."""
 
+    path = "/v1/runs"
+    """Where what is followed and looked up lies."""
+
     def __init__(self, endpoint: Endpoint, backoff: Backoff) -> None:
         self.endpoint = endpoint
         self._backoff = backoff
         # Long enough for a service that restarts while a run is followed.
         self.resumption = replace(backoff, retries=4 * backoff.retries, ceiling=5.0)
         self._headers = endpoint.headers()
-        self._runs = httpx.URL(f"{endpoint.origin}/v1/runs")
+        self._runs = httpx.URL(f"{endpoint.origin}{self.path}")
 
     def run(self, options: RunOptions, key: str | None, deadline: Deadline) -> Flow[Result]:
         if options.get("interactive"):
@@ -115,7 +118,7 @@ class Core:
         return parse(answer.body, record_of)
 
     def record(self, run: str, deadline: Deadline) -> Flow[RunRecord]:
-        answer = yield from self._call(self._get(f"/v1/runs/{run}"), deadline, safe=True)
+        answer = yield from self._call(self._get(f"{self.path}/{run}"), deadline, safe=True)
         return parse(answer.body, record_of)
 
     def wait(self, run: str, deadline: Deadline) -> Flow[Result]:
@@ -150,7 +153,7 @@ class Core:
         if after is not None:
             extra.append((b"Last-Event-ID", after.encode()))
         request = httpx.Request(
-            "GET", self._url(f"/v1/runs/{run}/events"), headers=self._all(extra)
+            "GET", self._url(f"{self.path}/{run}/events"), headers=self._all(extra)
         )
         answer: Answer = yield Open(request, deadline)
         if not answer.ok:
@@ -176,7 +179,11 @@ class Core:
     def _post(
         self, options: RunOptions, key: str | None, extra: list[tuple[bytes, bytes]]
     ) -> httpx.Request:
-        body = encode(options)
+        return self._post_body(encode(options), key, extra)
+
+    def _post_body(
+        self, body: bytes, key: str | None, extra: list[tuple[bytes, bytes]]
+    ) -> httpx.Request:
         key = secrets.token_hex(16) if key is None else _header(key)
         headers = self._all(_JSON)
         headers.append((b"Content-Length", b"%d" % len(body)))

@@ -192,6 +192,10 @@ def result_of(document: Mapping[str, Any]) -> Result:
     )
 
 
+def outcome_of(document: Mapping[str, Any]) -> Outcome:
+    return Outcome(**_outcome_fields(document))
+
+
 def record_of(document: Mapping[str, Any]) -> RunRecord:
     result = document.get("result")
     return RunRecord(

@@ -1,7 +1,7 @@
 """The synchronous shell: performs the core's effects on blocking sockets. Safe among threads."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -22,6 +22,7 @@ from sandboxd_client.core import (
 from sandboxd_client.deadline import SHORT, Backoff, Deadline
 from sandboxd_client.endpoint import Endpoint
 from sandboxd_client.errors import SandboxdError
+from sandboxd_client.judging import PATIENCE, CaseResult, JudgeCore, Judgement, JudgeOptions
 from sandboxd_client.model import Event, Health, Language, Result, RunRecord
 from sandboxd_client.request import RunOptions, patience
 from sandboxd_client.sync_stream import Stream
@@ -48,6 +49,7 @@ class Client:
         attempts of one call that the service did not accept."""
         endpoint = Endpoint.of(url, api_key)
         self._core = Core(endpoint, Backoff(retries))
+        self._judge = JudgeCore(endpoint, Backoff(retries))
         self._transport = transport or sync_transport(endpoint, max_connections)
 
     def run(
@@ -76,6 +78,19 @@ class Client:
     def attach(self, run: str) -> "Run":
         """The handle of a run that was submitted before, here or elsewhere."""
         return Run(self, run_id(run), patience({"language": ""}))
+
+    def judge(
+        self,
+        *,
+        timeout: float = PATIENCE,
+        idempotency_key: str | None = None,
+        on_case: Callable[[CaseResult], None] | None = None,
+        **options: Unpack[JudgeOptions],
+    ) -> Judgement:
+        """Judges a program on cases and waits for the verdict. `on_case` hears of each case as it
+        is judged, in no certain order. `timeout` in seconds."""
+        deadline = Deadline(timeout)
+        return self._do(self._judge.judge(options, idempotency_key, deadline, on_case))
 
     def languages(self, *, timeout: float = SHORT) -> tuple[Language, ...]:
         return self._do(self._core.languages(Deadline(timeout)))
