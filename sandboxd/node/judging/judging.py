@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import DriverFault
@@ -23,6 +24,8 @@ from sandboxd.node.warmth import shelves
 from sandboxd.policy import Policies
 
 Tell = Callable[[str, bytes], None]
+_OUTPUTS_MAX = 16 << 20
+"""Characters of all outputs that one result carries."""
 _SAID = 2_000
 """Characters of a checker's compiler that a message shows."""
 _encode = msgspec.json.encode
@@ -56,6 +59,7 @@ class Judging:
         self._cancelled = False
         self._layers: frozenset[str] = frozenset()
         self._started_at = _now()
+        self._outputs_left = _OUTPUTS_MAX
         for program in (self._submission.checker, self._submission.interactor):
             if isinstance(program, Program):
                 self._known(program.language)
@@ -183,14 +187,23 @@ class Judging:
         results: dict[int, CaseResult],
         running: dict[asyncio.Task[CaseResult], tuple[int, CaseRun]],
     ) -> None:
-        results[index] = result
         assert result.verdict is not None
+        results[index] = self._within_budget(result)
         needless = board.record(index, result.verdict, result.score)
         for other, run in running.values():
             if other in needless:
                 run.stop()
         if not self._cancelled:
             self._tell("case", _encode({"case": index, **_news(result)}))
+
+    def _within_budget(self, result: CaseResult) -> CaseResult:
+        """Without its outputs, once those of the cases before it are too much for one answer."""
+        said = sum(len(line.data) for line in result.transcript or ())
+        size = len(result.stdout or "") + len(result.stderr or "") + said
+        self._outputs_left -= size
+        if size == 0 or self._outputs_left >= 0:
+            return result
+        return replace(result, stdout=None, stderr=None, transcript=None)
 
     async def _abandon(self, running: dict[asyncio.Task[CaseResult], tuple[int, CaseRun]]) -> None:
         """After a failure of the host: the other cases end too, and their failures are one's own."""
