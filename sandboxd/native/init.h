@@ -12,6 +12,7 @@ struct init {
 	int control, exec; /* sockets: to the host as init, to the host as runner */
 	int scratch;       /* mount of the scratch file system, before pivot a directory fd */
 	int work;          /* /work */
+	int queues;        /* file system of the message queues, or -1; until landlock */
 	int settings;      /* /proc/sys, which can be written; until the user namespace is made */
 	pid_t runner;
 	int index;       /* which item of a stage's list failed */

@@ -157,23 +157,30 @@ int drop_job_privileges(struct init *init)
 	return 0;
 }
 
-static int allow_path(int ruleset, const char *path, uint64_t access)
+static int allow_below(int ruleset, int fd, uint64_t access)
 {
-	sbx_autoclose int fd = open(path, O_PATH | O_CLOEXEC);
 	struct sbx_landlock_path rule = {access, fd};
 
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -1;
 	return (int)syscall(SYS_landlock_add_rule, ruleset, SBX_LANDLOCK_RULE_PATH, &rule, 0);
 }
 
-/* Read and execute everywhere; write only to the scratch directories, our devices, and one's own
- * files in /proc. Abstract sockets and signals stay within the job. */
+static int allow_path(int ruleset, const char *path, uint64_t access)
+{
+	sbx_autoclose int fd = open(path, O_PATH | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -1;
+	return allow_below(ruleset, fd, access);
+}
+
+/* Read and execute everywhere; write only to the scratch directories, our devices, the message
+ * queues, and one's own files in /proc. Abstract sockets and signals stay within the job. */
 int restrict_landlock(struct init *init)
 {
 	const uint64_t read = 1u | 1u << 2 | 1u << 3, write = 1u << 1 | SBX_LANDLOCK_FS_TRUNCATE;
 	const uint64_t devices = 1u << 1 | 1u << 2 | SBX_LANDLOCK_FS_IOCTL_DEV;
 	struct sbx_landlock_ruleset rules = {.access_fs = SBX_LANDLOCK_FS_V1};
+	sbx_autoclose int queues = init->queues;
 	long abi;
 
 	if (!(init->plan.head.flags & SBX_PLAN_LANDLOCK) || skipped(init, SBX_LAYER_LANDLOCK))
@@ -195,7 +202,8 @@ int restrict_landlock(struct init *init)
 	    allow_path(ruleset, "/tmp", scratch) != 0 ||
 	    allow_path(ruleset, "/dev/shm", scratch) != 0 ||
 	    allow_path(ruleset, "/dev", devices & rules.access_fs) != 0 ||
-	    allow_path(ruleset, "/proc", write & rules.access_fs) != 0)
+	    allow_path(ruleset, "/proc", write & rules.access_fs) != 0 ||
+	    (queues >= 0 && allow_below(ruleset, queues, 1u << 1 | 1u << 2) != 0))
 		return -1;
 	/* restrict_self asks for no_new_privs, which is a stage of its own further on, or for
 	 * CAP_SYS_ADMIN, which is gone: so it is set here first. */

@@ -293,6 +293,21 @@ int mount_binds(struct init *init)
 	return 0;
 }
 
+/* The file system of the POSIX message queues of our ipc namespace. It is mounted nowhere: Landlock
+ * needs a descriptor of it, without which it would refuse every queue. */
+static int open_queues(struct init *init)
+{
+	sbx_autoclose int fs = sbx_fsopen("mqueue");
+
+	init->queues = -1;
+	if (fs < 0)
+		return errno == ENODEV ? 0 : -1;
+	if (sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
+		return -1;
+	init->queues = sbx_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	return init->queues < 0 ? -1 : 0;
+}
+
 /* A /dev of our own nodes: nothing of the host's /dev is trusted or reachable. */
 int make_dev(struct init *init)
 {
@@ -309,8 +324,8 @@ int make_dev(struct init *init)
 	sbx_autoclose int shm =
 		clone_mount(AT_FDCWD, "shm", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, -1);
 
-	if (dev < 0 || shm < 0 || attach(dev, "dev") != 0 || mkdirat(dev, "shm", 0755) != 0 ||
-	    attach(shm, "dev/shm") != 0)
+	if (open_queues(init) != 0 || dev < 0 || shm < 0 || attach(dev, "dev") != 0 ||
+	    mkdirat(dev, "shm", 0755) != 0 || attach(shm, "dev/shm") != 0)
 		return -1;
 	for (size_t i = 0; i < sizeof(nodes) / sizeof(*nodes); i++) {
 		init->index = (int)i;

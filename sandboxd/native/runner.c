@@ -33,14 +33,17 @@ static int start_session(struct init *init)
 {
 	int exec = fcntl(init->exec, F_DUPFD_CLOEXEC, FIRST_FREE);
 	int work = fcntl(init->work, F_DUPFD_CLOEXEC, FIRST_FREE);
+	int queues = fcntl(init->queues, F_DUPFD_CLOEXEC, FIRST_FREE); /* -1 stays -1 */
 
 	if (exec < 0 || work < 0 || dup3(exec, EXEC_FD, O_CLOEXEC) < 0)
 		return -1;
 	init->exec = EXEC_FD;
 	if (dup3(work, WORK_FD, O_CLOEXEC) < 0 || sbx_close_range(0, 2) != 0 ||
-	    sbx_close_range(FIRST_FREE, ~0u) != 0)
+	    (queues >= 0 && queues != FIRST_FREE && dup3(queues, FIRST_FREE, O_CLOEXEC) < 0) ||
+	    sbx_close_range(queues < 0 ? FIRST_FREE : FIRST_FREE + 1, ~0u) != 0)
 		return -1;
 	init->work = WORK_FD;
+	init->queues = queues < 0 ? -1 : FIRST_FREE;
 	umask(022);
 	/* A keyring of its own, not the node's; a kernel without keyrings has nothing to leak. */
 	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
