@@ -101,6 +101,9 @@ sanitize: setup ## the native core under ASan and UBSan: its tests, the drivers'
 	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests/native tests/drivers/test_*.py
 	$(SANITIZED) $(BIN)/pytest tests/matrix -k "python or files"
 
+compat-inside: setup ## honest programs and CPython's own tests, inside and outside compared; a quarter of an hour
+	COMPAT=all $(BIN)/pytest tests/compat/inside $(ARGS)
+
 lock: ## write the locks anew: exact versions and hashes
 	$(BIN)/python -m pip install -q pip-tools
 	for name in requirements-build requirements; do \
