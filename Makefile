@@ -20,7 +20,7 @@ NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/n
 C_FILES := $(wildcard sandboxd/native/*.[ch] tests/fuzz/*/*.[ch])
 # Python keeps what it needs until its end, so that leaks are not looked for.
 SANITIZED := LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
-	NATIVE_BUILD=$(CURDIR)/build/sanitize PYTHONPATH=tests/sanitize/site
+	NATIVE_BUILD=$(CURDIR)/build/sanitize PYTHONPATH=$(CURDIR)/tests/sanitize/site
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
