@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sandboxd.model import Limits
 from sandboxd.model.judgement import Line
 from sandboxd.native import ExecOrder
 from sandboxd.node.judging.program import Ran, Workplace
+from sandboxd.node.outcome import Stop, classify
 from sandboxd.node.stdio import LiveInput, PassedInput, PassedOutput
 
 _PIECE = 65_536
@@ -97,12 +99,24 @@ async def interact(
             await asyncio.wait(both)
             raise
     ended, judged = solution.result(), judge.result()
+    if not place.stopped:
+        ended = _own_end(ended, program.limits)
     return Interacted(
         program=ended,
         interactor=judged,
         interactor_first=judged.ended.at < ended.ended.at,
         transcript=transcript.lines() if transcript is not None else None,
     )
+
+
+def _own_end(ran: Ran, limits: Limits) -> Ran:
+    """Its end without ours, where it had ended already, by itself or by a limit: the interactor hears
+    of that sooner than we do, and our answer to its rejection comes too late to matter."""
+    facts = ran.ended.facts
+    stops = facts.stops - {Stop.CANCELLED}
+    if stops == facts.stops or not (stops or facts.oom_kills or facts.wait_status is not None):
+        return ran
+    return replace(ran, verdict=classify(replace(facts, stops=stops), limits))
 
 
 async def _run(
