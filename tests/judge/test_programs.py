@@ -131,7 +131,8 @@ def test_an_interaction_is_accepted_with_two_accounts(judge, transcript):
 )
 @pytest.mark.parametrize("transcript", [False, True])
 def test_interaction_that_goes_wrong(judge, source, verdict, transcript):
-    assert interact(judge, source, transcript=transcript)["verdict"] == verdict
+    case = interact(judge, source, transcript=transcript)
+    assert case["verdict"] == verdict, case
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_an_interactor_that_ends_first_or_fails_decides(judge, interactor, verdi
         tool={"limits": {"cpu_time": 0.5}},
         limits={"cpu_time": 1.0, "wall_time": 5.0},
     )
-    assert case["verdict"] == verdict
+    assert case["verdict"] == verdict, case
 
 
 def test_an_interactor_that_hangs_after_a_good_end_has_failed(judge):

@@ -121,10 +121,14 @@ class CaseRun:
 
         done = await interact(self._place, program, interactor, accepts, transcript)
         found = conventions.read(tool.program, _reply(done.interactor), points)
-        if done.interactor.verdict.signal == "SIGPIPE" and not done.interactor_first:
+        # Whose end was noted first says nothing here: nobody listened, so the program had left.
+        abandoned = done.interactor.verdict.signal == "SIGPIPE"
+        if abandoned:
             found = Checked(Verdict.WRONG_ANSWER, 0.0, "ended before the interactor had said all")
         checked = of_interaction(
-            done.program.verdict.status, found, interactor_first=done.interactor_first
+            done.program.verdict.status,
+            found,
+            interactor_first=done.interactor_first and not abandoned,
         )
         if checked.verdict is Verdict.ACCEPTED and self._ready.checker is not None:
             # testlib's interactors leave the verdict on what they wrote to the checker.
