@@ -234,10 +234,11 @@ static int overlay_of_names(struct init *init)
 	return mount("overlay", "root", "overlay", guarded(init, MS_NOSUID | MS_NODEV), options);
 }
 
+/* By name first: every kernel can do it, and a refused attempt is not free, since overlay logs each
+ * to the console. Only more layers than a page of short names holds need descriptors. */
 int mount_overlay(struct init *init)
 {
-	if (overlay_of_descriptors(init) != 0 &&
-	    ((errno != EINVAL && errno != EOPNOTSUPP) || overlay_of_names(init) != 0))
+	if (overlay_of_names(init) != 0 && (errno != E2BIG || overlay_of_descriptors(init) != 0))
 		return -1;
 	if (init->plan.idmap >= 0)
 		close(init->plan.idmap);
