@@ -76,3 +76,11 @@ def test_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         UidSlots(BASE, 1, tmp_path)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_bases_within_one_block_meet_at_its_lock(tmp_path: Path) -> None:
+    first = UidSlots(BASE, 10, tmp_path)
+    shifted = UidSlots(BASE + 512 * SLOT, 2_000, tmp_path)
+    assert not set(drained(first)) & set(drained(shifted))
+    first.close()
+    shifted.close()

@@ -1,5 +1,6 @@
 """A real service of its own: started as an operator would, stopped, and searched for leftovers."""
 
+import itertools
 import os
 import secrets
 import shutil
@@ -18,11 +19,15 @@ import httpx
 from tests.service import host
 
 ROOT = Path(__file__).parents[2]
-UID_SLOTS = 512
+UID_SLOTS = 1_024  # one whole block, which two services never share
 UID_SPAN = UID_SLOTS << 16
 READY_WITHIN = 300.0 if "VM_LANE" in os.environ else 60.0  # an emulated machine is slow
 STOPPED_WITHIN = 30.0
 ROLES = ("gateway", "node", "redis")
+
+
+_blocks = itertools.count(secrets.randbelow(40))
+"""The services of one test session have blocks of their own; those of two may meet."""
 
 
 class ServiceError(AssertionError):
@@ -34,7 +39,7 @@ class Service:
 
     def __init__(self, directory: Path, *settings: str) -> None:
         self.instance = f"t{os.getpid()}-{secrets.token_hex(3)}"
-        self.uid_base = 0x2000_0000 + secrets.randbelow(48) * UID_SPAN
+        self.uid_base = 0x2000_0000 + next(_blocks) % 40 * UID_SPAN
         self.run_dir, self.state_dir = directory / "run", directory / "state"
         self.log = directory / "log"
         port = _free_port()

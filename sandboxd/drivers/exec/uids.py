@@ -13,7 +13,8 @@ from pathlib import Path
 from sandboxd.errors import DriverFault, Overload
 
 SLOT = 65_536
-_BLOCK = 1_024
+_SIZE = 1_024 * SLOT
+"""uids of one block."""
 _LOCKS = Path("/run/sandboxd-uids")
 
 
@@ -23,11 +24,13 @@ class UidSlots:
         self._locks: list[int] = []
         self._free: deque[int] = deque()
         locks.mkdir(mode=0o700, exist_ok=True)
-        block = base
-        while len(self._free) < count and block + _BLOCK * SLOT <= 0xFFFF_0000:
+        # Blocks lie at multiples of their size, whatever the base: two instances with different bases
+        # must meet at the same lock.
+        block = base - base % _SIZE
+        while len(self._free) < count and block + _SIZE <= 0xFFFF_0000:
             if self._lock(locks / f"{block}.lock"):
-                self._free.extend(block + i * SLOT for i in range(_BLOCK))
-            block += _BLOCK * SLOT
+                self._free.extend(uid for uid in range(block, block + _SIZE, SLOT) if uid >= base)
+            block += _SIZE
         if not self._free:
             raise DriverFault("uids", "lock a range", "every range from uid_base is in use")
         while len(self._free) > count:

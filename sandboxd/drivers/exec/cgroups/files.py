@@ -47,10 +47,13 @@ def value(text: str, key: str) -> int:
 
 def set_exactly(path: Path, number: int, unit: int = 1) -> None:
     """Write a limit and read it back; the kernel may round it down to a multiple of `unit`, never up."""
-    write(path, str(number))
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        os.write(fd, str(number).encode())
         text = read_fd(fd).strip()
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(fd)
     if not text.isdecimal() or not number - unit < int(text) <= number:

@@ -16,7 +16,7 @@ from sandboxd.drivers.exec.cgroups.base import LimitBelowUse, Usage
 from sandboxd.drivers.exec.cgroups.files import PAGE, faults, read_fd, set_exactly, value, write
 from sandboxd.errors import DriverFault
 
-_PERIOD_US = 100_000
+_PERIOD_US = 100_000  # what every new group has
 _RDONLY = os.O_RDONLY | os.O_CLOEXEC
 
 
@@ -52,7 +52,6 @@ class V1:
             with faults("make a group"):
                 for directory in group.made:
                     directory.mkdir()
-                write(self._cpu / name / "cpu.cfs_period_us", str(_PERIOD_US))
                 write(self._cpu / name / "cpu.cfs_quota_us", str(int(cpus * _PERIOD_US)))
                 group.open({self._memory / name, self._pids / name, self._cpu / name})
                 group.limit(memory=memory, pids=pids)
