@@ -34,7 +34,10 @@ def run(
 ) -> Ended:
     """One program with `files` (by path below /work) beside it."""
     argv = [
-        "prlimit", "--nofile=1024", "--core=0", "--stack=67108864", "--memlock=65536", "--",
+        # A shell's background job ignores SIGINT, and so would its children.
+        "env", "--default-signal",
+        "prlimit", "--nofile=1024", "--core=0", "--stack=67108864", "--memlock=65536",
+        "--fsize=536875008", "--",
         "setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--",
         "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--uid", "1000",
         "--gid", "1000", "--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev",
