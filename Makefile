@@ -66,7 +66,7 @@ format: setup ## rewrite Python and C in the project's format
 	clang-format -i $(C_FILES)
 
 test: setup ## every test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 demo: setup ## real programs through the API, each answer checked
 	$(BIN)/sandboxd demo
