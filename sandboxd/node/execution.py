@@ -16,7 +16,8 @@ from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, 
 from sandboxd.model import argv as fill
 from sandboxd.native import ExecOrder
 from sandboxd.node.files import Brought
-from sandboxd.node.job_environment import base_env, file_size
+from sandboxd.node.job_environment import base_env
+from sandboxd.node.job_environment import order as make_order
 from sandboxd.node.live import Live
 from sandboxd.node.outcome import Stop, Verdict, classify
 from sandboxd.node.pool import Pool
@@ -87,7 +88,7 @@ class Execution:
             *request.compile_args,
         ]
         env = {**base_env(built.spec.image), **language.env, **recipe.env}
-        order = _order(argv, env, files, limits)
+        order = make_order(argv, env, files, limits)
         verdict, result, brought = await self._program(
             built, order, limits, FixedInput(b""), collect=recipe.artifacts, glob=True
         )
@@ -109,7 +110,7 @@ class Execution:
         else:
             argv, env = [*(request.command or ()), *request.args], {}
         image = built.spec.image
-        order = _order(argv, {**base_env(image), **env, **request.env}, files, limits)
+        order = make_order(argv, {**base_env(image), **env, **request.env}, files, limits)
         if language is None and not files and image.workdir:
             order = msgspec.structs.replace(order, cwd=image.workdir)
         stdin: Input
@@ -192,17 +193,6 @@ class Execution:
             finished_at=_now(),
             **fields,  # type: ignore[arg-type]
         )
-
-
-def _order(argv: list[str], env: dict[str, str], files: Files, limits: Limits) -> ExecOrder:
-    return ExecOrder(
-        argv=argv,
-        env=env,
-        files=files,
-        open_files=limits.open_files,
-        stack=limits.stack,
-        file_size=file_size(limits),
-    )
 
 
 async def _fixed(data: bytes) -> FixedInput:

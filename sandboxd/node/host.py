@@ -19,10 +19,10 @@ from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.graph.overlay import Rootfs
 from sandboxd.errors import RequestError
 from sandboxd.model import Language, Template, Warm, merge
-from sandboxd.native import ExecOrder, compile_seccomp
+from sandboxd.native import compile_seccomp
 from sandboxd.node import apparmor
 from sandboxd.node.janitor import InstanceLock, sweep
-from sandboxd.node.job_environment import base_env, file_size
+from sandboxd.node.job_environment import base_env, order
 from sandboxd.node.warmth import default_limits, shelf_name
 from sandboxd.settings import Settings, SettingsError
 
@@ -148,21 +148,14 @@ class Host:
 
     def _warm_spec(self, language: Language, warm: Warm) -> Spec:
         limits = default_limits(self.policies, language)
-        order = ExecOrder(
-            argv=warm.command,
-            env={**base_env(self.specs[language.template].image), **language.env, **warm.env},
-            open_files=limits.open_files,
-            stack=limits.stack,
-            file_size=file_size(limits),
-            warm=True,
-        )
+        env = {**base_env(self.specs[language.template].image), **language.env, **warm.env}
         return msgspec.structs.replace(
             self.specs[language.template],
             template=shelf_name(language),
             memory=limits.memory,
             pids=limits.pids,
             disk=limits.disk,
-            warm=WarmUp(order=order, binds=self._inside),
+            warm=WarmUp(order=order(warm.command, env, (), limits, warm=True), binds=self._inside),
         )
 
     def close(self) -> None:

@@ -1,7 +1,10 @@
 """What every job finds, whatever it asked for."""
 
+from collections.abc import Mapping, Sequence
+
 from sandboxd.drivers.graph.image import Image
 from sandboxd.model import Limits
+from sandboxd.native import ExecOrder
 
 BASE_ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -23,3 +26,23 @@ def file_size(limits: Limits) -> int:
     """RLIMIT_FSIZE, bytes: a page above the disk, so that a full disk is ENOSPC, which a program can
     handle, and only a hole beyond the disk's size is the signal SIGXFSZ."""
     return limits.disk + _PAGE
+
+
+def order(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    files: Sequence[tuple[str, int, bytes]],
+    limits: Limits,
+    *,
+    warm: bool = False,
+) -> ExecOrder:
+    """The order for one program: `env` whole, the rlimits of `limits`."""
+    return ExecOrder(
+        argv=argv,
+        env=env,
+        files=files,
+        open_files=limits.open_files,
+        stack=limits.stack,
+        file_size=file_size(limits),
+        warm=warm,
+    )

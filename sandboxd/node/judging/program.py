@@ -8,8 +8,8 @@ from sandboxd.drivers.exec.base import Built
 from sandboxd.model import Language, Limits, Outcome, Status
 from sandboxd.model import argv as fill
 from sandboxd.native import ExecOrder
+from sandboxd.node import job_environment
 from sandboxd.node.files import Brought
-from sandboxd.node.job_environment import BASE_ENV, file_size
 from sandboxd.node.outcome import Stop, Verdict, classify
 from sandboxd.node.pool import Pool
 from sandboxd.node.results import outcome
@@ -163,14 +163,7 @@ class _Part(Workplace):
 
 
 def order(argv: list[str], env: dict[str, str], files: Files, limits: Limits) -> ExecOrder:
-    return ExecOrder(
-        argv=argv,
-        env={**BASE_ENV, **env},
-        files=files,
-        open_files=limits.open_files,
-        stack=limits.stack,
-        file_size=file_size(limits),
-    )
+    return job_environment.order(argv, {**job_environment.BASE_ENV, **env}, files, limits)
 
 
 def command(language: Language, limits: Limits, args: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Control files: write, read, and say plainly which one failed."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,3 +59,18 @@ def set_exactly(path: Path, number: int, unit: int = 1) -> None:
         os.close(fd)
     if not text.isdecimal() or not number - unit < int(text) <= number:
         raise DriverFault("cgroups", "set a limit", f"{path.name} reads {text}, not {number}")
+
+
+def remove_directory(directory: Path) -> None:
+    """rmdir that waits out the moment between a process's death and its leaving the group."""
+    for attempt in range(60):
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if attempt == 59:
+                raise DriverFault("cgroups", "remove", f"{directory}: {error.strerror}") from error
+            time.sleep(0.0005 * 1.12**attempt)
+        else:
+            return

@@ -9,11 +9,18 @@ import errno
 import os
 import select
 import signal
-import time
 from pathlib import Path
 
 from sandboxd.drivers.exec.cgroups.base import LimitBelowUse, Usage
-from sandboxd.drivers.exec.cgroups.files import PAGE, faults, read_fd, set_exactly, value, write
+from sandboxd.drivers.exec.cgroups.files import (
+    PAGE,
+    faults,
+    read_fd,
+    remove_directory,
+    set_exactly,
+    value,
+    write,
+)
 from sandboxd.errors import DriverFault
 
 _PERIOD_US = 100_000  # what every new group has
@@ -210,18 +217,3 @@ def _kill_members(directory: Path) -> None:
             continue
         finally:
             os.close(fd)
-
-
-def remove_directory(directory: Path) -> None:
-    """rmdir that waits out the moment between a process's death and its leaving the group."""
-    for attempt in range(60):
-        try:
-            directory.rmdir()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if attempt == 59:
-                raise DriverFault("cgroups", "remove", f"{directory}: {error.strerror}") from error
-            time.sleep(0.0005 * 1.12**attempt)
-        else:
-            return

@@ -4,8 +4,15 @@ import os
 from pathlib import Path
 
 from sandboxd.drivers.exec.cgroups.base import Usage
-from sandboxd.drivers.exec.cgroups.files import PAGE, faults, read_fd, set_exactly, value, write
-from sandboxd.drivers.exec.cgroups.v1 import remove_directory
+from sandboxd.drivers.exec.cgroups.files import (
+    PAGE,
+    faults,
+    read_fd,
+    remove_directory,
+    set_exactly,
+    value,
+    write,
+)
 
 _PERIOD_US = 100_000
 _RDONLY = os.O_RDONLY | os.O_CLOEXEC
