@@ -27,10 +27,33 @@ def main() -> None:
     watch.register(descriptor, select.POLLIN)
     if watch.poll(0):
         sys.exit(1)
-    # Ignored signals survive an exec, and Python ignores these.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
+    default_signals()
     os.execvp(command[0], command)  # noqa: S606  argv, and no shell is the point
+
+
+def default_signals() -> None:
+    """Ignored signals survive an exec: those that Python ignores, and those that our starter did."""
+    with open("/proc/self/status", "rb") as status:
+        ignored = next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn"))
+    hidden = []
+    for number in range(1, 65):
+        if ignored >> (number - 1) & 1:
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):
+                hidden.append(number)
+    if hidden:
+        _default_by_system_call(hidden)
+
+
+def _default_by_system_call(numbers: list[int]) -> None:
+    """For the signals that the C library keeps for itself and lets nobody set."""
+    import ctypes  # rarely needed, and slow to load
+
+    rt_sigaction = 13 if os.uname().machine == "x86_64" else 134
+    default = bytes(32)  # zeros are SIG_DFL in the kernel's structure on every architecture
+    for number in numbers:
+        ctypes.CDLL(None).syscall(rt_sigaction, number, default, None, 8)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A child's life hangs on its starter's."""
 
 import os
+import platform
 import select
 import signal
 import subprocess
@@ -65,6 +66,29 @@ async def test_stop_is_polite_first_and_firm_in_the_end() -> None:
     await stubborn.output.readline()
     assert await stubborn.stop(0.05) == -signal.SIGKILL
     assert await stubborn.stop(0) == -signal.SIGKILL
+
+
+async def test_signals_that_its_starter_ignored_have_their_default_again() -> None:
+    """Those too that the C library lets nobody set: a container's init may have them ignored."""
+    status = "import re; print(*re.findall(r'SigIgn:\\t(\\w+)', open('/proc/self/status').read()))"
+    ignoring = f"""
+import asyncio, ctypes, signal, sys
+from sandboxd.child import spawn
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+ignore = (1).to_bytes(8, "little") + bytes(24)
+number = 13 if {platform.machine() == "x86_64"} else 134
+assert ctypes.CDLL(None).syscall(number, 32, ignore, None, 8) == 0
+{status}
+async def main():
+    child = await spawn(["/bin/grep", "SigIgn", "/proc/self/status"], read_output=True)
+    print((await child.output.read()).decode().split()[1])
+    await child.wait()
+asyncio.run(main())
+"""
+    result = subprocess.run([sys.executable, "-c", ignoring], capture_output=True, text=True)
+    before, after = result.stdout.split()
+    assert int(before, 16) & (1 << 31 | 1 << signal.SIGUSR1 - 1), result.stderr
+    assert int(after, 16) == 0
 
 
 async def test_it_has_default_signals_and_only_the_descriptors_it_was_given() -> None:

@@ -72,7 +72,7 @@ class RealArena:
         answer = self._requests.submit(self.run, body)
         deadline = time.monotonic() + _POISED_WITHIN
         while time.monotonic() < deadline and not answer.done():
-            for pid in host.processes_of_uids(self._service.uid_base, 1 << 25):
+            for pid in self._service.sandbox_processes():
                 if word in host.argv(pid) and host.state(pid) == "T":
                     return RealPoised(pid, self._mounts.v1, self._mounts.v2, answer)
             time.sleep(_LOOK_EVERY)

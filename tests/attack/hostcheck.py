@@ -64,15 +64,15 @@ class HostCheck:
 
     def _look(self) -> Sight:
         status = self._arsenal.canary.stat()
-        first, last = self._service.uid_base, self._service.uid_base + (1 << 25)
+        uids = self._service.sandbox_uids
         objects = [
             f"{kind} {line.split()[:2]}"
             for kind in _IPC
             for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
-            if any(word.isdigit() and first <= int(word) < last for word in line.split())
+            if any(word.isdigit() and int(word) in uids for word in line.split())
         ]
         for place in ("/dev/shm", "/dev/mqueue", "/tmp", "/var/tmp"):
-            objects += _owned(Path(place), range(first, last))
+            objects += _owned(Path(place), uids)
         return Sight(
             canary=(oct(status.st_mode), status.st_uid, status.st_size, status.st_mtime_ns,
                     status.st_atime_ns),

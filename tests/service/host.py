@@ -84,7 +84,7 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def processes_of_uids(first: int, count: int) -> list[int]:
+def processes_of_uids(among: range) -> list[int]:
     """Processes any of whose uids lies in the range."""
     found = []
     for pid in pids():
@@ -93,7 +93,7 @@ def processes_of_uids(first: int, count: int) -> list[int]:
         except OSError:
             continue
         uids = re.search(r"^Uid:\s+(.*)$", text, re.MULTILINE)
-        if uids and any(first <= int(uid) < first + count for uid in uids[1].split()):
+        if uids and any(int(uid) in among for uid in uids[1].split()):
             found.append(pid)
     return found
 

@@ -104,8 +104,13 @@ class Service:
         found = {name: self.role(name) for name in ROLES}
         return {"supervisor": self.pid} | {name: pid for name, pid in found.items() if pid}
 
+    @property
+    def sandbox_uids(self) -> range:
+        """Every uid that a sandbox of it may have. A used one comes round again after all others."""
+        return range(self.uid_base, self.uid_base + UID_SPAN)
+
     def sandbox_processes(self) -> list[int]:
-        return host.processes_of_uids(self.uid_base, UID_SPAN)
+        return host.processes_of_uids(self.sandbox_uids)
 
     def crash(self) -> None:
         """`kill -9` of the supervisor; returns when it is gone. `start` may follow."""
