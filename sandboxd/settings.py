@@ -82,6 +82,12 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Unfinished jobs of one tenant; one more is answered 429."""
 
 
+class CourierSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    uid: int = 64_322
+    """The courier's user, if started as root; its group is the gateway's, which Redis lets in. The node's
+    socket knows the gateway's user alone."""
+
+
 class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: str = ""
     """Name in the queue, stable over restarts; empty: host name and instance."""
@@ -90,7 +96,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     its files and pipes about as long as it computes."""
     memory_capacity: int = 0
     """Bytes that admission hands out; 0: three quarters of the machine's memory."""
-    build_concurrency: Annotated[int, Meta(ge=1, le=64)] = 2
+    build_concurrency: Annotated[int, Meta(ge=1, le=64)] = 4
     """Sandboxes built at once, off the path of a run."""
     pool_max_age: Seconds = 600.0
     """Seconds after which a warm sandbox that nobody wanted is replaced."""
@@ -186,6 +192,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     redis: RedisSettings = RedisSettings()
     queue: QueueSettings = QueueSettings()
     gateway: GatewaySettings = GatewaySettings()
+    courier: CourierSettings = CourierSettings()
     node: NodeSettings = NodeSettings()
     isolation: IsolationSettings = IsolationSettings()
     host_image: HostImageSettings = HostImageSettings()

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from sandboxd.cli.gateway import compiled
 from sandboxd.settings import Settings
 
 
@@ -11,6 +12,7 @@ from sandboxd.settings import Settings
 @click.pass_obj
 def command(settings: Settings) -> None:
     """Run only the courier, which delivers webhooks."""
-    from sandboxd.gateway.courier.main import main
+    from sandboxd.gateway.courier.main import Filters, main
 
-    sys.exit(main(settings))
+    filters = Filters(always=compiled(settings, "gateway"), calling=compiled(settings, "courier"))
+    sys.exit(main(settings, filters))

@@ -15,15 +15,18 @@ def command(settings: Settings) -> None:
     from sandboxd.gateway.main import main
 
     filters = Filters(
-        always=_compiled(settings, "gateway"),
-        local=_compiled(settings, "gateway-local"),
-        serving=_compiled(settings, "gateway-serving"),
+        always=compiled(settings, "gateway"),
+        local=compiled(settings, "gateway-local"),
+        serving=compiled(settings, "gateway-serving"),
     )
     sys.exit(main(settings, filters))
 
 
-def _compiled(settings: Settings, name: str) -> bytes:
-    """The gateway itself never sees the native core; it is given the program."""
+def compiled(settings: Settings, name: str) -> bytes:
+    """Gateway and courier never see the native core; they are given the program.
+
+    Raises SettingsError if there is no such file.
+    """
     from sandboxd.native import compile_seccomp
 
     path = settings.policy_path / "seccomp" / f"{name}.json"

@@ -10,22 +10,24 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 
 
-def drop(uid: int) -> None:
-    """Become user and group `uid`, without capabilities or a way back.
+def drop(uid: int, gid: int | None = None, *, who: str = "gateway") -> None:
+    """Become user `uid` and group `gid` (of the same number, if none), without capabilities or a way
+    back.
 
-    A process that was not started as root only forgoes new privileges. Raises SettingsError if
-    `uid` is root's or root's privileges are left, and OSError if the kernel refuses.
+    A process that was not started as root only forgoes new privileges. Raises SettingsError, naming
+    the uid of `who`, if it is root's or root's privileges are left; OSError if the kernel refuses.
     """
     if os.geteuid() == 0:
-        if uid <= 0:
-            raise SettingsError("gateway.uid: the gateway does not run as root")
+        gid = uid if gid is None else gid
+        if uid <= 0 or gid <= 0:
+            raise SettingsError(f"{who}.uid: the {who} does not run as root")
         os.setgroups([])
-        os.setresgid(uid, uid, uid)
+        os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     # Keys and other tenants' sources are in this memory; no core file and no ptrace of it.
     _prctl(_PR_SET_DUMPABLE, 0)
-    _verify()
+    _verify(who)
 
 
 def _prctl(option: int, value: int) -> None:
@@ -34,7 +36,7 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
-def _verify() -> None:
+def _verify(who: str) -> None:
     """Believe the kernel's own account, not our calls' return values."""
     status = dict(
         line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
@@ -43,4 +45,4 @@ def _verify() -> None:
     held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(status[name], 16)]
     if root or held or status["NoNewPrivs"] != "1":
         left = "root's user or groups" if root else ", ".join(held) or "new privileges"
-        raise SettingsError(f"gateway.uid: the process still has {left}")
+        raise SettingsError(f"{who}.uid: the process still has {left}")

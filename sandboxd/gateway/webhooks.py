@@ -3,13 +3,13 @@
 The gateway connects to nobody; the courier delivers, see `gateway/courier`.
 """
 
-import ipaddress
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from sandboxd.errors import InvalidRequest
+from sandboxd.gateway.addresses import is_public
 from sandboxd.gateway.context import Gateway
 from sandboxd.model.submission import Callback
 
@@ -39,10 +39,10 @@ def check(gateway: Gateway, callback: Callback) -> None:
     if port == 0 or not callback.url.isascii() or any(c <= " " for c in callback.url):
         raise InvalidRequest("not a URL", field="callback.url")
     try:
-        address = ipaddress.ip_address(parts.hostname)
+        public = is_public(parts.hostname)
     except ValueError:
         return  # a name is looked up when it is used, since it may mean something else by then
-    if not gateway.settings.judge.callback_private and not address.is_global:
+    if not gateway.settings.judge.callback_private and not public:
         raise InvalidRequest("webhooks go to public addresses only", field="callback.url")
 
 

@@ -1,4 +1,4 @@
-"""What a hijacked gateway could still do: each attempt is made twice, unconfined and confined."""
+"""What a hijacked gateway or courier could still do: each attempt is made unconfined and confined."""
 
 import errno
 import json
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.gateway.confinement import Filters, readable
+from sandboxd.gateway.confinement import Filters, installed, readable
+from sandboxd.gateway.courier.main import Filters as CourierFilters
 from sandboxd.native import compile_seccomp
 from sandboxd.settings import Settings
 
@@ -46,29 +47,22 @@ REFUSED = {
     "remove": errno.EPERM,
     "read proc": errno.EACCES,
 }
-KEPT = (
-    "thread",
-    "import",
-    "keys",
-    "unix socket",
-    "accept",
-    "wake-up",
-    "name of localhost",
-    "random",
-)
+KEPT = ("thread", "import", "unix socket", "wake-up", "name of localhost", "random")
+OF_THE_GATEWAY = ("keys", "read keys", "accept", "call node")
+FILES = {
+    "gateway": {"always": "gateway", "local": "gateway-local", "serving": "gateway-serving"},
+    "courier": {"always": "gateway", "calling": "courier"},
+}
+assert {*FILES["gateway"]} == {*Filters.__struct_fields__}
+assert {*FILES["courier"]} == {*CourierFilters.__struct_fields__}
 
 
-def filters() -> Filters:
+def filters(who: str) -> dict[str, str]:
     directory = Settings().policy_path / "seccomp"
-    programs = {
-        name: compile_seccomp((directory / file).read_bytes())
-        for name, file in (
-            ("always", "gateway.json"),
-            ("local", "gateway-local.json"),
-            ("serving", "gateway-serving.json"),
-        )
+    return {
+        name: compile_seccomp((directory / f"{file}.json").read_bytes()).hex()
+        for name, file in FILES[who].items()
     }
-    return Filters(**programs)
 
 
 @pytest.fixture
@@ -80,19 +74,19 @@ def place(tmp_path: Path) -> Path:
     for name in ("store", "state"):
         (tmp_path / name / "secret").write_text("secret")
     (tmp_path / "keys" / "keys").write_text("ann:" + "0" * 64)
+    (tmp_path / "node").mkdir(mode=0o755)
     for directory in [tmp_path, *tmp_path.parents]:
         if directory.stat().st_uid == os.getuid() and directory != Path("/"):
             directory.chmod(directory.stat().st_mode | 0o011)
     return tmp_path
 
 
-def attempts(place: Path, redis: str, *, confined: bool) -> dict[str, int]:
-    """errno of each attempt, 0 for success."""
-    programs = {name: getattr(filters(), name).hex() for name in Filters.__struct_fields__}
+def attempts(place: Path, redis: str, who: str) -> dict[str, int]:
+    """errno of each attempt, 0 for success; `who` is gateway, courier, or else unconfined."""
     with subprocess.Popen(["/bin/sleep", "60"], user=64_999) as victim:
         task = {
-            "place": str(place), "redis": redis, "confined": confined, "victim": victim.pid,
-            "filters": programs,
+            "place": str(place), "redis": redis, "who": who, "victim": victim.pid,
+            "filters": filters(who) if who in FILES else {},
         }  # fmt: skip
         try:
             done = subprocess.run(
@@ -108,12 +102,13 @@ def attempts(place: Path, redis: str, *, confined: bool) -> dict[str, int]:
 
 def test_confined_gateway_is_refused_what_serving_does_not_need(place: Path) -> None:
     url = f"unix://{place}/redis.sock"
-    free = attempts(place, url, confined=False)
-    held = attempts(place, url, confined=True)
+    free = attempts(place, url, "nobody")
+    held = attempts(place, url, "gateway")
     assert {name: held[name] for name in REFUSED} == REFUSED
     vacuous = [name for name in REFUSED if free[name] == held[name]]
     assert vacuous == []
-    assert {name: held[name] for name in KEPT} == dict.fromkeys(KEPT, 0)
+    kept = (*KEPT, *OF_THE_GATEWAY)
+    assert {name: held[name] for name in kept} == dict.fromkeys(kept, 0)
     # Redis is a unix socket: nobody outside can be called, by any protocol.
     assert held["call redis"] == held["call elsewhere"] == held["datagram"] == errno.EAFNOSUPPORT
 
@@ -125,16 +120,35 @@ def test_gateway_of_a_redis_elsewhere_calls_only_its_port(place: Path) -> None:
     ):
         url = f"redis://127.0.0.1:{redis.getsockname()[1]}"
         place.joinpath("elsewhere").write_text(str(other.getsockname()[1]))
-        free = attempts(place, url, confined=False)
-        held = attempts(place, url, confined=True)
+        free = attempts(place, url, "nobody")
+        held = attempts(place, url, "gateway")
     assert free["call redis"] == free["call elsewhere"] == held["call redis"] == 0
     assert held["call elsewhere"] == errno.EACCES
     assert {name: held[name] for name in REFUSED} == REFUSED
 
 
+def test_confined_courier_calls_and_does_nothing_else(place: Path) -> None:
+    url = f"unix://{place}/redis.sock"
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        place.joinpath("elsewhere").write_text(str(target.getsockname()[1]))
+        free = attempts(place, url, "nobody")
+        held = attempts(place, url, "courier")
+    refused = REFUSED | {
+        "accept": errno.EPERM,
+        "keys": errno.EACCES,
+        "read keys": errno.EACCES,
+        # Its user is not the one that the node lets in.
+        "call node": errno.EACCES,
+    }
+    assert {name: held[name] for name in refused} == refused
+    assert [name for name in refused if free[name] == held[name]] == []
+    assert {name: held[name] for name in KEPT} == dict.fromkeys(KEPT, 0)
+    assert held["call elsewhere"] == held["datagram"] == 0
+
+
 def test_what_stays_readable_holds_no_secret_of_the_service() -> None:
     settings = Settings()
-    for path in readable(settings):
+    for path in {*readable(settings), *installed()}:
         for secret in (
             settings.state_path,
             settings.run_path,

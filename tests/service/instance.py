@@ -23,7 +23,7 @@ UID_SLOTS = 1_024  # one whole block, which two services never share
 UID_SPAN = UID_SLOTS << 16
 READY_WITHIN = 300.0 if "VM_LANE" in os.environ else 60.0  # an emulated machine is slow
 STOPPED_WITHIN = 30.0
-ROLES = ("gateway", "node", "redis")
+ROLES = ("gateway", "courier", "node", "redis")
 
 
 _blocks = itertools.count(secrets.randbelow(40))
@@ -93,7 +93,7 @@ class Service:
         return alive
 
     def role(self, name: str) -> int | None:
-        """pid of `gateway`, `node` or `redis` now, or None while there is none."""
+        """pid of one of ROLES now, or None while there is none."""
         for pid in host.descendants(self.pid):
             argv = host.argv(pid)
             if host.parent(pid) == self.pid and argv and name == _role(argv):

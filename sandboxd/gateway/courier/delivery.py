@@ -9,7 +9,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import logging
 import socket
 import time
@@ -18,6 +17,7 @@ import httpx
 import msgspec
 
 from sandboxd.errors import Unavailable
+from sandboxd.gateway.addresses import is_public
 from sandboxd.gateway.webhooks import COURIER, LOOK, Hook
 from sandboxd.judge.answers import judged
 from sandboxd.model.judged import SubmissionResult
@@ -154,9 +154,7 @@ async def resolve(host: str, port: int, *, private: bool) -> str:
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(entry[4][0]) for entry in found]
     for text in addresses:
-        address = ipaddress.ip_address(text.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        if not private and (not mapped.is_global or mapped.is_multicast):
+        if not private and not is_public(text):
             raise Refused(f"{host} is at {text}, which is not a public address")
     if not addresses:
         raise Refused(f"{host} has no address")

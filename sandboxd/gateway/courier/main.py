@@ -1,4 +1,8 @@
-"""The courier process: no listener, no root, the queue on one side and the world on the other."""
+"""The courier process: no listener, no root, the queue on one side and the world on the other.
+
+It is confined as the gateway is, by the same filter and one more, under a user of its own. It has to call
+whom tenants name, so that no port is closed to it; whom it calls, `delivery` decides.
+"""
 
 import asyncio
 import logging
@@ -6,15 +10,25 @@ import signal
 import sys
 
 import uvloop
+from msgspec import Struct
 
-from sandboxd.gateway import privileges
+from sandboxd.gateway import confinement, privileges
 from sandboxd.gateway.courier.delivery import Courier
 from sandboxd.queue import Queue
 from sandboxd.queue.store import Store
 from sandboxd.settings import Settings, SettingsError
 
 
-def main(settings: Settings) -> int:
+class Filters(Struct, frozen=True, kw_only=True):
+    """Seccomp programs (arrays of struct sock_filter), loaded in this order."""
+
+    always: bytes
+    """From `gateway.json`."""
+    calling: bytes
+    """From `courier.json`: no listener at all."""
+
+
+def main(settings: Settings, filters: Filters) -> int:
     """Deliver until SIGTERM or SIGINT. Returns the exit status: 2 for settings that make no sense."""
     logging.basicConfig(
         level=settings.log_level.upper(),
@@ -23,12 +37,19 @@ def main(settings: Settings) -> int:
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        privileges.drop(settings.gateway.uid)
+        confine(settings, filters)
     except SettingsError as error:
         print(f"sandboxd courier: {error}", file=sys.stderr)
         return 2
     uvloop.run(_run(settings))
     return 0
+
+
+def confine(settings: Settings, filters: Filters) -> None:
+    """Give up root and what delivering does not need. Raises as `confinement.confine`."""
+    privileges.drop(settings.courier.uid, settings.gateway.uid, who="courier")
+    programs = [filters.always, filters.calling]
+    confinement.give_up("courier", settings, confinement.installed(), programs, ports=None)
 
 
 async def _run(settings: Settings) -> None:

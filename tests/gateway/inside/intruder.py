@@ -1,6 +1,7 @@
-"""Stands for a gateway that a stranger has taken over: gets a task on stdin, prints errnos by attempt."""
+"""Stands for a gateway or courier that was taken over: gets a task on stdin, prints errnos by attempt."""
 
 import ctypes
+import errno
 import json
 import mmap
 import os
@@ -15,12 +16,17 @@ from pathlib import Path
 
 from sandboxd.gateway import confinement, privileges
 from sandboxd.gateway.auth import Keys
+from sandboxd.gateway.courier import main as courier
 from sandboxd.settings import load
 
 task = json.load(sys.stdin)
 place, redis = Path(task["place"]), task["redis"]
-settings = load(None, {}, (f"redis.url={redis}", f"gateway.keys_file={place}/keys/keys"))
-filters = confinement.Filters(**{k: bytes.fromhex(v) for k, v in task["filters"].items()})
+USER = 64_999
+settings = load(
+    None, {},
+    (f"redis.url={redis}", f"gateway.keys_file={place}/keys/keys", f"gateway.uid={USER}"),
+)  # fmt: skip
+programs = {name: bytes.fromhex(program) for name, program in task["filters"].items()}
 libc = ctypes.CDLL(None, use_errno=True)
 PTRACE, MOUNT, BPF, UNSHARE = {
     "x86_64": (101, 165, 321, 272),
@@ -70,7 +76,8 @@ def become_code() -> None:
 def reread_keys() -> None:
     assert keys.tenant("Bearer nobody") is None
     keys.reload_if_changed(force=True)
-    assert not keys._complaint, keys._complaint
+    if keys._complaint:
+        raise OSError(errno.EACCES, keys._complaint)
 
 
 def reach(port: int) -> None:
@@ -82,6 +89,11 @@ def reach(port: int) -> None:
 def datagram() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
         line.sendto(b"", ("127.0.0.1", 9))
+
+
+def call_node() -> None:
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(f"{place}/node/agent.sock")
 
 
 def accepted() -> None:
@@ -125,7 +137,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "read state": lambda: (place / "state" / "secret").read_text(),
     "list stage": lambda: os.listdir(place / "stage"),
     "write tmp": lambda: (place / "tmp" / "new").write_text(""),
-    "make directory": lambda: os.mkdir(place / "tmp" / f"d{task['confined']}"),
+    "make directory": lambda: os.mkdir(place / "tmp" / f"d{task['who']}"),
     "rename": lambda: os.rename(place / "tmp" / "r1", place / "tmp" / "r2"),
     "remove": lambda: os.unlink(place / "tmp" / "r2"),
     "read proc": lambda: Path("/proc/sys/kernel/hostname").read_text(),
@@ -137,6 +149,8 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "wake-up": lambda: [end.close() for end in socket.socketpair()],
     "name of localhost": lambda: socket.getaddrinfo("localhost", 1, type=socket.SOCK_STREAM),
     "random": lambda: os.urandom(16),
+    "read keys": lambda: (place / "keys" / "keys").read_text(),
+    "call node": call_node,
     "call redis": lambda: reach(redis_port),
     "call elsewhere": lambda: reach(other_port),
     "datagram": datagram,
@@ -163,8 +177,19 @@ listener.listen()
 other = place / "elsewhere"
 other_port = int(other.read_text()) if other.exists() else 1
 redis_port = int(redis.rpartition(":")[2]) if redis.startswith("redis:") else 1
-privileges.drop(64_999)
-if task["confined"]:
+(place / "node" / "agent.sock").unlink(missing_ok=True)
+agent = socket.socket(socket.AF_UNIX)
+agent.bind(f"{place}/node/agent.sock")
+agent.listen()
+# As the node leaves them, see node/agent.
+os.chown(place / "node" / "agent.sock", USER, USER)
+(place / "node" / "agent.sock").chmod(0o600)
+if task["who"] == "courier":
+    courier.confine(settings, courier.Filters(**programs))
+else:
+    privileges.drop(USER)
+if task["who"] == "gateway":
+    filters = confinement.Filters(**programs)
     confinement.confine(settings, filters)
     confinement.end_listening(filters)
 json.dump({name: attempt(action) for name, action in ATTEMPTS.items()}, sys.stdout)
