@@ -1,5 +1,6 @@
-"""`make fuzz`: every target of the native core for FUZZ_SECONDS each, on the committed corpus.
+"""`make fuzz`: every target of the native core, and the unpacking of layers, for FUZZ_SECONDS each.
 
+The native targets start from the committed corpus, the layers from one archive for each rule.
 New inputs stay in `build/fuzz`; `--merge` brings the smallest set that reaches the same code back into
 the corpus. An input that breaks a promise is left in `build/fuzz` too, and named.
 """
@@ -9,10 +10,12 @@ import subprocess
 import sys
 
 from tests.fuzz.building import HERE, TARGETS, build
+from tests.fuzz.layers import running as layers
 from tests.fuzz.seeds import write
 
 WORK = HERE.parents[1] / "build" / "fuzz"
 MAX_LENGTH = 4096
+LAYERS = "layers"
 
 
 def fuzz(name: str, seconds: int, *, merge: bool) -> bool:
@@ -35,15 +38,32 @@ def fuzz(name: str, seconds: int, *, merge: bool) -> bool:
     return True
 
 
+def fuzz_layers(seconds: int) -> bool:
+    """Whether every promise held."""
+    print(f"== {LAYERS}, {seconds} s", flush=True)
+    if not layers.POSSIBLE:
+        print("not here: needs root, and a machine that atheris is built for")
+        return True
+    done = layers.fuzz(seconds, WORK)
+    if done.returncode != 0:
+        print(done.stdout)
+    figures = [line for line in done.stderr.splitlines() if line.startswith("stat::")]
+    print("\n".join(figures) if done.returncode == 0 else done.stderr)
+    return done.returncode == 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], metavar="TARGET")
+    parser.add_argument("targets", nargs="*", choices=[*TARGETS, LAYERS, []], metavar="TARGET")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--merge", action="store_true")
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     write(WORK / "seeds")
-    held = [fuzz(name, options.seconds, merge=options.merge) for name in options.targets or TARGETS]
+    wanted = options.targets or [*TARGETS, LAYERS]
+    held = [fuzz(name, options.seconds, merge=options.merge) for name in wanted if name != LAYERS]
+    if LAYERS in wanted:
+        held.append(fuzz_layers(options.seconds))
     return 0 if all(held) else 1
 
 

@@ -63,6 +63,8 @@ def _unpack(root: int, source: Source, limits: Limits) -> dict[str, object]:
         return {"refused": f"at or after {printable(name)}: {error}"}
     except OSError as error:
         return {"failed": f"{printable(name)}: {error.strerror}"}
+    finally:
+        tree.close()
     return {
         "diff_id": digest,
         "entries": tree.entries,

@@ -111,8 +111,11 @@ class Tree:
                 os.utime(self._enter(parts), ns=_ns(time))
         except NotADirectoryError:
             raise Refused(f"{printable(b'/'.join(parts))}: replaced while it was written") from None
-        self._leave(0)
         return [b"/".join(parts) for parts in self._opaque]
+
+    def close(self) -> None:
+        """Close its descriptors; it can be used no more."""
+        self._leave(0)
 
     def _note_whiteout(self, parts: Path, entry: Entry) -> None:
         name = parts[-1]
