@@ -115,6 +115,43 @@ def let_through(path: Path) -> None:
 
 
 @as_root
+def test_strangers_write_nothing_into_the_log(policies: Path, redis_url: str) -> None:
+    """No line of it is theirs, whatever they put into a request line, a field or a body."""
+    port, forged = free_port(), "ERROR:root:forged"
+    open_to_all(redis_url)
+    with process(
+        policies, f"gateway.listen=127.0.0.1:{port}", f"redis.url={redis_url}",
+        "log_level=debug",
+    ) as gateway:  # fmt: skip
+        line = f"%0d%0a{forged}%1b[2J".encode()
+        for request in (
+            b"GET /" + line + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /v1/runs/run_" + line + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: \x1b[2J"
+            + forged.encode()
+            + b"\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: " + forged.encode() + b"\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\n" + forged.encode() + b"\r\n\r\n",
+            f"{forged}\n{forged}\r\n\r\n".encode(),
+        ):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                client.sendall(request)
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(64).split()[1] in (b"400", b"403", b"404"), request
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as api:
+            body = {"language": f"x\n{forged}", "source": "1", "env": {f"A\n{forged}": "1"}}
+            assert api.post("/v1/runs", json=body).status_code == 422
+            key = {"Idempotency-Key": f"a{forged}"}
+            assert api.post("/v1/runs", json=RUN | {"x": forged}, headers=key).status_code == 422
+        gateway.send_signal(signal.SIGTERM)
+        assert gateway.stderr is not None
+        log = gateway.stderr.read().decode()
+        assert gateway.wait(10) == 0
+    assert "ready" in log
+    assert forged not in log and "\x1b" not in log, log
+
+
+@as_root
 def test_stop_answers_the_waiting_request(policies: Path, redis_url: str) -> None:
     port = free_port()
     open_to_all(redis_url)
