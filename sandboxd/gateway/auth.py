@@ -1,7 +1,8 @@
 """Who is asking: Bearer keys of the keys file, and the tenant each belongs to.
 
-The file has one `tenant:sha256-hex-of-key` per line; `#` starts a comment. It is read again when
-it changes. A file that has become unreadable or wrong leaves the last good keys in force, and says
+The file has one `tenant:sha256-hex-of-key` per line; `#` starts a comment. A tenant may have several
+keys at once, so that one can be replaced and then struck out while the other serves. It is read again
+when it changes. A file that has become unreadable or wrong leaves the last good keys in force, and says
 so in the log: a slip of the operator's hand must not lock everybody out.
 """
 
@@ -86,7 +87,7 @@ def _read(path: Path) -> list[tuple[bytes, str]]:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"gateway.keys_file: {error}") from error
-    keys = []
+    keys: dict[bytes, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.partition("#")[0].strip()
         if not entry:
@@ -94,7 +95,9 @@ def _read(path: Path) -> list[tuple[bytes, str]]:
         match = _LINE.fullmatch(entry)
         if match is None:
             raise SettingsError(f"gateway.keys_file: line {number} is not tenant:sha256-hex")
-        keys.append((bytes.fromhex(match[2]), match[1]))
+        digest, tenant = bytes.fromhex(match[2]), match[1]
+        if keys.setdefault(digest, tenant) != tenant:
+            raise SettingsError(f"gateway.keys_file: line {number} is another tenant's key")
     if not keys:
         raise SettingsError("gateway.keys_file: there is no key in it")
-    return keys
+    return list(keys.items())

@@ -128,6 +128,43 @@ async def test_running_gateway_notices_a_changed_file(
     assert (await api.get("/v1/languages", headers=bearer("ka"))).status_code == 401
 
 
+async def test_a_key_is_replaced_while_the_service_runs_and_nothing_is_lost(
+    gateway: Gateway, api: httpx.AsyncClient, keys_file: str
+) -> None:
+    """Rotation: a second key beside the first, then the first is struck out."""
+
+    async def until(key: str, status: int) -> None:
+        gateway.reload_keys()
+        async with asyncio.timeout(10):
+            while (await api.get("/v1/languages", headers=bearer(key))).status_code != status:
+                await asyncio.sleep(0.01)
+
+    run = (await api.post("/v1/runs", json=RUN, headers=bearer("ka") | ASYNC)).json()["id"]
+    before = Path(keys_file).read_text()
+    Path(keys_file).write_text(before + line("ann", "new"))
+    await until("new", 200)
+    for key in ("ka", "new"):
+        assert (await api.get(f"/v1/runs/{run}", headers=bearer(key))).status_code == 200
+    Path(keys_file).write_text(before.replace(line("ann", "ka"), line("ann", "new")))
+    await until("ka", 401)
+    assert (await api.get(f"/v1/runs/{run}", headers=bearer("new"))).status_code == 200
+    assert (await api.get("/v1/languages", headers=bearer("kb"))).status_code == 200
+
+
+def test_the_key_itself_is_nowhere_in_the_process(keys_file: str) -> None:
+    """Only digests are kept, and they are compared without an early exit."""
+    keys = Keys(keys_file)
+    assert keys.tenant("Bearer ka") == "ann"
+    held = repr(vars(keys))
+    assert "'ka'" not in held and hashlib.sha256(b"ka").digest() in dict(keys._keys)
+
+
+def test_one_key_of_two_tenants_is_refused(keys_file: str) -> None:
+    Path(keys_file).write_text(line("ann", "ka") + line("bob", "ka"))
+    with pytest.raises(SettingsError, match="line 2 is another tenant's key"):
+        Keys(keys_file)
+
+
 @pytest.mark.parametrize("text", ["nonsense\n", "", "ann:12\n", None])
 def test_bad_file_leaves_the_last_good_keys(keys_file: str, text: str | None) -> None:
     keys = Keys(keys_file)
