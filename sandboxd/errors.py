@@ -6,6 +6,8 @@
     │   ├── MalformedBody, BodyTooLarge, UnsupportedMediaType, RequestTimeout
     │   ├── InvalidImage, UnknownImage
     │   ├── Unauthorized, Forbidden, NotFound, Conflict
+    │   ├── SandboxEnded, and what a sandbox's file system answers: PathNotFound, PathExists,
+    │   │   PathDenied, WrongFileType, NoSpace, FileProblem
     ├── Overload          try later, 429/503 with retry_after
     │   ├── QueueFull, QuotaExceeded, Unavailable
     └── SystemFault       ours, 500
@@ -95,6 +97,36 @@ class Conflict(RequestError):
     code, status, title = "conflict", 409, "Not possible in this state"
 
 
+class SandboxEnded(RequestError):
+    code, status, title = "sandbox_ended", 410, "The sandbox has ended"
+
+
+class PathNotFound(NotFound):
+    code, title = "path_not_found", "No such file or directory"
+
+
+class PathExists(Conflict):
+    code, title = "path_exists", "There is something already"
+
+
+class PathDenied(Forbidden):
+    code, title = "path_denied", "Not allowed to the sandbox's user"
+
+
+class WrongFileType(Conflict):
+    """A directory where a file is needed, or the reverse, or neither (FIFO, socket, device)."""
+
+    code, title = "wrong_file_type", "Not possible with a file of this type"
+
+
+class NoSpace(RequestError):
+    code, status, title = "no_space", 507, "The sandbox's disk is full"
+
+
+class FileProblem(InvalidRequest):
+    code, title = "file_problem", "The sandbox's file system refused"
+
+
 class BodyTooLarge(RequestError):
     code, status, title = "body_too_large", 413, "The body is too large"
 
@@ -144,3 +176,20 @@ class DriverFault(SystemFault):
 
 class SandboxLost(SystemFault):
     code = "sandbox_lost"
+
+
+def known(code: str) -> type[SandboxdError]:
+    """The class of a machine code, for an error that came from another process; SystemFault if none
+    can be made of text alone."""
+    return _BY_CODE.get(code, SystemFault)
+
+
+def _descendants(kind: type[SandboxdError]) -> list[type[SandboxdError]]:
+    return [kind, *(found for child in kind.__subclasses__() for found in _descendants(child))]
+
+
+_BY_CODE = {
+    kind.code: kind
+    for kind in reversed(_descendants(SandboxdError))
+    if kind not in (RequestError, NativeFault, DriverFault)
+}
