@@ -109,16 +109,22 @@ def seal_init(*, testing: bool = False) -> int:
 
 
 def build(
-    init_fd: int, plan: Plan, *, tasks: Sequence[int] = (), cgroup: int = -1, idmap: int = -1
+    init_fd: int,
+    plan: Plan,
+    *,
+    tasks: Sequence[int] = (),
+    cgroup: int = -1,
+    mounts: Sequence[int] = (),
+    idmap: int = -1,
 ) -> Native:
     """Start and lock down a sandbox; blocks some milliseconds, 10 s at most.
 
     `tasks` are descriptors of v1 `tasks` files to join, `cgroup` a v2 directory to be born into,
-    `idmap` the namespace for `plan.idmap`. They stay open. Raises NativeFault, naming the stage;
+    `mounts` detached mounts for `plan.mounts`, `idmap` the namespace for `plan.idmap`. They stay open. Raises NativeFault, naming the stage;
     then nothing is left behind.
     """
     encoded = plan.encode(ABI, len(tasks))
-    fds = [*tasks, idmap] if plan.idmap else tasks
+    fds = [*tasks, *mounts, *([idmap] if plan.idmap else ())]
     sandbox = ffi.new("struct sbx_sandbox *")
     error = ffi.new("struct sbx_error *")
     if (

@@ -60,6 +60,8 @@ static int receive_plan(struct init *init)
 		return -1;
 	init->exec = fds[0];
 	memcpy(plan->cgroups, fds + 1, plan->head.cgroup_count * sizeof(int));
+	memcpy(plan->mounted, fds + 1 + plan->head.cgroup_count,
+	       plan->head.mount_count * sizeof(int));
 	plan->idmap = plan->head.flags & SBX_PLAN_IDMAP ? fds[count - 1] : -1;
 	return 0;
 }

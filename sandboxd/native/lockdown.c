@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 
 int set_hostname(struct init *init)
@@ -66,6 +67,39 @@ int enter_userns(struct init *init)
 		return -1;
 	init->layers |= 1u << SBX_LAYER_USERNS;
 	return 0;
+}
+
+/* What a package manager needs of root to unpack what belongs to others, over the ids of its own
+ * user namespace: those of the image's files, and no others. */
+enum {
+	BUILD_CAPABILITIES = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER |
+			     1u << CAP_FSETID | 1u << CAP_KILL | 1u << CAP_SETGID |
+			     1u << CAP_SETUID,
+};
+
+/* A build's root keeps them over exec and loses them when it becomes another, as root does. */
+static int build_capabilities(void)
+{
+	const unsigned long locked = SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED |
+				     SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
+				     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct some[2] = {
+		{.effective = BUILD_CAPABILITIES, .permitted = BUILD_CAPABILITIES}};
+
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if ((cap > 31 || !(BUILD_CAPABILITIES & 1u << cap)) &&
+		    prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
+			return -1;
+	errno = 0;
+	return prctl(PR_SET_SECUREBITS, locked, 0, 0, 0) != 0
+		       ? -1
+		       : (int)syscall(SYS_capset, &header, some);
+}
+
+static bool is_build(const struct init *init)
+{
+	return init->plan.head.flags & SBX_PLAN_BUILD;
 }
 
 static int no_capabilities(const struct init *init)
@@ -151,7 +185,9 @@ int drop_job_privileges(struct init *init)
 	    (keep_for_capabilities(init) != 0 || setresgid(job, job, job) != 0 ||
 	     setresuid(job, job, job) != 0))
 		return -1;
-	if (no_capabilities(init) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0)
+	if ((is_build(init) && plan->job_uid == 0 ? build_capabilities() : no_capabilities(init)) !=
+		    0 ||
+	    prctl(PR_SET_DUMPABLE, 0) != 0)
 		return -1;
 	init->layers |= 1u << SBX_LAYER_CAPABILITIES;
 	return 0;
@@ -173,8 +209,25 @@ static int allow_path(int ruleset, const char *path, uint64_t access)
 	return allow_below(ruleset, fd, access);
 }
 
-/* Read and execute everywhere; write only to the scratch directories, our devices, the message
- * queues, and one's own files in /proc. Abstract sockets and signals stay within the job. */
+/* Mounts of the host's that are not read-only may be written to: volumes. */
+static int allow_mounts(const struct init *init, int ruleset, uint64_t access)
+{
+	struct sbx_cursor cursor = init->plan.mounts;
+
+	for (uint32_t i = 0; i < init->plan.head.mount_count; i++) {
+		sbx_autoclose int fd = open(sbx_string(&cursor), O_PATH | O_CLOEXEC);
+		struct statvfs fs;
+
+		if (fd < 0 || fstatvfs(fd, &fs) != 0 ||
+		    (!(fs.f_flag & ST_RDONLY) && allow_below(ruleset, fd, access) != 0))
+			return -1;
+	}
+	return 0;
+}
+
+/* Read and execute everywhere; write only to the scratch directories, volumes, our devices, the
+ * message queues, and one's own files in /proc. A build writes everywhere, which is its upper
+ * directory. Abstract sockets and signals stay within the job. */
 int restrict_landlock(struct init *init)
 {
 	const uint64_t read = 1u | 1u << 2 | 1u << 3, write = 1u << 1 | SBX_LANDLOCK_FS_TRUNCATE;
@@ -197,7 +250,8 @@ int restrict_landlock(struct init *init)
 			     abi >= 6 ? sizeof(rules) : sizeof(rules.access_fs), 0);
 	const uint64_t scratch = rules.access_fs & ~SBX_LANDLOCK_FS_IOCTL_DEV;
 
-	if (ruleset < 0 || allow_path(ruleset, "/", read) != 0 ||
+	if (ruleset < 0 || allow_path(ruleset, "/", is_build(init) ? scratch : read) != 0 ||
+	    allow_mounts(init, ruleset, scratch) != 0 ||
 	    allow_path(ruleset, "/work", scratch) != 0 ||
 	    allow_path(ruleset, "/tmp", scratch) != 0 ||
 	    allow_path(ruleset, "/dev/shm", scratch) != 0 ||

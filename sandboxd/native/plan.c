@@ -16,7 +16,8 @@ int parse_plan(struct plan *plan, const uint8_t *message, size_t size, size_t fd
 	if (plan->head.version != SBX_ABI || plan->head.cgroup_count > SBX_FDS_MAX - 2 ||
 	    plan->head.layer_count == 0)
 		return -1;
-	expected = plan->head.cgroup_count + (plan->head.flags & SBX_PLAN_IDMAP ? 2 : 1);
+	expected = plan->head.cgroup_count + plan->head.mount_count +
+		   (plan->head.flags & SBX_PLAN_IDMAP ? 2 : 1);
 	if (fd_count != expected)
 		return -1;
 	cursor = (struct sbx_cursor){message + sizeof(plan->head), message + size, false};
@@ -34,6 +35,9 @@ int parse_plan(struct plan *plan, const uint8_t *message, size_t size, size_t fd
 	}
 	plan->masks = cursor;
 	for (uint32_t i = 0; i < plan->head.mask_count && !cursor.bad; i++)
+		sbx_string(&cursor);
+	plan->mounts = cursor;
+	for (uint32_t i = 0; i < plan->head.mount_count && !cursor.bad; i++)
 		sbx_string(&cursor);
 	return cursor.bad || cursor.at != cursor.end ? -1 : 0;
 }

@@ -10,14 +10,14 @@ struct plan {
 	const char *hostname, *stage_dir, *apparmor;
 	const uint8_t *seccomp;
 	uint32_t seccomp_size;
-	struct sbx_cursor layers, binds, masks; /* paths, pairs, paths */
-	int cgroups[SBX_FDS_MAX];
+	struct sbx_cursor layers, binds, masks, mounts; /* paths, pairs, paths, paths */
+	int cgroups[SBX_FDS_MAX], mounted[SBX_FDS_MAX];
 	int idmap; /* a user namespace, or -1 */
 };
 
 /* Read a plan that came with `fd_count` descriptors: the exec socket, then cgroup_count, then
- * one for SBX_PLAN_IDMAP. Afterwards `layers`, `binds` and `masks` hold as many strings as the head
- * says. 0, or -1 with EPROTO. */
+ * mount_count, then one for SBX_PLAN_IDMAP. Afterwards `layers`, `binds`, `masks` and `mounts` hold
+ * as many strings as the head says. 0, or -1 with EPROTO. */
 int parse_plan(struct plan *plan, const uint8_t *message, size_t size, size_t fd_count);
 
 #endif

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 _LENGTH = struct.Struct("<I")
-_PLAN = struct.Struct("<BxHIIIIIQIIIIII")
+_PLAN = struct.Struct("<BBHIIIIIQIIIIII")
 assert _PLAN.size == 56
 
-_LANDLOCK, _LOOPBACK, _IDMAP = 1, 2, 4
+_LANDLOCK, _LOOPBACK, _IDMAP, _BUILD = 1, 2, 4, 8
 
 
 class Bind(Struct, frozen=True):
@@ -36,6 +36,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     binds: Sequence[Bind]
     masks: Sequence[str]
     """Paths to cover, relative to the root."""
+    mounts: Sequence[str] = ()
+    """Where the detached mounts go that come along, absolute."""
+    build: bool = False
+    """An image is made: the job has every id below `init_uid`, and may write everywhere."""
     seccomp: bytes
     """Program: array of struct sock_filter."""
     apparmor: str = ""
@@ -57,10 +61,12 @@ class Plan(Struct, frozen=True, kw_only=True):
         """The plan for `cgroups` v1 hierarchies. Raises ValueError for a string with a NUL."""
         head = _PLAN.pack(
             abi,
+            len(self.mounts),
             1 + len(self.below),
             (_LANDLOCK if self.landlock else 0)
             | (_LOOPBACK if self.loopback else 0)
-            | (_IDMAP if self.idmap else 0),
+            | (_IDMAP if self.idmap else 0)
+            | (_BUILD if self.build else 0),
             cgroups,
             len(self.binds),
             len(self.masks),
@@ -84,6 +90,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         for bind in self.binds:
             fields += (_string(bind.source), _string(bind.target))
         fields += map(_string, self.masks)
+        fields += map(_string, self.mounts)
         return head + b"".join(fields)
 
 

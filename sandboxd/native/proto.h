@@ -143,14 +143,15 @@ enum sbx_plan_flags {
 	SBX_PLAN_LANDLOCK = 1 << 0,
 	SBX_PLAN_LOOPBACK = 1 << 1,
 	SBX_PLAN_IDMAP = 1 << 2, /* the last fd is a user namespace by which layers are mapped */
+	SBX_PLAN_BUILD = 1 << 3, /* an image is made: see lockdown.c for what its job may do more */
 };
 
 /* Head of a plan. Fields after it: hostname, stage directory, layer_count directories (the topmost
  * first), seccomp program, AppArmor label (empty: none), then bind_count pairs of source and
- * target, then mask_count paths. */
+ * target, mask_count paths, and mount_count targets, absolute. */
 struct sbx_plan {
 	uint8_t version;
-	uint8_t reserved;
+	uint8_t mount_count; /* fds after those of cgroups, each a detached mount */
 	uint16_t layer_count;
 	uint32_t flags;
 	uint32_t cgroup_count; /* fds after the exec socket, each a `tasks` file to join */

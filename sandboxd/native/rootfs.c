@@ -58,6 +58,8 @@ int mount_scratch(struct init *init)
 {
 	const struct sbx_plan *plan = &init->plan.head;
 	const uid_t owner = skipped(init, SBX_LAYER_IDENTITY) ? 0 : plan->host_job_uid;
+	/* Of the root directory: in a build the root inside, who may then make entries in it. */
+	const uid_t root_owner = plan->flags & SBX_PLAN_BUILD ? owner - plan->job_uid : 0;
 
 	init->scratch = new_tmpfs(plan->disk, plan->inodes,
 				  (unsigned)guarded(init, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
@@ -70,7 +72,9 @@ int mount_scratch(struct init *init)
 			       mkdir("shm", 01777) || mkdir("upper/work", 0700) ||
 			       mkdir("upper/tmp", 01777) || mkdir("upper/dev", 0755) ||
 			       mkdir("upper/proc", 0555) || mkdir("empty", 0) ||
-			       chown("upper/work", owner, owner)
+			       chown("upper/work", owner, owner) ||
+			       chown("upper/tmp", root_owner, root_owner) ||
+			       chown("upper", root_owner, root_owner)
 		       ? -1
 		       : 0;
 }
@@ -271,6 +275,25 @@ static int private_view(const char *source, unsigned attributes)
 	return sbx_fsmount(fs, attributes);
 }
 
+/* File systems that the host has mounted for this sandbox: volumes and data. It has set what they
+ * may do (nosuid, nodev, owners, read-only); where they go is told by name. */
+static int attach_mounts(struct init *init, int upper)
+{
+	struct sbx_cursor cursor = init->plan.mounts;
+
+	for (uint32_t i = 0; i < init->plan.head.mount_count; i++) {
+		const char *target = sbx_string(&cursor);
+
+		init->index = (int)(init->plan.head.bind_count + i);
+		errno = EINVAL;
+		if (target[0] != '/' || make_path(upper, target + 1) != 0 ||
+		    attach(init->plan.mounted[i], target) != 0)
+			return -1;
+		close(init->plan.mounted[i]);
+	}
+	return 0;
+}
+
 /* Host directories of the image, read-only. Mounts below them are not carried along. */
 int mount_binds(struct init *init)
 {
@@ -291,7 +314,7 @@ int mount_binds(struct init *init)
 		    attach(tree, target) != 0)
 			return -1;
 	}
-	return 0;
+	return attach_mounts(init, upper);
 }
 
 /* The file system of the POSIX message queues of our ipc namespace. It is mounted nowhere: Landlock

@@ -146,9 +146,13 @@ static int spawn(int init_fd, int cgroup_fd, int control, struct sbx_sandbox *sa
 
 static int write_map(int pid, const char *file, const struct sbx_plan *plan)
 {
+	/* A build has every id below init's, since the files that it makes belong to many. */
+	const bool build = plan->flags & SBX_PLAN_BUILD;
+	const uint32_t first = build ? 0 : plan->job_uid, count = build ? plan->init_uid : 1;
 	char path[64], text[128];
-	int length = snprintf(text, sizeof(text), "%u %u 1\n%u %u 1\n", plan->job_uid,
-			      plan->host_job_uid, plan->init_uid, plan->host_init_uid);
+	int length = snprintf(text, sizeof(text), "%u %u %u\n%u %u 1\n", first,
+			      plan->host_job_uid - (plan->job_uid - first), count, plan->init_uid,
+			      plan->host_init_uid);
 	sbx_autoclose int fd = -1;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
@@ -261,10 +265,16 @@ int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
 	if (plan_size < sizeof(head) || plan_size > SBX_PLAN_MAX || tasks_count >= SBX_FDS_MAX)
 		return broken(error, SBX_STAGE_PLAN, EINVAL, 0);
 	memcpy(&head, plan, sizeof(head));
-	/* Nobody in a sandbox is root, inside or outside, and init is not the job. */
-	if (!head.job_uid || !head.init_uid || !head.host_job_uid || !head.host_init_uid ||
-	    head.job_uid == head.init_uid || head.host_job_uid == head.host_init_uid)
+	/* Nobody in a sandbox is root outside, nor inside but a build's job; init is not the job. */
+	if ((!head.job_uid && !(head.flags & SBX_PLAN_BUILD)) || !head.init_uid ||
+	    !head.host_job_uid || !head.host_init_uid || head.job_uid == head.init_uid ||
+	    head.host_job_uid == head.host_init_uid)
 		return broken(error, SBX_STAGE_PLAN, EINVAL, 1);
+	/* Every id of a build lies in one range of the host's, which ends with init's. */
+	if (head.flags & SBX_PLAN_BUILD &&
+	    (head.job_uid >= head.init_uid || head.host_job_uid <= head.job_uid ||
+	     head.host_init_uid - head.host_job_uid != head.init_uid - head.job_uid))
+		return broken(error, SBX_STAGE_PLAN, EINVAL, 2);
 	if (socketpair(AF_UNIX, type, 0, control) != 0 || socketpair(AF_UNIX, type, 0, exec) != 0) {
 		broken(error, SBX_STAGE_SPAWN, errno, 0);
 	} else if (spawn(init_fd, cgroup_fd, control[1], sandbox) != 0) {

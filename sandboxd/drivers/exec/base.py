@@ -17,6 +17,20 @@ class WarmUp(Struct, frozen=True, kw_only=True):
     """What the interpreter needs to see beside the image."""
 
 
+class MountSource(Protocol):
+    """A file system that sandboxes may have besides their image."""
+
+    def mount(self, uid: int) -> int:
+        """A detached mount whose owners are those of the sandbox whose first uid this is; the
+        caller closes it. Blocks some milliseconds. Raises DriverFault."""
+
+
+class Mount(Struct, frozen=True):
+    target: str
+    """Absolute, inside."""
+    source: MountSource
+
+
 class Spec(Struct, frozen=True, kw_only=True):
     """A template, resolved to what a build needs."""
 
@@ -31,6 +45,9 @@ class Spec(Struct, frozen=True, kw_only=True):
     pids: int
     disk: int
     warm: WarmUp | None = None
+    mounts: tuple[Mount, ...] = ()
+    build_user: int | None = None
+    """An image is made by this user: it has every id, and may write everywhere. None: a job."""
 
 
 class Built(Struct, kw_only=True):

@@ -46,6 +46,7 @@ _ALWAYS = frozenset({"pidns", "mountns", "netns", "ipcns", "utsns"})
 _INODE_BYTES = 16_384
 _BUILD_RESERVE = 8 << 20
 _WARM_UP_TIMEOUT_MS = 10_000
+_JOB, _INIT = 1000, 999
 
 
 def inodes(disk: int) -> int:
@@ -125,18 +126,24 @@ class NativeDriver:
         hold = spec.image.hold
         if hold is not None:
             hold.take()
+        mounts: list[int] = []
         try:
+            mounts.extend(mount.source.mount(uid) for mount in spec.mounts)
             return build(
                 self._init_fd,
                 self._plan(spec, uid),
                 tasks=group.tasks,
                 cgroup=group.directory,
+                mounts=mounts,
                 idmap=self._idmap(spec.image, uid),
             )
         except BaseException:
             if hold is not None:
                 hold.drop()
             raise
+        finally:
+            for fd in mounts:
+                os.close(fd)
 
     def _idmap(self, image: Image, uid: int) -> int:
         """The namespace that shows the image's owners as ids of the sandbox's range; one per slot."""
@@ -147,6 +154,8 @@ class NativeDriver:
         return self._idmaps[uid]
 
     def _plan(self, spec: Spec, uid: int) -> Plan:
+        build = spec.build_user is not None
+        job, init = (spec.build_user, SLOT - 1) if spec.build_user is not None else (_JOB, _INIT)
         return Plan(
             hostname="sandbox",
             stage_dir=str(self._stage),
@@ -159,8 +168,12 @@ class NativeDriver:
             apparmor=spec.apparmor,
             disk=spec.disk,
             inodes=inodes(spec.disk),
-            host_job_uid=uid + 1000,
-            host_init_uid=uid + 999,
+            mounts=[mount.target for mount in spec.mounts],
+            build=build,
+            job_uid=job,
+            init_uid=init,
+            host_job_uid=uid + job,
+            host_init_uid=uid + init,
             fault_stage=self.fault_stage,
             skip_layers=self.skip_layers,
         )

@@ -37,6 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		total += read_all(plan.layers, plan.head.layer_count);
 		total += read_all(plan.binds, (uint64_t)plan.head.bind_count * 2);
 		total += read_all(plan.masks, plan.head.mask_count);
+		total += read_all(plan.mounts, plan.head.mount_count);
 		PROMISE(total < size);
 		for (uint32_t i = 0; i < plan.seccomp_size; i++)
 			total += plan.seccomp[i];
