@@ -169,6 +169,19 @@ class JudgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Tries of a webhook, with growing pauses between them."""
 
 
+class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    tenant_max: Annotated[int, Meta(ge=0)] = 1_000
+    """Live sandboxes of one tenant; one more is answered 429."""
+    max: Annotated[int, Meta(ge=0)] = 2_000
+    """Live sandboxes of one node."""
+    timeout_max: Seconds = 7 * 86_400.0
+    """Longest time to live that a request may ask for."""
+    processes_max: Annotated[int, Meta(ge=1, le=512)] = 128
+    """Processes of one sandbox that were started through the API and run at once."""
+    output_memory: int = 256 << 20
+    """Bytes of processes' output that the node keeps for those who attach later, all together."""
+
+
 class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enabled: list[str] = msgspec.field(
         default_factory=lambda: ["judge0", "piston", "go_judge", "sandboxfusion"]
@@ -198,6 +211,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host_image: HostImageSettings = HostImageSettings()
     graph: GraphSettings = GraphSettings()
     judge: JudgeSettings = JudgeSettings()
+    sessions: SessionSettings = SessionSettings()
     adapters: AdapterSettings = AdapterSettings()
 
     @property

@@ -1,0 +1,152 @@
+-- The directory of sessions: which node has which sandbox, and what became of those that ended.
+-- `sessions.py` prepends the shebang.
+--
+-- KEYS[1] is the namespace `sandboxd:{instance}:`, one hash slot. Below it
+--
+--   session:ID            hash   document (JSON of `Entry`), tenant, node, state (live, ended), key;
+--                                expires a while after it ended, before that it does not
+--   sessions:TENANT       zset   ids by the millisecond of creation; those that expired are dropped by
+--                                whoever meets them
+--   sessions-live:TENANT  set    ids that have not ended
+--   sessions-of:NODE      set    ids that have not ended and are on this node
+--   sessions-nodes        set    nodes that have a sessions-of
+--   session-key:TENANT:HASH  string  key of get_or_create -> id; a reservation expires, that of a live
+--                                sandbox does not, and goes with its end
+--   session-events:TENANT stream what happened, capped; expires when nothing does
+--
+-- A document is written by the sandbox's node alone, and never after its end.
+
+local root, action = KEYS[1], ARGV[1]
+local RESERVED_MS = 60000
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function emit(tenant, id, kind, data, cap, ttl)
+  local key = root .. 'session-events:' .. tenant
+  redis.call('XADD', key, 'MAXLEN', '~', cap, '*', 'type', kind, 'sandbox', id, 'data', data)
+  redis.call('PEXPIRE', key, ttl)
+end
+
+local actions = {}
+
+-- Whose id a key shall be: the live sandbox's that has it, or this one's, for as long as a creation
+-- takes. Refused beyond the tenant's number of live sandboxes.
+function actions.reserve(tenant, id, hash, max)
+  local key = root .. 'session-key:' .. tenant .. ':' .. hash
+  if hash ~= '' then
+    local holder = redis.call('GET', key)
+    if holder then
+      return {'ok', holder}
+    end
+  end
+  if redis.call('SCARD', root .. 'sessions-live:' .. tenant) >= tonumber(max) then
+    return {'quota'}
+  end
+  if hash ~= '' then
+    redis.call('SET', key, id, 'PX', RESERVED_MS)
+  end
+  return {'ok', id}
+end
+
+-- Give a reservation back whose sandbox did not come to be.
+function actions.release(tenant, id, hash)
+  local key = root .. 'session-key:' .. tenant .. ':' .. hash
+  if redis.call('GET', key) == id and redis.call('EXISTS', root .. 'session:' .. id) == 0 then
+    redis.call('UNLINK', key)
+  end
+  return 1
+end
+
+-- A new sandbox, or the same again.
+function actions.add(tenant, id, hash, node, document, kind, data, cap, ttl)
+  local key = root .. 'session:' .. id
+  if redis.call('EXISTS', key) == 1 then
+    return 0
+  end
+  redis.call('HSET', key, 'document', document, 'tenant', tenant, 'node', node, 'state', 'live',
+    'key', hash)
+  redis.call('ZADD', root .. 'sessions:' .. tenant, now(), id)
+  redis.call('SADD', root .. 'sessions-live:' .. tenant, id)
+  redis.call('SADD', root .. 'sessions-of:' .. node, id)
+  redis.call('SADD', root .. 'sessions-nodes', node)
+  if hash ~= '' then
+    redis.call('SET', root .. 'session-key:' .. tenant .. ':' .. hash, id)
+  end
+  emit(tenant, id, kind, data, cap, ttl)
+  return 1
+end
+
+-- What it is now, as long as it lives. 0 if it is not this node's, or over.
+function actions.update(id, node, document, kind, data, cap, ttl)
+  local key = root .. 'session:' .. id
+  local held = redis.call('HMGET', key, 'node', 'state', 'tenant')
+  if held[1] ~= node or held[2] ~= 'live' then
+    return 0
+  end
+  redis.call('HSET', key, 'document', document)
+  if kind ~= '' then
+    emit(held[3], id, kind, data, cap, ttl)
+  end
+  return 1
+end
+
+-- Its end, once.
+function actions.finish(id, node, document, keep, data, cap, ttl)
+  local key = root .. 'session:' .. id
+  local held = redis.call('HMGET', key, 'node', 'state', 'tenant', 'key')
+  if held[1] ~= node or held[2] ~= 'live' then
+    return 0
+  end
+  redis.call('HSET', key, 'document', document, 'state', 'ended')
+  redis.call('PEXPIRE', key, keep)
+  redis.call('SREM', root .. 'sessions-live:' .. held[3], id)
+  redis.call('SREM', root .. 'sessions-of:' .. node, id)
+  if redis.call('EXISTS', root .. 'sessions-of:' .. node) == 0 then
+    redis.call('SREM', root .. 'sessions-nodes', node)
+  end
+  redis.call('PEXPIRE', root .. 'sessions:' .. held[3], keep * 2)
+  if next(redis.call('SRANDMEMBER', root .. 'sessions-live:' .. held[3], 1)) then
+    redis.call('PERSIST', root .. 'sessions:' .. held[3])
+  end
+  local name = root .. 'session-key:' .. held[3] .. ':' .. held[4]
+  if held[4] ~= '' and redis.call('GET', name) == id then
+    redis.call('UNLINK', name)
+  end
+  emit(held[3], id, 'ended', data, cap, ttl)
+  return 1
+end
+
+-- A page of a tenant's sandboxes, the newest first, from a place on: id, creation, document in turn.
+function actions.page(tenant, before, count)
+  local index, found = root .. 'sessions:' .. tenant, {}
+  local ids = redis.call('ZREVRANGEBYSCORE', index, before, '-inf', 'WITHSCORES', 'LIMIT', 0, count)
+  for i = 1, #ids, 2 do
+    local document = redis.call('HGET', root .. 'session:' .. ids[i], 'document')
+    if not document then
+      redis.call('ZREM', index, ids[i])
+    end
+    local at = #found
+    found[at + 1], found[at + 2], found[at + 3] = ids[i], ids[i + 1], document or ''
+  end
+  return found
+end
+
+-- Live sandboxes of nodes that are announced no more: id, node, document in turn.
+function actions.orphans(count)
+  local found = {}
+  for _, node in ipairs(redis.call('SMEMBERS', root .. 'sessions-nodes')) do
+    if redis.call('EXISTS', root .. 'node:' .. node) == 0 then
+      for _, id in ipairs(redis.call('SRANDMEMBER', root .. 'sessions-of:' .. node, count)) do
+        found[#found + 1] = id
+        found[#found + 1] = node
+        found[#found + 1] = redis.call('HGET', root .. 'session:' .. id, 'document') or ''
+      end
+    end
+  end
+  return found
+end
+
+return actions[action](unpack(ARGV, 2))
