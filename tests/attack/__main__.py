@@ -1,4 +1,7 @@
-"""`python -m tests.attack`: every case, what it came to, and which layer stops what."""
+"""`python -m tests.attack`: every case, what it came to, and which layer stops what.
+
+Words choose the cases whose names hold one of them; `--write` alone renews the table of SECURITY.md.
+"""
 
 import shutil
 import sys
@@ -10,14 +13,15 @@ from tests.attack import layers
 from tests.attack.case import Finding, Outcome
 from tests.attack.suite import CASES, counted, fight
 
-TABLE = Path(__file__).parents[2] / "build" / "attack" / "layers.md"
-
 
 def main() -> int:
     begin = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="sandboxd-attack-"))
     directory.chmod(0o711)
     wanted = sys.argv[1:]
+    if wanted == ["--write"]:
+        layers.write(layers.table(layers.survey_apart()))
+        return 0
     cases = tuple(case for case in CASES if not wanted or any(word in case.id for word in wanted))
     try:
         with fight(directory) as attack:
@@ -41,17 +45,15 @@ def main() -> int:
 
 
 def _layers() -> bool:
-    """Prints and writes which layer stops what; whether it is enough."""
+    """Prints which layer stops what; whether it is enough."""
     caught = layers.survey_apart()
     text = layers.table(caught)
-    TABLE.parent.mkdir(parents=True, exist_ok=True)
-    TABLE.write_text(text)
-    print(f"\n{text}\nwritten to {TABLE}")
-    by_two = sum(len(one["alone"]) > 1 for one in caught)
-    structure = sum(one["alone"] == [layers.STRUCTURE] for one in caught)
-    single = len(caught) - by_two - structure
-    print(f"{len(caught)} core cases: {by_two} stopped by two layers or more, {structure} by what a "
-          f"sandbox is made of, {single} by one layer for the reason given")  # fmt: skip
+    print(f"\n{text}")
+    singles = [one for one in caught if len(one["alone"]) == 1]
+    structure = [one for one in singles if one["alone"] == [layers.STRUCTURE]]
+    print(f"{len(caught)} core cases: {len(caught) - len(singles)} stopped by two layers or more, "
+          f"{len(structure)} by what a sandbox is made of and {len(singles) - len(structure)} by one "
+          "layer, for the reasons given")  # fmt: skip
     wrong = [one for one in caught if one["wrong"]]
     for one in wrong:
         print(f"BROKEN   {one['case']}: {one['wrong']}")

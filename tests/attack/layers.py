@@ -1,7 +1,9 @@
 """Which layer stops what: each core case with all layers but one left out, and with one left out.
 
 What a sandbox is made of and cannot be without (its root, its process and ipc namespaces, its /dev,
-its control groups) is called structure; a case that structure stops is not asked further.
+its control groups, its user) is called structure. A case that structure stops is tried outside of any
+sandbox too, as root, behind the seccomp policy alone. This kernel may lack AppArmor; what its profile
+stops alone is proved in the virtual machine, by tests/vm/inside/test_layers.
 """
 
 import json
@@ -11,23 +13,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
-from tests.attack import arsenal
-from tests.attack.cases.power import DEEDS
+from tests.attack import arsenal, outside
+from tests.attack.cases.power import APPARMOR, DEEDS
 from tests.attack.direct import Bench, benches
 from tests.attack.judging import Deed
+from tests.policies.seccomp_policy import PROGRAM
 
 SWITCHES = (
     "cgroupns", "masked_proc", "userns", "capabilities", "no_new_privs", "seccomp", "landlock",
     "netns", "mount_flags", "identity", "hidepid", "oom_score",
 )  # fmt: skip
 STRUCTURE = "structure"
+TABLE = Path(__file__).parents[2] / "SECURITY.md"
+"""It ends with the table, which a test compares with a survey; `make attack ARGS=--write` renews it."""
+_BEGIN, _END = "<!-- layers: begin -->", "<!-- layers: end -->"
+_FILTERED = Path(__file__).with_name("filtered.py")
 _WITHIN = 110.0
 
 
@@ -46,12 +53,17 @@ class Caught:
         """Why this is not enough; empty if it is."""
         if not self.together:
             return "it works with every layer in place"
-        if self.needed and not self.deed.alone:
-            return f"only {', '.join(self.needed)} stops it"
+        by_one = len(self.alone) == 1
+        if by_one and not self.deed.alone:
+            return f"only {', '.join(self.alone)} stops it"
+        if self.deed.alone and not by_one:
+            return (
+                f"a reason is given for one layer, and {', '.join(self.alone) or 'several'} stop it"
+            )
         return ""
 
 
-def catch(bench: Bench, deed: Deed) -> Caught:
+def catch(bench: Bench, deed: Deed, behind_seccomp: Callable[[Deed], bool]) -> Caught:
     switches = [name for name in SWITCHES if name not in deed.keep]
 
     def stopped(without: Iterable[str]) -> bool:
@@ -59,25 +71,35 @@ def catch(bench: Bench, deed: Deed) -> Caught:
         return lines is None or deed.failed(lines.get(deed.name))
 
     together = stopped(())
+    proved = ("apparmor",) if deed.name in APPARMOR else ()
     if stopped(switches):
-        return Caught(deed, (STRUCTURE,), (), together)
+        filtered = ("seccomp",) if behind_seccomp(deed) else ()
+        return Caught(deed, (STRUCTURE, *filtered, *proved), (), together)
     alone = tuple(
         layer for layer in switches if stopped(other for other in switches if other != layer)
     )
     needed = tuple(layer for layer in switches if not stopped((layer,)))
-    return Caught(deed, alone, needed, together)
+    return Caught(deed, alone + proved, needed, together)
 
 
-def survey(benches: list[Bench]) -> list[Caught]:
-    """Every deed that can be tried on this host."""
+def survey(benches: list[Bench], shown: Path, program: Path) -> list[Caught]:
+    """Every deed that can be tried on this host. `program` is the seccomp policy, compiled."""
     free = Queue[Bench]()
     for bench in benches:
         free.put(bench)
 
+    def behind_seccomp(deed: Deed) -> bool:
+        under = (sys.executable, "-I", "-S", str(_FILTERED), str(program))
+        free, held = (
+            outside.run(shown, deed.argv, network=deed.network, under=command).get(deed.name)
+            for command in ((), under)
+        )
+        return not deed.failed(free) and deed.failed(held)
+
     def one(deed: Deed) -> Caught:
         bench = free.get()
         try:
-            return catch(bench, deed)
+            return catch(bench, deed, behind_seccomp)
         finally:
             free.put(bench)
 
@@ -86,12 +108,24 @@ def survey(benches: list[Bench]) -> list[Caught]:
 
 
 def table(caught: Iterable[dict[str, Any]]) -> str:
-    """Markdown: case, the layers of which each stops it, those that nothing stands in for."""
-    rows = ["| case | stopped by each of | by nothing else than |", "|---|---|---|"]
+    """Markdown: case, what it tries, the layers of which each stops it, why it is one alone."""
+    promises = {deed.id: deed.promise for deed in DEEDS}
+    rows = ["| case | promise | stopped by each of |", "|---|---|---|"]
     for one in caught:
-        sole = ", ".join(one["needed"]) + (f": {one['reason']}" if one["needed"] else "")
-        rows.append(f"| {one['case']} | {', '.join(one['alone']) or 'several together'} | {sole} |")
+        by = ", ".join(one["alone"]) or "several together"
+        reason = f" ({one['reason']})" if one["reason"] else ""
+        rows.append(f"| {one['case']} | {promises[one['case']]} | {by}{reason} |")
     return "\n".join(rows) + "\n"
+
+
+def committed() -> str:
+    """The table of SECURITY.md."""
+    return TABLE.read_text().partition(_BEGIN)[2].partition(_END)[0].strip() + "\n"
+
+
+def write(text: str) -> None:
+    head, _, rest = TABLE.read_text().partition(_BEGIN)
+    TABLE.write_text(f"{head}{_BEGIN}\n{text}{_END}{rest.partition(_END)[2]}")
 
 
 def survey_apart() -> list[dict[str, Any]]:
@@ -114,8 +148,10 @@ def main() -> None:
     directory.chmod(0o711)
     try:
         weapons = arsenal.make(directory)
+        program = directory / "seccomp"
+        program.write_bytes(PROGRAM)
         with benches(directory, weapons.outdoors, os.cpu_count() or 1) as all_benches:
-            for caught in survey(all_benches):
+            for caught in survey(all_benches, weapons.outdoors, program):
                 print(json.dumps({
                     "case": caught.deed.id, "alone": caught.alone, "needed": caught.needed,
                     "reason": caught.deed.alone, "wrong": caught.wrong,

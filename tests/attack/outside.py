@@ -5,6 +5,7 @@ What a layer of ours refuses must go otherwise here, or the refusal proves nothi
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.attack.case import Lines
@@ -22,15 +23,24 @@ kill $!
 """The shell stays process 1 and has a neighbour; a cover lies on /proc/softirqs, as in a sandbox."""
 
 
-def run(shown: Path, argv: tuple[str, ...], *, network: bool = True, pids: bool = True) -> Lines:
-    """What `probe ARGV` says; `network` and `pids`: in namespaces of its own."""
+def run(
+    shown: Path,
+    argv: tuple[str, ...],
+    *,
+    network: bool = True,
+    pids: bool = True,
+    under: Sequence[str] = (),
+) -> Lines:
+    """What `probe ARGV` says; `network` and `pids`: in namespaces of its own; `under`: started by this
+    command, which puts a layer on itself and execs the rest of its arguments. Nothing, if it was ended.
+    """
     done = subprocess.run(
         ["unshare", "--mount", "--fork", "--ipc", "--uts", *(["--net"] if network else []),
          *(["--pid"] if pids else []), "--kill-child", "setsid", "sh", "-c", _SETUP, str(shown),
-         "/opt/attack/probe", *argv],
+         *under, "/opt/attack/probe", *argv],
         capture_output=True, timeout=_WITHIN, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    if not done.stdout and done.returncode:
+    if not done.stdout and done.returncode and not under:
         raise AssertionError(f"outside: {done.stderr.decode(errors='replace')}")
     return parse(done.stdout.decode())
 

@@ -225,3 +225,10 @@ def test_shared_memory_gives_no_hints_to_neighbours() -> None:
 
 def test_sync_reports_success_without_flushing_the_host() -> None:
     assert call("sync") == "success"
+
+
+@given(st.integers(1, 0xFFFF_FFFF), st.integers(1, (1 << 64) - 1), UPPER)
+def test_limits_of_another_are_asked_for_and_not_set(pid: int, new: int, upper: int) -> None:
+    assert call("prlimit64", upper | pid, 7, new, 0) == "EPERM"
+    assert call("prlimit64", upper | pid, 7, 0, new) == ALLOW
+    assert call("prlimit64", upper, 7, new, 0) == ALLOW

@@ -12,6 +12,7 @@
 #include <sys/klog.h>
 #include <sys/reboot.h>
 #include <sys/swap.h>
+#include <sys/time.h>
 
 static long make_map(void)
 {
@@ -119,9 +120,25 @@ static long ping_socket(void)
 	return socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP);
 }
 
-static long audit_netlink(void)
+/* A record as user space writes them (AUDIT_USER), with an answer asked for; its errno is negative.
+ */
+static long forge_audit(void)
 {
-	return socket(AF_NETLINK, SOCK_RAW, 9);
+	struct {
+		uint32_t length;
+		uint16_t type, flags;
+		uint32_t sequence, pid;
+		char text[8];
+	} record = {24, 1005, 5, 1, 0, "attack"};
+	const struct timeval patience = {.tv_sec = 1};
+	int32_t answer[64] = {0};
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 9);
+
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) != 0 ||
+	    send(fd, &record, sizeof(record), 0) < 0 || recv(fd, answer, sizeof(answer), 0) < 20)
+		return -1;
+	errno = -answer[4];
+	return answer[4] ? -1 : 0;
 }
 
 static long uevent_netlink(void)
@@ -214,7 +231,7 @@ const struct row kernel_deeds[] = {
 	{"raw_socket", raw_socket},
 	{"packet_socket", packet_socket},
 	{"ping_socket", ping_socket},
-	{"audit_netlink", audit_netlink},
+	{"forge_audit", forge_audit},
 	{"uevent_netlink", uevent_netlink},
 	{"vsock", vsock},
 	{"lower_loopback", lower_loopback},
