@@ -11,6 +11,8 @@ from sandboxd.native.core import (
     Native,
     Opened,
     Quiet,
+    Spawned,
+    Terminal,
     build,
     close_all,
     idmap,
@@ -21,6 +23,8 @@ from sandboxd.native.core import (
     send_exec,
     send_open,
     send_quiesce,
+    send_signal,
+    send_spawn,
 )
 from sandboxd.native.plan import Bind, ExecOrder, Plan
 from sandboxd.native.seccomp import compile_seccomp, eval_seccomp
@@ -36,6 +40,8 @@ __all__ = [
     "Opened",
     "Plan",
     "Quiet",
+    "Spawned",
+    "Terminal",
     "build",
     "close_all",
     "compile_seccomp",
@@ -48,4 +54,6 @@ __all__ = [
     "send_exec",
     "send_open",
     "send_quiesce",
+    "send_signal",
+    "send_spawn",
 ]

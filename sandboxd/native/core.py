@@ -16,19 +16,23 @@ from sandboxd.native.plan import ExecOrder, Plan
 
 ffi, lib = _native.ffi, _native.lib
 
-ABI = 2
+ABI = 3
 if lib.sbx_abi() != ABI:
     raise ImportError(f"the native core speaks version {lib.sbx_abi()}, this package {ABI}")
 
 _DIRECTORY = Path(_native.__file__).parent
 _HEAD = struct.Struct("<BBH")
 _FAIL = struct.Struct("<BBHiii")
-_EXIT = struct.Struct("<BBHiI4xQQ")
+_EXIT = struct.Struct("<BBHiIIQQQ")
+_SPAWN = struct.Struct("<BBHII")
+_SPAWNED = struct.Struct("<BBHIii")
+_SIGNAL = struct.Struct("<BBHIi")
 _OPEN = struct.Struct("<BBHI")
 _OPENED = struct.Struct("<BBHiI")
 _READY_SIZE = 8
 _FAILED, _ARMED, _EXITED, _QUIESCE, _QUIET, _OPENING, _ANSWER = 1, 5, 7, 8, 9, 10, 11
-_STDIN_NULL, _WARM = 1, 4
+_SPAWNING, _BORN, _SIGNALLING, _TERMINAL_MADE = 12, 13, 14, 15
+_STDIN_NULL, _WARM, _TERMINAL = 1, 4, 8
 _BUILD_TIMEOUT_MS = 10_000
 
 
@@ -56,7 +60,7 @@ class Native(Struct, frozen=True):
 
 
 class Exited(Struct, frozen=True):
-    """The job's main process has ended."""
+    """The job's main process has ended, or another that was spawned."""
 
     status: int
     """As wait(2) gives it."""
@@ -65,6 +69,25 @@ class Exited(Struct, frozen=True):
     at: float
     """Seconds of CLOCK_MONOTONIC."""
     max_rss: int
+    """Bytes, of the largest process among it and those that it waited for."""
+    id: int = 0
+    """As it was spawned; 0 is the first."""
+    cpu_time: float = 0.0
+    """Seconds, with those that it waited for."""
+
+
+class Spawned(Struct, frozen=True):
+    """Answer to `send_spawn`: the process exists (`pid`, inside), or `errno` says why not."""
+
+    id: int
+    pid: int
+    errno: int
+
+
+class Terminal(Struct, frozen=True):
+    """The terminal that an order asked for: `fd` is its master, owned by the receiver."""
+
+    fd: int
 
 
 class Quiet(Struct, frozen=True):
@@ -96,7 +119,7 @@ class EndOfStream(Struct, frozen=True):
     """The other side is gone."""
 
 
-Message = Exited | Quiet | Opened | Failed | Armed | EndOfStream
+Message = Exited | Quiet | Opened | Failed | Armed | Spawned | Terminal | EndOfStream
 
 
 def seal_init(*, testing: bool = False) -> int:
@@ -146,13 +169,19 @@ def build(
 
 
 def send_exec(exec_fd: int, order: ExecOrder, stdin: int | None, stdout: int, stderr: int) -> None:
-    """Give the order to the runner. stdin None is /dev/null. Raises OSError if the runner is gone."""
+    """Give the order to the runner. stdin None is /dev/null; with a terminal the three are not used.
+    Raises OSError if the runner is gone."""
     head = ffi.new("struct sbx_exec *")
     head.flags = (_STDIN_NULL if stdin is None else 0) | (_WARM if order.warm else 0)
+    if order.terminal is not None:
+        head.flags |= _TERMINAL
+        head.rows, head.columns = order.terminal
     head.argc, head.envc, head.filec = len(order.argv), len(order.env), len(order.files)
     head.open_files, head.stack, head.file_size = order.open_files, order.stack, order.file_size
     body = order.body()
     fds = [stdout, stderr] if stdin is None else [stdin, stdout, stderr]
+    if order.terminal is not None:
+        fds = []
     if lib.sbx_exec_send(exec_fd, head, body, len(body), fds, len(fds)) != 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
 
@@ -175,7 +204,7 @@ def receive(socket: int) -> Message | None:
         raise NativeFault("receive", int(ffi.errno))
     data = bytes(ffi.buffer(buffer, size))
     message = _decode(data, fd[0])
-    if fd[0] >= 0 and not (isinstance(message, Opened) and message.fd == fd[0]):
+    if fd[0] >= 0 and not (isinstance(message, Opened | Terminal) and message.fd == fd[0]):
         os.close(fd[0])
     if message is None:
         raise NativeFault("receive", errno.EPROTO)
@@ -187,8 +216,13 @@ def _decode(data: bytes, fd: int) -> Message | None:
     if len(data) < _HEAD.size or data[1] != ABI:
         return None
     if kind == _EXITED and len(data) == _EXIT.size:
-        _, _, _, status, alone, at, max_rss = _EXIT.unpack(data)
-        return Exited(status, bool(alone), at / 1e9, max_rss)
+        _, _, _, status, alone, number, at, max_rss, cpu = _EXIT.unpack(data)
+        return Exited(status, bool(alone), at / 1e9, max_rss, number, cpu / 1e9)
+    if kind == _BORN and len(data) == _SPAWNED.size:
+        _, _, _, number, pid, error = _SPAWNED.unpack(data)
+        return Spawned(number, pid, error) if (pid > 0) != (error > 0) else None
+    if kind == _TERMINAL_MADE and len(data) == _HEAD.size and _is_master(fd):
+        return Terminal(fd)
     if kind == _ARMED and len(data) == _READY_SIZE:
         return Armed()
     if kind == _QUIET and len(data) == _HEAD.size:
@@ -201,6 +235,14 @@ def _decode(data: bytes, fd: int) -> Message | None:
         if 0 <= stage < len(STAGES):
             return Failed(STAGES[stage], error, index)
     return None
+
+
+def _is_master(fd: int) -> bool:
+    """Whether it is the master of a terminal: /dev/ptmx, of whatever instance."""
+    if fd < 0:
+        return False
+    status = os.fstat(fd)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(5, 2)
 
 
 def _opened(name: bytes, error: int, fd: int, more: bool) -> Opened | None:
@@ -219,6 +261,25 @@ def _opened(name: bytes, error: int, fd: int, more: bool) -> Opened | None:
 def send_quiesce(control: int) -> None:
     """Ask init to kill every process of the job; it answers Quiet."""
     os.write(control, _HEAD.pack(_QUIESCE, ABI, 0))
+
+
+def send_spawn(control: int, number: int, exec_fd: int, *, files: bool = False) -> None:
+    """Ask a session's init for one more process, a runner or the file service, with this end of an
+    exec socket (which stays open here). It answers Spawned, and later Exited, with `number`.
+
+    Raises OSError: BlockingIOError if init reads nothing, as when it is frozen.
+    """
+    _send(control, _SPAWN.pack(_SPAWNING, ABI, 0, number, files), exec_fd)
+
+
+def send_signal(control: int, number: int, signal: int) -> None:
+    """Signal the process group of a spawned process; nothing happens if it has been reaped."""
+    _send(control, _SIGNAL.pack(_SIGNALLING, ABI, 0, number, signal))
+
+
+def _send(socket: int, message: bytes, *fds: int) -> None:
+    if lib.sbx_send(socket, message, len(message), list(fds), len(fds)) != 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
 
 
 def send_open(control: int, path: str, *, glob: bool) -> None:

@@ -3,7 +3,7 @@
 #ifndef SBX_HOST_H
 #define SBX_HOST_H
 
-#include "proto.h"
+#include "wire.h"
 
 #include <sys/types.h>
 
@@ -44,6 +44,9 @@ int sbx_exec_send(int exec, struct sbx_exec *head, const uint8_t *body, size_t b
 /* Receive one message without blocking, with at most one descriptor (-1 if none). Length, 0 at the
  * end of the stream, -1 with errno (EAGAIN: none is there). */
 ssize_t sbx_message(int socket, uint8_t *buffer, size_t size, int *fd);
+
+/* f_type of statfs(2), or -1 with errno. */
+long sbx_fs_type(int fd);
 
 /* Resize the scratch file system. 0 or -1 with errno. */
 int sbx_resize(int scratch, uint64_t disk, unsigned inodes);

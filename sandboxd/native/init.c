@@ -127,22 +127,29 @@ static int join_cgroups(struct init *init)
 
 static int start_runner(struct init *init)
 {
-	init->runner = fork();
-	if (init->runner == 0)
+	pid_t pid = fork();
+
+	if (pid == 0)
 		runner(init);
-	return init->runner < 0 ? -1 : 0;
+	return pid < 0 ? -1 : add_child(0, pid);
 }
 
-/* Keep the three descriptors that init serves with, at fixed numbers, and check that it is so. */
+/* Keep the descriptors that init serves with, at fixed numbers, and check that it is so. Those of
+ * the message queues are for the runners that a session starts later. */
 static int close_everything(struct init *init)
 {
-	enum { SCRATCH = 4, WORK = 5, FIRST_FREE = 6 };
+	enum { SCRATCH = 4, WORK = 5, QUEUES = 6, FIRST_FREE = 7 };
+	const bool queues = init->plan.head.flags & SBX_PLAN_SESSION && init->queues >= 0;
 	int scratch = fcntl(init->scratch, F_DUPFD_CLOEXEC, FIRST_FREE);
 	int work = fcntl(init->work, F_DUPFD_CLOEXEC, FIRST_FREE);
+	int queue = queues ? fcntl(init->queues, F_DUPFD_CLOEXEC, FIRST_FREE) : -1;
 
 	if (scratch < 0 || work < 0 || dup3(scratch, SCRATCH, O_CLOEXEC) < 0 ||
 	    dup3(work, WORK, O_CLOEXEC) < 0)
 		return -1;
+	if (queues ? dup3(queue, QUEUES, O_CLOEXEC) < 0 : close(QUEUES) != 0 && errno != EBADF)
+		return -1;
+	init->queues = queues ? QUEUES : -1;
 	if (sbx_close_range(0, SBX_CONTROL_FD - 1) != 0 || sbx_close_range(FIRST_FREE, ~0u) != 0)
 		return -1;
 	for (int fd = 0; fd < SBX_CONTROL_FD; fd++) {
@@ -186,27 +193,37 @@ static const struct stage stages[] = {
 	{SBX_STAGE_READY, report_ready},
 };
 
-/* Reap whoever has ended. Reports the runner's end once; returns whether any child is left. */
+static uint64_t nanoseconds(const struct timeval *time)
+{
+	return (uint64_t)time->tv_sec * 1000000000u + (uint64_t)time->tv_usec * 1000u;
+}
+
+/* Reap whoever has ended, and report the end of those that the host started. Whether the last of
+ * them was alone is known once all have been reaped. Returns whether any child is left. */
 static bool reap(struct init *init)
 {
 	struct sbx_exit report = {.head = {SBX_MSG_EXIT, SBX_ABI, 0}};
-	bool runner_ended = false;
+	bool pending = false;
 	struct rusage usage;
 	struct timespec now;
+	uint32_t id;
 	int status;
 	pid_t pid;
 
 	while ((pid = wait4(-1, &status, WNOHANG | __WALL, &usage)) > 0) {
-		if (pid != init->runner)
+		if (!remove_child(pid, &id))
 			continue;
+		if (pending)
+			sbx_send(init->control, &report, sizeof(report), NULL, 0);
 		clock_gettime(CLOCK_MONOTONIC, &now);
+		report.id = id;
 		report.status = status;
 		report.at = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 		report.max_rss = (uint64_t)usage.ru_maxrss * 1024;
-		runner_ended = true;
+		report.cpu = nanoseconds(&usage.ru_utime) + nanoseconds(&usage.ru_stime);
+		pending = true;
 	}
-	if (runner_ended) {
-		init->runner = -1;
+	if (pending) {
 		report.alone = pid < 0;
 		sbx_send(init->control, &report, sizeof(report), NULL, 0);
 	}
@@ -226,25 +243,60 @@ static void quiesce(struct init *init)
 	sbx_send(init->control, &quiet, sizeof(quiet), NULL, 0);
 }
 
+/* One more process of a session. It is init's child, which it cannot tell from the job's orphans
+ * but by the table. */
+static void spawn(struct init *init, const struct sbx_spawn *order, int exec)
+{
+	struct sbx_spawned answer = {{SBX_MSG_SPAWNED, SBX_ABI, 0}, order->id, 0, 0};
+	pid_t pid = -1;
+
+	if (exec < 0)
+		errno = EBADF;
+	else if (may_add_child(order->id))
+		pid = fork();
+	if (pid == 0) {
+		init->late = true;
+		init->exec = exec;
+		if (order->kind == SBX_SPAWN_FILES)
+			file_service(init);
+		runner(init);
+	}
+	if (pid < 0)
+		answer.err = errno;
+	else if (add_child(order->id, pid) == 0)
+		answer.pid = pid;
+	if (exec >= 0)
+		close(exec);
+	sbx_send(init->control, &answer, sizeof(answer), NULL, 0);
+}
+
 static void serve_host(struct init *init)
 {
-	static uint8_t buffer[sizeof(struct sbx_open) + 2048];
+	static _Alignas(8) uint8_t buffer[sizeof(struct sbx_open) + 2048];
+	const bool session = init->plan.head.flags & SBX_PLAN_SESSION;
+	struct sbx_spawn order;
+	struct sbx_signal signal;
 	int fds[SBX_FDS_MAX];
 	size_t count;
 	ssize_t size = sbx_receive(init->control, buffer, sizeof(buffer), fds, &count, 0);
 	const char *path;
 	bool glob;
 
-	while (size > 0 && count > 0)
-		close(fds[--count]);
 	if (size < (ssize_t)sizeof(struct sbx_head))
 		_exit(0);
-	if (buffer[0] == SBX_MSG_QUIESCE)
+	if (session && parse_spawn(buffer, (size_t)size, &order)) {
+		spawn(init, &order, count > 0 ? fds[--count] : -1);
+	} else if (session && parse_signal(buffer, (size_t)size, &signal)) {
+		signal_child(signal.id, signal.number);
+	} else if (buffer[0] == SBX_MSG_QUIESCE) {
 		quiesce(init);
-	else if ((path = parse_open(buffer, (size_t)size, &glob)) != NULL)
+	} else if ((path = parse_open(buffer, (size_t)size, &glob)) != NULL) {
 		send_files(init, path, glob);
-	else
+	} else {
 		_exit(0);
+	}
+	while (count > 0)
+		close(fds[--count]);
 }
 
 int main(void)

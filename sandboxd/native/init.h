@@ -14,8 +14,8 @@ struct init {
 	int work;          /* /work */
 	int queues;        /* file system of the message queues, or -1; until landlock */
 	int settings;      /* /proc/sys, which can be written; until the user namespace is made */
-	pid_t runner;
-	int index;       /* which item of a stage's list failed */
+	bool late; /* this is no child of the root that init was, but of the init that serves */
+	int index; /* which item of a stage's list failed */
 	uint32_t layers; /* bit per enum sbx_layer that was applied */
 };
 
@@ -67,6 +67,23 @@ int load_seccomp(struct init *init);
 
 /* runner.c: the process that becomes the job. */
 _Noreturn void runner(struct init *init);
+
+/* The part of it that locks down, for good; then says so on init->exec. */
+void arm(struct init *init);
+
+/* terminal.c: a terminal as descriptors 0 to 2 and as the controlling one; its master goes to the
+ * host over `socket`. */
+int take_terminal(int socket, uint16_t rows, uint16_t columns);
+
+/* children.c: which processes the host may ask about. */
+enum { SBX_CHILDREN_MAX = 1024 };
+bool may_add_child(uint32_t id);
+int add_child(uint32_t id, pid_t pid);
+bool remove_child(pid_t pid, uint32_t *id); /* whether it was one */
+void signal_child(uint32_t id, int number);
+
+/* service.c: the process that serves files. */
+_Noreturn void file_service(struct init *init);
 
 /* files.c: files in and out, always below /work. */
 int write_file(int work, const struct file *file);

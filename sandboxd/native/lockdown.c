@@ -110,15 +110,18 @@ static int no_capabilities(const struct init *init)
 				     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
 	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct none[2] = {0}, now[2];
+	int held;
 
 	if (skipped(init, SBX_LAYER_CAPABILITIES))
 		return 0;
-	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
+	/* What a late runner has inherited it need not, and cannot, do again. */
+	for (unsigned long cap = 0; (held = prctl(PR_CAPBSET_READ, cap, 0, 0, 0)) >= 0; cap++)
+		if (held && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
 			return -1;
 	errno = 0;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 ||
-	    prctl(PR_SET_SECUREBITS, locked, 0, 0, 0) != 0 ||
+	    (prctl(PR_GET_SECUREBITS) != (int)locked &&
+	     prctl(PR_SET_SECUREBITS, locked, 0, 0, 0) != 0) ||
 	    syscall(SYS_capset, &header, none) != 0 || syscall(SYS_capget, &header, now) != 0)
 		return -1;
 	for (int i = 0; i < 2; i++) {
@@ -152,7 +155,8 @@ static int become_init(const struct init *init)
 		return 0;
 	if (keep_for_capabilities(init) != 0)
 		return -1;
-	if (setresgid(own, own, own) != 0)
+	/* The real ones are also what a late runner may become. */
+	if (setresgid(job, own, own) != 0)
 		return -1;
 	setfsgid(job);
 	if (setresuid(job, own, own) != 0)
@@ -226,12 +230,14 @@ static int allow_mounts(const struct init *init, int ruleset, uint64_t access)
 }
 
 /* Read and execute everywhere; write only to the scratch directories, volumes, our devices, the
- * message queues, and one's own files in /proc. A build writes everywhere, which is its upper
- * directory. Abstract sockets and signals stay within the job. */
+ * message queues, and one's own files in /proc. A build and a session write everywhere, which is
+ * their upper directory. Abstract sockets and signals stay within the job. */
 int restrict_landlock(struct init *init)
 {
 	const uint64_t read = 1u | 1u << 2 | 1u << 3, write = 1u << 1 | SBX_LANDLOCK_FS_TRUNCATE;
 	const uint64_t devices = 1u << 1 | 1u << 2 | SBX_LANDLOCK_FS_IOCTL_DEV;
+	const bool session = init->plan.head.flags & SBX_PLAN_SESSION;
+	const bool anywhere = session || is_build(init);
 	struct sbx_landlock_ruleset rules = {.access_fs = SBX_LANDLOCK_FS_V1};
 	sbx_autoclose int queues = init->queues;
 	long abi;
@@ -244,17 +250,19 @@ int restrict_landlock(struct init *init)
 	rules.access_fs |= (abi >= 2 ? SBX_LANDLOCK_FS_REFER : 0) |
 			   (abi >= 3 ? SBX_LANDLOCK_FS_TRUNCATE : 0) |
 			   (abi >= 5 ? SBX_LANDLOCK_FS_IOCTL_DEV : 0);
-	rules.scoped = abi >= 6 ? SBX_LANDLOCK_SCOPES : 0;
+	/* Every process of a session is a domain of its own, yet may talk to the others. */
+	rules.scoped = abi >= 6 && !session ? SBX_LANDLOCK_SCOPES : 0;
 	sbx_autoclose int ruleset =
 		(int)syscall(SYS_landlock_create_ruleset, &rules,
 			     abi >= 6 ? sizeof(rules) : sizeof(rules.access_fs), 0);
 	const uint64_t scratch = rules.access_fs & ~SBX_LANDLOCK_FS_IOCTL_DEV;
 
-	if (ruleset < 0 || allow_path(ruleset, "/", is_build(init) ? scratch : read) != 0 ||
-	    allow_mounts(init, ruleset, scratch) != 0 ||
-	    allow_path(ruleset, "/work", scratch) != 0 ||
-	    allow_path(ruleset, "/tmp", scratch) != 0 ||
-	    allow_path(ruleset, "/dev/shm", scratch) != 0 ||
+	/* In a session a name may by now lead elsewhere, but for /, /dev and /proc. */
+	if (ruleset < 0 || allow_path(ruleset, "/", anywhere ? scratch : read) != 0 ||
+	    (!anywhere && (allow_mounts(init, ruleset, scratch) != 0 ||
+			   allow_path(ruleset, "/work", scratch) != 0 ||
+			   allow_path(ruleset, "/tmp", scratch) != 0 ||
+			   allow_path(ruleset, "/dev/shm", scratch) != 0)) ||
 	    allow_path(ruleset, "/dev", devices & rules.access_fs) != 0 ||
 	    allow_path(ruleset, "/proc", write & rules.access_fs) != 0 ||
 	    (queues >= 0 && allow_below(ruleset, queues, 1u << 1 | 1u << 2) != 0))

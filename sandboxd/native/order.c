@@ -13,7 +13,9 @@ int parse_head(struct order *order, const uint8_t *message, size_t size)
 	if (size < sizeof(*head))
 		return -1;
 	memcpy(head, message, sizeof(*head));
-	fds = 2 + !(head->flags & SBX_EXEC_STDIN_NULL) + !!(head->flags & SBX_EXEC_BODY_FD);
+	fds = !!(head->flags & SBX_EXEC_BODY_FD);
+	if (!(head->flags & SBX_EXEC_TERMINAL))
+		fds += 2 + !(head->flags & SBX_EXEC_STDIN_NULL);
 	if (head->head.type != SBX_MSG_EXEC || head->head.version != SBX_ABI ||
 	    order->fd_count != fds || head->body_size > SBX_EXEC_MAX)
 		return -1;
@@ -70,4 +72,20 @@ const char *parse_open(const uint8_t *message, size_t size, bool *glob)
 	memcpy(&open, message, sizeof(open));
 	*glob = open.glob != 0;
 	return (const char *)message + sizeof(open);
+}
+
+bool parse_spawn(const uint8_t *message, size_t size, struct sbx_spawn *spawn)
+{
+	if (size != sizeof(*spawn) || message[0] != SBX_MSG_SPAWN || message[1] != SBX_ABI)
+		return false;
+	memcpy(spawn, message, sizeof(*spawn));
+	return spawn->kind == SBX_SPAWN_RUNNER || spawn->kind == SBX_SPAWN_FILES;
+}
+
+bool parse_signal(const uint8_t *message, size_t size, struct sbx_signal *signal)
+{
+	if (size != sizeof(*signal) || message[0] != SBX_MSG_SIGNAL || message[1] != SBX_ABI)
+		return false;
+	memcpy(signal, message, sizeof(*signal));
+	return true;
 }

@@ -35,4 +35,8 @@ struct file next_file(struct sbx_cursor *files);
 /* The path or pattern of an open message, or NULL if it is none. */
 const char *parse_open(const uint8_t *message, size_t size, bool *glob);
 
+/* Whether it is a message to start a process, or to signal one. */
+bool parse_spawn(const uint8_t *message, size_t size, struct sbx_spawn *spawn);
+bool parse_signal(const uint8_t *message, size_t size, struct sbx_signal *signal);
+
 #endif

@@ -12,7 +12,7 @@ _LENGTH = struct.Struct("<I")
 _PLAN = struct.Struct("<BBHIIIIIQIIIIII")
 assert _PLAN.size == 56
 
-_LANDLOCK, _LOOPBACK, _IDMAP, _BUILD = 1, 2, 4, 8
+_LANDLOCK, _LOOPBACK, _IDMAP, _BUILD, _SESSION = 1, 2, 4, 8, 16
 
 
 class Bind(Struct, frozen=True):
@@ -40,6 +40,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Where the detached mounts go that come along, absolute."""
     build: bool = False
     """An image is made: the job has every id below `init_uid`, and may write everywhere."""
+    session: bool = False
+    """It lives on for more processes: has terminals, and may write everywhere."""
     seccomp: bytes
     """Program: array of struct sock_filter."""
     apparmor: str = ""
@@ -66,7 +68,8 @@ class Plan(Struct, frozen=True, kw_only=True):
             (_LANDLOCK if self.landlock else 0)
             | (_LOOPBACK if self.loopback else 0)
             | (_IDMAP if self.idmap else 0)
-            | (_BUILD if self.build else 0),
+            | (_BUILD if self.build else 0)
+            | (_SESSION if self.session else 0),
             cgroups,
             len(self.binds),
             len(self.masks),
@@ -109,6 +112,8 @@ class ExecOrder(Struct, frozen=True, kw_only=True):
     warm: bool = False
     """The program is an interpreter that keeps the exec socket (as descriptor 3), says on it that it
     is ready, and waits there for the order that is the run."""
+    terminal: tuple[int, int] | None = None
+    """Rows and columns of a terminal in place of the three streams; the host gets Terminal."""
 
     def body(self) -> bytes:
         """The fields after the head. Raises ValueError for a string with a NUL."""

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SBX_ABI             2 /* raised whenever a byte below changes its meaning; checked at import */
+#define SBX_ABI             3 /* raised whenever a byte below changes its meaning; checked at import */
 
 #define SBX_PLAN_MAX        65536u  /* bytes of a plan message */
 #define SBX_EXEC_INLINE_MAX 131072u /* a larger exec body comes in a sealed memfd */
@@ -102,6 +102,14 @@ enum sbx_message {
 	SBX_MSG_QUIET,    /* init: none is left */
 	SBX_MSG_OPEN,     /* host: struct sbx_open + glob or path */
 	SBX_MSG_OPENED,   /* init: struct sbx_opened + name, fd if err is 0 */
+
+	/* Of sessions, whose plan has SBX_PLAN_SESSION. */
+	SBX_MSG_SPAWN,    /* host: struct sbx_spawn, fd of the exec socket of one more process */
+	SBX_MSG_SPAWNED,  /* init: struct sbx_spawned */
+	SBX_MSG_SIGNAL,   /* host: struct sbx_signal */
+	SBX_MSG_TERMINAL, /* runner: struct sbx_head, fd of the terminal's master */
+	SBX_MSG_FILE,     /* host to the file service: struct sbx_file_request + paths, fds */
+	SBX_MSG_FILED,    /* file service: struct sbx_file_answer + body, fd where one was opened */
 };
 
 struct sbx_head {
@@ -124,9 +132,109 @@ struct sbx_exit {
 	struct sbx_head head;
 	int32_t status;   /* as wait(2) gives it */
 	uint32_t alone;   /* no other process of the job is left */
+	uint32_t id;      /* of its spawn message; 0 is the runner that init starts by itself */
 	uint64_t at;      /* CLOCK_MONOTONIC, ns, when it was reaped */
 	uint64_t max_rss; /* bytes, of the largest process it waited for */
+	uint64_t cpu;     /* ns, user and system, with those it waited for */
 };
+
+enum sbx_spawn_kind {
+	SBX_SPAWN_RUNNER, /* waits for an order, as the first does */
+	SBX_SPAWN_FILES,  /* serves files, see service.c */
+};
+
+/* A process more, locked down as the first runner is. Its exec socket says SBX_MSG_ARMED. */
+struct sbx_spawn {
+	struct sbx_head head;
+	uint32_t id; /* of the host's choice, not 0, not that of a live one */
+	uint32_t kind;
+};
+
+struct sbx_spawned {
+	struct sbx_head head;
+	uint32_t id;
+	int32_t pid; /* inside, or 0 */
+	int32_t err; /* 0 */
+};
+
+/* To the process group of a spawned process, as long as that is not reaped: by number of ours,
+ * since a pid may be another's by then. */
+struct sbx_signal {
+	struct sbx_head head;
+	uint32_t id;
+	int32_t number;
+};
+
+enum sbx_file_op {
+	SBX_FILE_STAT = 1, /* path */
+	SBX_FILE_MKDIR,    /* path, mode; parents too */
+	SBX_FILE_MOVE,     /* path, target */
+	SBX_FILE_CHMOD,    /* path, mode */
+	SBX_FILE_UNLINK,   /* path: a file, or an empty directory */
+	SBX_FILE_OPEN,     /* path; answers with an fd for reading */
+	SBX_FILE_PUT,      /* path, mode, content: the whole file at once */
+	/* Those that may take long: in a process of their own, which takes the socket that comes
+	 * along as fd, answers there, and ends with it. */
+	SBX_FILE_LIST,   /* path; depth in `mode`, entries to leave out in `offset`, to send in
+			    `length` */
+	SBX_FILE_REMOVE, /* path, with all below it */
+	SBX_FILE_WRITE,  /* path, mode, `offset`; second fd: a pipe with the content; then an empty
+			  * message on the socket to say that it was whole */
+	SBX_FILE_WATCH,  /* path */
+};
+
+enum sbx_file_flags {
+	SBX_FILE_FOLLOW = 1 << 0,    /* STAT: what a link leads to */
+	SBX_FILE_KEEP = 1 << 1,      /* MOVE: not over something */
+	SBX_FILE_PARENTS = 1 << 2,   /* PUT, WRITE: make missing directories */
+	SBX_FILE_MODE = 1 << 3,      /* PUT, WRITE: set the mode also of a file that is there */
+	SBX_FILE_APPEND = 1 << 4,    /* WRITE: at the end of the file as it is */
+	SBX_FILE_AT = 1 << 5,        /* WRITE: at `offset` of the file as it is */
+	SBX_FILE_RECURSIVE = 1 << 6, /* WATCH: and all below it */
+};
+
+/* Paths follow as strings of fields, each a u32 length and that many bytes, then the content. */
+struct sbx_file_request {
+	struct sbx_head head;
+	uint32_t id; /* comes back in the answer */
+	uint32_t op;
+	uint32_t flags;
+	uint32_t mode;
+	uint32_t reserved;
+	uint64_t offset, length;
+};
+
+/* What follows depends on the op: one or more struct sbx_file_entry, each with its fields. */
+struct sbx_file_answer {
+	struct sbx_head head;
+	uint32_t id;
+	int32_t err;
+	uint32_t more;  /* another answer follows */
+	uint64_t count; /* REMOVE: entries removed; LIST: entries met, if it went to the end */
+};
+
+/* After it two fields: the name (as asked for, or below what was asked for), and what a link says.
+ */
+struct sbx_file_entry {
+	uint32_t mode; /* as stat(2) has it, with the type */
+	uint32_t uid, gid;
+	uint32_t change; /* WATCH: enum sbx_change; else 0 */
+	uint64_t size;
+	int64_t modified; /* ns since the epoch */
+};
+
+enum sbx_change {
+	SBX_CHANGE_CREATED = 1,
+	SBX_CHANGE_MODIFIED,
+	SBX_CHANGE_REMOVED,
+	SBX_CHANGE_MOVED_FROM,
+	SBX_CHANGE_MOVED_TO,
+	SBX_CHANGE_ATTRIBUTES,
+	SBX_CHANGE_OVERFLOW,
+};
+
+#define SBX_FILE_MESSAGE_MAX 65536u /* bytes of a request or an answer */
+#define SBX_TERMINALS_MAX    "64"   /* of one sandbox */
 
 struct sbx_open {
 	struct sbx_head head;
@@ -144,6 +252,7 @@ enum sbx_plan_flags {
 	SBX_PLAN_LOOPBACK = 1 << 1,
 	SBX_PLAN_IDMAP = 1 << 2, /* the last fd is a user namespace by which layers are mapped */
 	SBX_PLAN_BUILD = 1 << 3, /* an image is made: see lockdown.c for what its job may do more */
+	SBX_PLAN_SESSION = 1 << 4, /* lives on for more processes: terminals, writes anywhere */
 };
 
 /* Head of a plan. Fields after it: hostname, stage directory, layer_count directories (the topmost
@@ -168,7 +277,8 @@ struct sbx_plan {
 enum sbx_exec_flags {
 	SBX_EXEC_STDIN_NULL = 1 << 0, /* no stdin fd is sent: /dev/null, opened inside */
 	SBX_EXEC_BODY_FD = 1 << 1,    /* the body is in the last fd, a sealed memfd */
-	SBX_EXEC_WARM = 1 << 2, /* the program keeps the exec socket as fd 3 and waits on it */
+	SBX_EXEC_WARM = 1 << 2,     /* the program keeps the exec socket as fd 3 and waits on it */
+	SBX_EXEC_TERMINAL = 1 << 3, /* no fds are sent: a terminal, whose master goes to the host */
 };
 
 /* Head of an exec message. Body: cwd, argc arguments, envc variables, filec triples of path, mode
@@ -179,17 +289,25 @@ struct sbx_exec {
 	uint32_t argc, envc, filec;
 	uint32_t body_size;
 	uint64_t open_files, stack, file_size; /* rlimits, bytes where sizes */
+	uint16_t rows, columns;                /* of the terminal */
+	uint32_t reserved;
 };
 
 #define SBX_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type " changed size")
 SBX_SIZE(sbx_head, 4);
 SBX_SIZE(sbx_fail, 16);
 SBX_SIZE(sbx_ready, 8);
-SBX_SIZE(sbx_exit, 32);
+SBX_SIZE(sbx_exit, 40);
+SBX_SIZE(sbx_spawn, 12);
+SBX_SIZE(sbx_spawned, 16);
+SBX_SIZE(sbx_signal, 12);
+SBX_SIZE(sbx_file_request, 40);
+SBX_SIZE(sbx_file_answer, 24);
+SBX_SIZE(sbx_file_entry, 32);
 SBX_SIZE(sbx_open, 8);
 SBX_SIZE(sbx_opened, 12);
 SBX_SIZE(sbx_plan, 56);
-SBX_SIZE(sbx_exec, 48);
+SBX_SIZE(sbx_exec, 56);
 #undef SBX_SIZE
 
 #endif

@@ -332,6 +332,28 @@ static int open_queues(struct init *init)
 	return init->queues < 0 ? -1 : 0;
 }
 
+/* Terminals, where a session has them: of an instance of their own. */
+static int mount_terminals(const struct init *init, int dev)
+{
+	sbx_autoclose int fs = -1;
+	sbx_autoclose int terminals = -1;
+
+	if (!(init->plan.head.flags & SBX_PLAN_SESSION))
+		return 0;
+	fs = sbx_fsopen("devpts");
+	if (fs < 0 || sbx_fsconfig(fs, FSCONFIG_SET_STRING, "ptmxmode", "0666") != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0620") != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_SET_STRING, "max", SBX_TERMINALS_MAX) != 0 ||
+	    sbx_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
+		return -1;
+	terminals = sbx_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+	return terminals < 0 || mkdirat(dev, "pts", 0755) != 0 ||
+			       symlinkat("pts/ptmx", dev, "ptmx") != 0 ||
+			       attach(terminals, "dev/pts") != 0
+		       ? -1
+		       : 0;
+}
+
 /* A /dev of our own nodes: nothing of the host's /dev is trusted or reachable. */
 int make_dev(struct init *init)
 {
@@ -349,7 +371,8 @@ int make_dev(struct init *init)
 		clone_mount(AT_FDCWD, "shm", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, -1);
 
 	if (open_queues(init) != 0 || dev < 0 || shm < 0 || attach(dev, "dev") != 0 ||
-	    mkdirat(dev, "shm", 0755) != 0 || attach(shm, "dev/shm") != 0)
+	    mkdirat(dev, "shm", 0755) != 0 || attach(shm, "dev/shm") != 0 ||
+	    mount_terminals(init, dev) != 0)
 		return -1;
 	for (size_t i = 0; i < sizeof(nodes) / sizeof(*nodes); i++) {
 		init->index = (int)i;

@@ -11,7 +11,9 @@
 #include <linux/keyctl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -27,6 +29,32 @@ static int prefer_for_oom(void)
 	sbx_autoclose int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
 	return fd >= 0 && write(fd, "1000", 4) == 4 ? 0 : -1;
+}
+
+/* A late runner is root no more, so its files in /proc must be init's for this moment, whom the job
+ * is not. */
+static int prefer_late_for_oom(void)
+{
+	int result;
+
+	setfsuid(geteuid());
+	if (prctl(PR_SET_DUMPABLE, 1) != 0)
+		return -1;
+	result = prefer_for_oom();
+	return prctl(PR_SET_DUMPABLE, 0) != 0 ? -1 : result;
+}
+
+/* When a process changes its uid it is traceable by its new self, where the host says so, until it
+ * forbids it. The first runner has no job beside it that could use the moment; a late one has. */
+static int refuse_dumpable_host(void)
+{
+	char value = 0;
+	sbx_autoclose int fd = open("/proc/sys/fs/suid_dumpable", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || read(fd, &value, 1) != 1)
+		return -1;
+	errno = EPERM;
+	return value == '1' ? -1 : 0;
 }
 
 static int start_session(struct init *init)
@@ -48,7 +76,9 @@ static int start_session(struct init *init)
 	/* A keyring of its own, not the node's; a kernel without keyrings has nothing to leak. */
 	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
 		return -1;
-	if (prefer_for_oom() != 0)
+	if (init->late && refuse_dumpable_host() != 0)
+		return -1;
+	if ((init->late ? prefer_late_for_oom() : prefer_for_oom()) != 0)
 		return -1;
 	return setsid() < 0 ? -1 : 0;
 }
@@ -155,6 +185,10 @@ static int place_fds(const struct order *order)
 {
 	const size_t first = order->head.flags & SBX_EXEC_STDIN_NULL ? 1 : 0;
 
+	if (order->head.flags & SBX_EXEC_TERMINAL)
+		return take_terminal(EXEC_FD, order->head.rows, order->head.columns) != 0
+			       ? -1
+			       : sbx_close_range(FIRST_FREE, ~0u);
 	/* They arrived at the lowest free numbers, ascending from 0, so none is above its target
 	 * and going downwards overwrites none that is still to be moved. */
 	for (size_t i = order->fd_count; i-- > 0;) {
@@ -241,14 +275,18 @@ static void execute(const struct order *order)
 	errno = denied ? denied : ENOENT;
 }
 
+void arm(struct init *init)
+{
+	run_stages(init, stages, sizeof(stages) / sizeof(*stages), &init->exec);
+}
+
 _Noreturn void runner(struct init *init)
 {
 	static struct order order;
 	enum sbx_stage stage = SBX_STAGE_RECEIVE;
 	int index = 0;
 
-	run_stages(init, stages, sizeof(stages) / sizeof(*stages), &init->exec);
-
+	arm(init);
 	if (receive(&order) == 0 && (stage = SBX_STAGE_FILES, write_files(&order, &index)) == 0 &&
 	    (stage = SBX_STAGE_RLIMITS, set_rlimits(&order, &index)) == 0 &&
 	    (stage = SBX_STAGE_FDS, index = 0, place_fds(&order)) == 0 &&

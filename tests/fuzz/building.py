@@ -10,6 +10,7 @@ NATIVE = HERE.parents[1] / "sandboxd" / "native"
 TARGETS: dict[str, Sequence[str]] = {
     "plan": ("plan.c", "wire.c"),
     "order": ("order.c", "wire.c"),
+    "request": ("request.c", "order.c", "wire.c"),
     "wire": ("wire.c",),
     "building": ("wire.c",),
     "evaluate": ("seccomp.c",),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sandboxd.native import Bind, ExecOrder, Plan, compile_seccomp
 from sandboxd.native.core import ABI
+from sandboxd.native.file_service import Op, encode
 
 _ALLOW = bytes.fromhex("060000000000ff7f")
 _SMALL_POLICY = {
@@ -36,7 +37,7 @@ def _order(**changes: object) -> bytes:
     order = ExecOrder(open_files=64, stack=1, file_size=1, **whole)  # type: ignore[arg-type]
     body = order.body()
     counts = len(order.argv), len(order.env), len(order.files), len(body)
-    return struct.pack("<BBHIIIIIQQQ", 6, ABI, 0, 1, *counts, 64, 1, 1) + body
+    return struct.pack("<BBHIIIIIQQQHHI", 6, ABI, 0, 1, *counts, 64, 1, 1, 0, 0, 0) + body
 
 
 def _messages(*messages: tuple[int, bytes]) -> bytes:
@@ -48,9 +49,14 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "plan", b"\1" + _plan().encode(ABI, 0)
     yield "plan", b"\3" + _plan(masks=["a"] * 9, binds=[], below=["/m"]).encode(ABI, 2)
     yield "plan", b"\4" + _plan(mounts=["/data", "/srv/v"], build=True).encode(ABI, 0)
+    yield "plan", b"\1" + _plan(session=True).encode(ABI, 0)
     yield "order", b"\2" + _order()
     yield "order", b"\2" + _order(argv=["x"] * 40, files=[])
     yield "order", b"\0" + struct.pack("<BBHI", 10, ABI, 0, 1) + b"out/*.txt\0"
+    yield "request", b"\0" + encode(1, Op.MOVE, b"a/b", b"/c", flags=2)
+    yield "request", b"\0" + encode(2, Op.PUT, b"f", mode=0o644, content=b"data")
+    yield "request", b"\2" + encode(3, Op.WRITE, b"f", offset=9)
+    yield "request", b"\1" + struct.pack("<BBHII", 12, ABI, 0, 7, 1)
     for fds, room, size in ((0, 64, 16), (16, 64, 1), (17, 64, 3), (3, 8, 16), (2, 8, 0)):
         yield "wire", bytes([fds, room]) + bytes(range(size))
     ready, armed = struct.pack("<BBHI", 4, ABI, 0, 3), struct.pack("<BBHI", 5, ABI, 0, 3)

@@ -9,7 +9,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sandboxd.errors import NativeFault
-from sandboxd.native import Armed, EndOfStream, Exited, Failed, Opened, Quiet, receive
+from sandboxd.native import (
+    Armed,
+    EndOfStream,
+    Exited,
+    Failed,
+    Opened,
+    Quiet,
+    Spawned,
+    Terminal,
+    receive,
+)
 from sandboxd.native.core import ABI, STAGES
 from tests.fuzz.pace import fuzzed
 
@@ -38,7 +48,10 @@ def _opened(error: int, more: int, name: bytes) -> bytes:
 @example(message=_opened(0, 0, b"x"), attached=2)
 @example(message=struct.pack("<BBHiii", 1, ABI, 0, -1, 0, 0), attached=0)
 @example(message=struct.pack("<BBHiii", 1, ABI, 0, 4, 2, 9), attached=1)
-@example(message=struct.pack("<BBHiI4xQQ", 7, ABI, 0, 9, 1, 2**64 - 1, 2**64 - 1), attached=0)
+@example(message=struct.pack("<BBHiIIQQQ", 7, ABI, 0, 9, 1, 3, 2**64 - 1, 2**64 - 1, 1), attached=0)
+@example(message=struct.pack("<BBHIii", 13, ABI, 0, 1, 7, 0), attached=1)
+@example(message=struct.pack("<BBHIii", 13, ABI, 0, 1, 0, 0), attached=0)
+@example(message=struct.pack("<BBH", 15, ABI, 0), attached=1)
 def test_any_message_is_understood_or_refused(message: bytes, attached: int) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
@@ -69,6 +82,11 @@ def _check(found: object, message: bytes) -> None:
             assert stage in STAGES
         case Exited(_, _, at, max_rss):
             assert at >= 0 and max_rss >= 0
+        case Terminal(fd):
+            assert os.fstat(fd).st_rdev == os.makedev(5, 2)
+            os.close(fd)
+        case Spawned(_, pid, error):
+            assert (pid > 0) != (error > 0)
         case _:
             assert isinstance(found, Armed | Quiet)
 

@@ -2,6 +2,7 @@
 
 import os
 import select
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,17 +16,20 @@ from sandboxd.drivers.exec.cgroups import Cgroups, Group
 from sandboxd.drivers.exec.native import MASKS
 from sandboxd.drivers.graph.host_image import Image
 from sandboxd.native import (
+    Armed,
     EndOfStream,
     ExecOrder,
     Exited,
     Failed,
     Native,
     Plan,
+    Spawned,
     build,
     close_all,
     reap,
     receive,
     send_exec,
+    send_spawn,
 )
 from sandboxd.native.core import LAYERS, STAGES
 
@@ -104,6 +108,27 @@ class Workshop:
             finally:
                 reap(native.pidfd)
                 close_all(native)
+
+
+def spawn(native: Native, number: int, *, files: bool = False) -> int:
+    """One more process of a session; the host's end of its exec socket, once it is armed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        send_spawn(native.control, number, theirs.fileno(), files=files)
+    answer = awaited(native.control)
+    assert isinstance(answer, Spawned) and answer.errno == 0, answer
+    armed = awaited(ours.fileno())
+    assert isinstance(armed, Armed), armed
+    return ours.detach()
+
+
+def awaited(fd: int) -> object:
+    """The next message of a socket."""
+    ready, _, _ = select.select([fd], [], [], 10)
+    assert ready, "no message within 10 s"
+    message = receive(fd)
+    assert message is not None
+    return message
 
 
 def order(

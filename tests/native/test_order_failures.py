@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandboxd.native import Exited, Failed, receive, send_quiesce
-from sandboxd.native.core import ffi, lib
+from sandboxd.native.core import ABI, ffi, lib
 from tests.native.box import MIB, Ran, Workshop, order, run
 
 pytestmark = pytest.mark.root
@@ -119,7 +119,7 @@ def test_body_in_a_file_that_could_change_under_the_reader_is_refused(
     workshop: Workshop, fault: str
 ) -> None:
     body = order(["/bin/true"]).body()
-    head = struct.pack("<BBHIIIIIQQQ", 6, 1, 0, 3, 1, 0, 0, len(body), 64, MIB, MIB)
+    head = struct.pack("<BBHIIIIIQQQHHI", 6, ABI, 0, 3, 1, 0, 0, len(body), 64, MIB, MIB, 0, 0, 0)
     memory = os.memfd_create("body", os.MFD_ALLOW_SEALING)
     os.write(memory, body[:-1] if fault == "short" else body)
     if fault == "short":

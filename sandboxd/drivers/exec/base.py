@@ -46,6 +46,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     disk: int
     warm: WarmUp | None = None
     mounts: tuple[Mount, ...] = ()
+    session: bool = False
+    """It lives on for more processes, with terminals, and may write everywhere."""
     build_user: int | None = None
     """An image is made by this user: it has every id, and may write everywhere. None: a job."""
 

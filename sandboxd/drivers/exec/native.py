@@ -170,6 +170,7 @@ class NativeDriver:
             inodes=inodes(spec.disk),
             mounts=[mount.target for mount in spec.mounts],
             build=build,
+            session=spec.session,
             job_uid=job,
             init_uid=init,
             host_job_uid=uid + job,

@@ -15,10 +15,10 @@ import os
 import sys
 
 SOCKET = 3  # the runner's end of the exec socket, left open for us
-FAIL, ARMED, EXEC, ABI = 1, 5, 6, 2
+FAIL, ARMED, EXEC, ABI = 1, 5, 6, 3
 RECEIVE_STAGE, FILES_STAGE, CWD_STAGE = 25, 26, 29  # numbers of proto.h
 STDIN_NULL, BODY_FD = 1, 2
-HEAD = 48
+HEAD = 56
 
 
 def _number(data, at, size=4):
