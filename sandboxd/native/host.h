@@ -30,9 +30,10 @@ const char *sbx_layer_name(int layer);
 int sbx_seal(const char *path);
 
 /* Start sandbox-init from `init_fd` and see it ready. `cgroup_fd` is a v2 directory to be born
- * into, or -1. Takes none of the descriptors given. Blocks for at most `timeout_ms`. On failure
+ * into, or -1; `netns_fd` a network namespace to be in, or -1 for one of its own. Takes none of the
+ * descriptors given. Blocks for at most `timeout_ms`. On failure
  * (-1) nothing is left and `error` says which stage failed. */
-int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
+int sbx_build(int init_fd, int cgroup_fd, int netns_fd, const uint8_t *plan, size_t plan_size,
 	      const int *tasks_fds, size_t tasks_count, int timeout_ms, struct sbx_sandbox *sandbox,
 	      struct sbx_error *error);
 
@@ -58,6 +59,12 @@ int sbx_reap(int pidfd, int timeout_ms);
 /* idmap.c: descriptor of a user namespace that maps `count` ids from `from` on, as a file system
  * has them, to those from `to` on, for SBX_PLAN_IDMAP. -1 with errno. */
 int sbx_idmap(uint32_t from, uint32_t to, uint32_t count);
+
+/* netns.c: descriptor of a new network namespace with its loopback up. -1 with errno. */
+int sbx_netns_new(void);
+/* Every count that the namespace keeps, as text: as long as nobody has used it, it is what it was
+ * when the namespace was new. Length, or -1 with errno (EFBIG). */
+ssize_t sbx_netns_traces(int netns, uint8_t *buffer, size_t size);
 
 /* seccomp.c: a policy under construction, by libseccomp. `action` as SCMP_ACT_*. */
 struct sbx_policy;

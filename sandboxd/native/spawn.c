@@ -69,7 +69,7 @@ int sbx_seal(const char *path)
 }
 
 struct child {
-	int init_fd, control;
+	int init_fd, control, netns;
 	volatile int err; /* written by the child, which shares our memory until its exec */
 };
 
@@ -78,8 +78,9 @@ static _Noreturn __attribute__((noinline)) void become_init(struct child *child)
 	static char *const arguments[] = {(char *)(uintptr_t) "sandbox-init", NULL};
 	static char *const environment[] = {NULL};
 
-	if (child->control == SBX_CONTROL_FD ? fcntl(SBX_CONTROL_FD, F_SETFD, 0) == 0
-					     : dup2(child->control, SBX_CONTROL_FD) >= 0)
+	if ((child->netns < 0 || setns(child->netns, CLONE_NEWNET) == 0) &&
+	    (child->control == SBX_CONTROL_FD ? fcntl(SBX_CONTROL_FD, F_SETFD, 0) == 0
+					      : dup2(child->control, SBX_CONTROL_FD) >= 0))
 		syscall(SYS_execveat, child->init_fd, "", arguments, environment, AT_EMPTY_PATH);
 	child->err = errno;
 	_exit(127);
@@ -112,12 +113,12 @@ static __attribute__((noinline)) long clone_init(struct sbx_clone_args *args, st
 	return pid;
 }
 
-static int spawn(int init_fd, int cgroup_fd, int control, struct sbx_sandbox *sandbox)
+static int spawn(int init_fd, int cgroup_fd, int netns_fd, int control, struct sbx_sandbox *sandbox)
 {
-	struct child child = {.init_fd = init_fd, .control = control};
+	struct child child = {.init_fd = init_fd, .control = control, .netns = netns_fd};
 	struct sbx_clone_args args = {
 		.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWNS | CLONE_NEWPID |
-			 CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
+			 CLONE_NEWIPC | CLONE_NEWUTS,
 		.pidfd = (uintptr_t)&sandbox->pidfd,
 		.exit_signal = SIGCHLD,
 	};
@@ -128,6 +129,8 @@ static int spawn(int init_fd, int cgroup_fd, int control, struct sbx_sandbox *sa
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)cgroup_fd;
 	}
+	if (netns_fd < 0)
+		args.flags |= CLONE_NEWNET;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pid = clone_init(&args, &child);
@@ -252,7 +255,7 @@ static int await_ready(struct sbx_sandbox *sandbox, const struct sbx_plan *plan,
 	return gone ? broken(error, SBX_STAGE_SPAWN, ECONNRESET, 1) : 0;
 }
 
-int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
+int sbx_build(int init_fd, int cgroup_fd, int netns_fd, const uint8_t *plan, size_t plan_size,
 	      const int *tasks_fds, size_t tasks_count, int timeout_ms, struct sbx_sandbox *sandbox,
 	      struct sbx_error *error)
 {
@@ -265,7 +268,8 @@ int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
 	if (plan_size < sizeof(head) || plan_size > SBX_PLAN_MAX || tasks_count >= SBX_FDS_MAX)
 		return broken(error, SBX_STAGE_PLAN, EINVAL, 0);
 	memcpy(&head, plan, sizeof(head));
-	/* Nobody in a sandbox is root outside, nor inside but a build's job; init is not the job. */
+	/* Nobody in a sandbox is root outside, nor inside but a build's job; init is not the job.
+	 */
 	if ((!head.job_uid && !(head.flags & SBX_PLAN_BUILD)) || !head.init_uid ||
 	    !head.host_job_uid || !head.host_init_uid || head.job_uid == head.init_uid ||
 	    head.host_job_uid == head.host_init_uid)
@@ -277,7 +281,7 @@ int sbx_build(int init_fd, int cgroup_fd, const uint8_t *plan, size_t plan_size,
 		return broken(error, SBX_STAGE_PLAN, EINVAL, 2);
 	if (socketpair(AF_UNIX, type, 0, control) != 0 || socketpair(AF_UNIX, type, 0, exec) != 0) {
 		broken(error, SBX_STAGE_SPAWN, errno, 0);
-	} else if (spawn(init_fd, cgroup_fd, control[1], sandbox) != 0) {
+	} else if (spawn(init_fd, cgroup_fd, netns_fd, control[1], sandbox) != 0) {
 		broken(error, SBX_STAGE_SPAWN, errno, 1);
 	} else {
 		sandbox->control = control[0];

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.graph.host_image import Image
+from sandboxd.drivers.network.none import Empty
 from sandboxd.errors import DriverFault
 from sandboxd.native import Native
 
@@ -57,6 +58,7 @@ class FakeDriver:
                     native=Native(0, -1, -1, -1, -1, frozenset()),
                     group=None,  # type: ignore[arg-type]
                     uid=self.made,
+                    slot=Empty(-1, b""),
                     layers=self.layers,
                     built_at=time.monotonic(),
                     disk=spec.disk,

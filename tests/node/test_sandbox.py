@@ -276,8 +276,9 @@ async def test_init_that_was_killed_is_a_lost_sandbox(bench: Bench) -> None:
 
 
 async def test_many_sandboxes_leave_no_descriptor_behind(bench: Bench) -> None:
-    await bench.run(["/bin/true"])
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(2):
+    counts = []
+    for _ in range(3):
         await asyncio.gather(*(bench.run(["/bin/true"], collect=["x"]) for _ in range(8)))
-    assert len(os.listdir("/proc/self/fd")) == before
+        counts.append(len(os.listdir("/proc/self/fd")))
+    # Up to eight network namespaces are kept for the next; sixteen sandboxes came after the first eight.
+    assert counts[2] <= counts[0] + 8

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from sandboxd.drivers.exec.cgroups import Group
 from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.network.base import Network, Slot
 from sandboxd.native import Bind, ExecOrder, Native
 
 
@@ -50,6 +51,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     """It lives on for more processes, with terminals, and may write everywhere."""
     build_user: int | None = None
     """An image is made by this user: it has every id, and may write everywhere. None: a job."""
+    network: Network | None = None
+    """Where its network namespace comes from; None is a loopback and nothing else."""
 
 
 class Built(Struct, kw_only=True):
@@ -60,6 +63,8 @@ class Built(Struct, kw_only=True):
     native: Native
     group: Group
     uid: int
+    slot: Slot
+    """Its network namespace."""
     layers: frozenset[str]
     built_at: float
     """Seconds of time.monotonic."""

@@ -11,6 +11,8 @@ from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.exec.cgroups import Cgroups, Group
 from sandboxd.drivers.exec.uids import SLOT, UidSlots
 from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.network.base import Slot
+from sandboxd.drivers.network.none import NoNetwork
 from sandboxd.errors import DriverFault
 from sandboxd.native import (
     Armed,
@@ -81,6 +83,7 @@ class NativeDriver:
         self._init_fd = seal_init(testing=testing)
         self.layers = _ALWAYS | cgroups.layers
         self._idmaps: dict[int, int] = {}
+        self._no_network = NoNetwork()
         self.fault_stage = 0
         self.skip_layers = 0
 
@@ -97,8 +100,14 @@ class NativeDriver:
         except BaseException:
             self._uids.give_back(uid)
             raise
+        network = spec.network or self._no_network
         try:
-            native = self._build(spec, uid, group)
+            slot = network.take()
+            try:
+                native = self._build(spec, uid, group, slot)
+            except BaseException:
+                network.give_back(slot)
+                raise
         except BaseException:
             group.remove()
             self._uids.give_back(uid)
@@ -110,6 +119,7 @@ class NativeDriver:
             native=native,
             group=group,
             uid=uid,
+            slot=slot,
             layers=self.layers | native.layers,
             built_at=time.monotonic(),
             disk=spec.disk,
@@ -122,7 +132,7 @@ class NativeDriver:
                 raise
         return built
 
-    def _build(self, spec: Spec, uid: int, group: Group) -> Native:
+    def _build(self, spec: Spec, uid: int, group: Group, slot: Slot) -> Native:
         hold = spec.image.hold
         if hold is not None:
             hold.take()
@@ -136,6 +146,7 @@ class NativeDriver:
                 cgroup=group.directory,
                 mounts=mounts,
                 idmap=self._idmap(spec.image, uid),
+                netns=slot.fd,
             )
         except BaseException:
             if hold is not None:
@@ -182,6 +193,7 @@ class NativeDriver:
     def destroy(self, built: Built) -> None:
         reap(built.native.pidfd)
         close_all(built.native)
+        (built.spec.network or self._no_network).give_back(built.slot)
         built.group.remove()
         self._uids.give_back(built.uid)
         if built.spec.image.hold is not None:
@@ -189,6 +201,7 @@ class NativeDriver:
 
     def close(self) -> None:
         os.close(self._init_fd)
+        self._no_network.close()
         for namespace in self._idmaps.values():
             os.close(namespace)
         self._idmaps.clear()
