@@ -4,7 +4,7 @@
     ├── RequestError      their fault, 4xx
     │   ├── InvalidRequest, UnknownLanguage, UnknownTemplate, LimitAboveMaximum
     │   ├── MalformedBody, BodyTooLarge, UnsupportedMediaType, RequestTimeout
-    │   ├── InvalidImage, UnknownImage
+    │   ├── InvalidImage, InvalidDockerfile, BuildFailed, UnknownImage
     │   ├── Unauthorized, Forbidden, NotFound, Conflict
     │   ├── SandboxEnded, and what a sandbox's file system answers: PathNotFound, PathExists,
     │   │   PathDenied, WrongFileType, NoSpace, FileProblem
@@ -71,6 +71,26 @@ class InvalidImage(InvalidRequest):
     """An image, layer or archive breaks a rule; the text names the part and the rule."""
 
     code, title = "invalid_image", "The image is not valid"
+
+
+class InvalidDockerfile(InvalidRequest):
+    """`line` of the Dockerfile, from 1, and what is wrong with it."""
+
+    code, title = "invalid_dockerfile", "The Dockerfile is not valid"
+
+    def __init__(self, detail: str, line: int) -> None:
+        super().__init__(f"line {line}: {detail}", field="dockerfile")
+        self.line = line
+
+
+class BuildFailed(InvalidRequest):
+    """A step of a build ended badly; its output was in the build's events."""
+
+    code, title = "build_failed", "A step of the build failed"
+
+    def __init__(self, detail: str, line: int) -> None:
+        super().__init__(f"line {line}: {detail}")
+        self.line = line
 
 
 class Unauthorized(RequestError):

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from sandboxd import policy
+from sandboxd.cli.image_build import build
 from sandboxd.drivers.graph import exporting, importing, registry
 from sandboxd.drivers.graph.collection import collect
 from sandboxd.drivers.graph.graph import Graph
@@ -104,6 +105,9 @@ def make(names: tuple[str, ...], mirror: tuple[str, ...]) -> None:
             digest = importing.from_debootstrap(graph.images, lease, recipes[name], mirror)
             graph.store.tag(full_name(name), digest)
         click.echo(f"{full_name(name)} {digest}")
+
+
+image.add_command(build)
 
 
 @image.command()

@@ -18,11 +18,10 @@ from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.graph.overlay import Rootfs
 from sandboxd.errors import RequestError
-from sandboxd.model import Language, Template, Warm, merge
-from sandboxd.native import compile_seccomp
-from sandboxd.node import apparmor
+from sandboxd.model import Language, Template, Warm
 from sandboxd.node.janitor import InstanceLock, sweep
 from sandboxd.node.job_environment import base_env, order
+from sandboxd.node.specs import make_spec
 from sandboxd.node.warmth import default_limits, shelf_name
 from sandboxd.settings import Settings, SettingsError
 
@@ -54,31 +53,11 @@ class Host:
             "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
         }
         self.specs = {
-            name: self._spec(settings, template)
+            name: make_spec(settings, self.policies, template, self._image(template))
             for name, template in self.policies.templates.items()
         }
         self.layers = self._prove(settings.isolation.require)
         self._inside = inside.install(settings.run_path / "inside")
-
-    def _spec(self, settings: Settings, template: Template) -> Spec:
-        seccomp = settings.policy_path / "seccomp" / f"{template.seccomp}.json"
-        limits = merge(self.policies.limits.defaults, template.limits)
-        try:
-            program = compile_seccomp(seccomp.read_bytes())
-        except OSError as error:
-            raise SettingsError(f"{seccomp}: {error.strerror}") from error
-        return Spec(
-            template=template.name,
-            image=self._image(template),
-            seccomp=program,
-            apparmor=apparmor.load(
-                settings.policy_path / "apparmor" / template.apparmor, settings.node.apparmor_parser
-            ),
-            cpus=template.cpus,
-            memory=limits.memory,
-            pids=limits.pids,
-            disk=limits.disk,
-        )
 
     def _image(self, template: Template) -> Image:
         if template.image not in self.images:

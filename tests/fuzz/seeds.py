@@ -48,8 +48,8 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     """Target and input."""
     yield "plan", b"\1" + _plan().encode(ABI, 0)
     yield "plan", b"\3" + _plan(masks=["a"] * 9, binds=[], below=["/m"]).encode(ABI, 2)
-    yield "plan", b"\4" + _plan(mounts=["/data", "/srv/v"], build=True).encode(ABI, 0)
     yield "plan", b"\1" + _plan(session=True).encode(ABI, 0)
+    yield "plan", b"\3" + _plan(mounts=["/data", "/srv/v"], build=True).encode(ABI, 0)
     yield "order", b"\2" + _order()
     yield "order", b"\2" + _order(argv=["x"] * 40, files=[])
     yield "order", b"\0" + struct.pack("<BBHI", 10, ABI, 0, 1) + b"out/*.txt\0"

@@ -28,6 +28,22 @@ def test_the_parser_takes_the_profile() -> None:
     assert parsed.returncode == 0, parsed.stderr
 
 
+def test_the_parser_takes_the_profile_of_builds() -> None:
+    text = re.sub(r"#.*", "", (DIRECTORY / "sandboxd-build").read_text())
+    parsed = _parse(text, "-N")
+    assert (parsed.returncode, parsed.stdout.split()) == (0, ["sandboxd-build"])
+    for rule in (
+        "mount",
+        "pivot_root",
+        "ptrace (trace, tracedby)",
+        "network alg",
+        "/sys/{,**} rwklx",
+    ):
+        assert f"  deny {rule},\n" in text
+    for capability in ("sys_admin", "sys_ptrace", "mknod", "setfcap", "net_admin", "sys_chroot"):
+        assert re.search(rf"deny capability [^,]*\b{capability}\b", text)
+
+
 def test_a_broken_profile_would_be_refused() -> None:
     assert _parse(TEXT.replace("deny capability,", "deny capabilities,")).returncode != 0
 

@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS layers(  -- unpacked directories, by the digest of th
     digest TEXT PRIMARY KEY REFERENCES blobs ON DELETE CASCADE,
     diff_id TEXT NOT NULL, entries INTEGER NOT NULL, bytes INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS builds(  -- what instructions made, see `builder/cache`; NULL: nothing
+    key TEXT PRIMARY KEY, digest TEXT REFERENCES blobs ON DELETE CASCADE, made REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS builds_of ON builds(digest);
 CREATE TABLE IF NOT EXISTS tags(
     name TEXT PRIMARY KEY, digest TEXT NOT NULL REFERENCES blobs, changed REAL NOT NULL
 ) WITHOUT ROWID;

@@ -14,6 +14,7 @@ class Graph:
         """Raises DriverFault where the store cannot be opened. Unpacking needs root."""
         limits = Limits(settings.graph.layer_entries_max, settings.graph.layer_bytes_max)
         self.store = Store(settings.graph_path)
+        self.uid_base = settings.graph.uid_base
         self.layers = Layers(self.store, limits, settings.graph.uid_base)
         self.images = Images(self.store, self.layers)
 

@@ -1,7 +1,6 @@
 """An image as a sandbox gets it: directories to put an overlay on, and how its author meant it."""
 
 import os
-import stat
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -9,11 +8,11 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from sandboxd.drivers.graph.merged import below
 from sandboxd.native import Bind
 
 _STEPS_MAX = 400
 """Path components, those of links included, after which a path counts as a loop."""
-_OPAQUE = "trusted.overlay.opaque"
 
 
 class Hold(Protocol):
@@ -76,33 +75,5 @@ class Image(Struct, frozen=True, kw_only=True):
                 return place if os.path.lexists(place) else None
         found: Sequence[Path] = (self.lower, *self.below)
         for part in path.parts[1:]:
-            found = _below(found, part)
+            found = below(found, part)
         return found[0] if found else None
-
-
-def _below(directories: Sequence[Path], part: str) -> list[Path]:
-    """What merged directories have under a name: one thing, or the directories that merge there."""
-    found: list[Path] = []
-    for directory in directories:
-        place = directory / part
-        try:
-            status = place.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-            break  # a whiteout
-        if not stat.S_ISDIR(status.st_mode):
-            if not found:
-                found.append(place)
-            break
-        found.append(place)
-        if _is_opaque(place):
-            break
-    return found
-
-
-def _is_opaque(directory: Path) -> bool:
-    try:
-        return os.getxattr(directory, _OPAQUE, follow_symlinks=False) == b"y"
-    except OSError:
-        return False

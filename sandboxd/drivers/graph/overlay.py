@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from sandboxd.drivers.graph import syscalls
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.graph.layers import Layer
 from sandboxd.drivers.graph.store import Lease
 from sandboxd.drivers.graph.unpack.parent import IDS
 from sandboxd.errors import DriverFault, InvalidImage, UnknownImage
@@ -53,6 +55,13 @@ class Rootfs:
         if not (image.workdir.startswith("/") and image.has(image.workdir)):
             return msgspec.structs.replace(image, workdir="")
         return image
+
+    def of_layers(self, layers: Sequence[Layer]) -> Image:
+        """A root of layers from the bottom up, which the caller keeps by a lease of its own."""
+        paths = [layer.path for layer in reversed(layers)]
+        return Image(
+            name="", lower=paths[0], below=tuple(paths[1:]), binds=(), uid_base=self._uid_base
+        )
 
     @property
     def changes(self) -> Path:

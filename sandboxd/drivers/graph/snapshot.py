@@ -33,17 +33,23 @@ def snapshot(images: Images, lease: Lease, base: str, scratch: int, uid: int, no
     `scratch` is the sandbox's scratch file system, `uid` the first of its host ids. `note` goes into
     the image's history. Blocks. Raises InvalidImage for a tree too deep or too large to be a layer.
     """
+    layer = seal(images, lease, scratch, uid)
+    return _on_top(images, lease, base, layer, note) if layer else base
+
+
+def seal(images: Images, lease: Lease, scratch: int, uid: int) -> str:
+    """The digest of the archive of what a sandbox has changed; empty if there is nothing. As above."""
     upper = os.open("upper", _OPEN | os.O_DIRECTORY, dir_fd=scratch)
     try:
         if _untouched(upper):
-            return base
+            return ""
         with images.store.writing(lease) as writer:
             sink = cast("BinaryIO", TarSink(writer))
             with tarfile.open(mode="w|", fileobj=sink, format=tarfile.PAX_FORMAT) as archive:
                 _Walk(archive, uid, images.layers.limits.bytes).directory(upper, "", 0)
     finally:
         os.close(upper)
-    return _on_top(images, lease, base, writer.digest, note)
+    return writer.digest
 
 
 def _untouched(upper: int) -> bool:

@@ -1,0 +1,1 @@
+"""Makes images from Dockerfiles: `dockerfile` and `words` read them, `build` carries them out."""
