@@ -1,0 +1,114 @@
+"""Quotas hold however many gateways ask at the same moment: each is one step of the server's."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from sandboxd.errors import QueueFull, QuotaExceeded
+from sandboxd.model import Job, Result, Status
+from sandboxd.queue import Queue
+from sandboxd.queue.store import Store
+from sandboxd.settings import Settings
+
+Make = Callable[..., Job]
+MOST, GATEWAYS, EACH = 7, 4, 12
+
+
+async def _outcome(queue: Queue, job: Job) -> str:
+    try:
+        await queue.submit(job)
+    except QuotaExceeded:
+        return "quota"
+    except QueueFull:
+        return "full"
+    return "accepted"
+
+
+async def test_a_tenant_gets_no_job_more_than_its_quota_by_asking_everywhere_at_once(
+    settings: Settings, job: Make
+) -> None:
+    small = replace(settings, gateway=replace(settings.gateway, tenant_max_jobs=MOST))
+    gateways = [Queue.connect(small) for _ in range(GATEWAYS)]
+    try:
+        tries = [_outcome(gateway, job()) for gateway in gateways for _ in range(EACH)]
+        # Another tenant's are not counted with them.
+        others = [_outcome(gateway, job(tenant="other")) for gateway in gateways]
+        told = await asyncio.gather(*tries, *others)
+        assert Counter(told[: len(tries)]) == {"accepted": MOST, "quota": GATEWAYS * EACH - MOST}
+        assert told[len(tries) :] == ["accepted"] * GATEWAYS
+        # Ends at the same moment give back as many places, no more.
+        leases = await gateways[0].claim("n", jobs=MOST, cpu=10**9, memory=10**15)
+        leases = [lease for lease in leases if lease.job.tenant == "acme"]
+        await asyncio.gather(
+            *(queue.complete(lease, _ended(lease.job)) for lease in leases for queue in gateways)
+        )
+        again = await asyncio.gather(
+            *(_outcome(gateway, job()) for gateway in gateways for _ in range(EACH))
+        )
+        assert Counter(again)["accepted"] == len(leases)
+    finally:
+        for gateway in gateways:
+            await gateway.close()
+
+
+async def test_the_queue_is_never_longer_than_its_limit(settings: Settings, job: Make) -> None:
+    small = replace(settings, queue=replace(settings.queue, max_length=MOST))
+    gateways = [Queue.connect(small) for _ in range(GATEWAYS)]
+    try:
+        told = await asyncio.gather(
+            *(_outcome(gateway, job(tenant=f"t{n}")) for gateway in gateways for n in range(EACH))
+        )
+        assert Counter(told)["accepted"] == MOST
+        assert (await gateways[0].stats()).queued == MOST
+    finally:
+        for gateway in gateways:
+            await gateway.close()
+
+
+async def test_one_idempotency_key_sent_everywhere_at_once_makes_one_job(
+    settings: Settings, job: Make
+) -> None:
+    gateways = [Queue.connect(settings) for _ in range(GATEWAYS)]
+    try:
+        ids = await asyncio.gather(
+            *(
+                gateway.submit(job(), idempotency_key="k")
+                for gateway in gateways
+                for _ in range(EACH)
+            )
+        )
+        assert len({*ids}) == 1 and (await gateways[0].stats()).queued == 1
+    finally:
+        for gateway in gateways:
+            await gateway.close()
+
+
+async def test_files_sent_at_once_do_not_pass_the_quota_together(settings: Settings) -> None:
+    small = replace(settings, judge=replace(settings.judge, tenant_files_max=MOST * 1000))
+    stores = [Store(small) for _ in range(GATEWAYS)]
+
+    async def keep(store: Store, number: int) -> bool:
+        try:
+            await store.keep_file("acme", number.to_bytes(2, "big") * 500)
+        except QuotaExceeded:
+            return False
+        return True
+
+    try:
+        kept = await asyncio.gather(
+            *(
+                keep(store, number * GATEWAYS + i)
+                for number in range(EACH)
+                for i, store in enumerate(stores)
+            )
+        )
+        assert sum(kept) == MOST
+    finally:
+        for store in stores:
+            await store.close()
+
+
+def _ended(job: Job) -> Result:
+    return Result(id=job.id, status=Status.OK, exit_code=0, created_at=job.created_at)
