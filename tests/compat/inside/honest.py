@@ -45,6 +45,7 @@ HONEST = {
     ),
     "multiprocessing": Honest(file="parallel.py", shell="python3 parallel.py"),
     "loopback": Honest(file="web.py", shell="python3 web.py"),
+    "debuggers": Honest(file="debug.py", shell="python3 debug.py"),
     "shell tools": Honest(file="tools.sh", shell="bash tools.sh 2>&1", needs="/usr/bin/git"),
     "node": Honest(file="server.js", shell="node server.js", needs="/usr/bin/node"),
     "java": Honest(
