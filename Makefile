@@ -13,6 +13,7 @@ PACKAGES := python3.11 python3.11-venv python3.11-dev gcc g++ make cmake ninja-b
 	libc6-dev linux-libc-dev libseccomp-dev musl-tools redis-server ca-certificates
 PACKAGES += clang-format apparmor bubblewrap iproute2 busybox-static cpio zstd e2fsprogs \
 	qemu-system-x86 qemu-system-common
+PACKAGES += nftables iptables iperf3
 PACKAGES += mmdebstrap umoci skopeo docker-registry
 PACKAGES += clang libclang-rt-14-dev libpython3.11-testsuite python3-numpy python3-pandas git sqlite3
 NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \

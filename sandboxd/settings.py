@@ -21,6 +21,8 @@ _PREFIX = "SANDBOXD_"
 _NOT_SETTINGS = {"SANDBOXD_CONFIG", "SANDBOXD_URL", "SANDBOXD_API_KEY", "SANDBOXD_READY_FD"}
 """Variables of the command line, the supervisor and the client SDK that share the prefix."""
 
+_WORD_LISTS = {("isolation", "require"), ("adapters", "enabled"), ("network", "private")}
+
 Seconds = Annotated[float, Meta(gt=0)]
 
 
@@ -169,6 +171,27 @@ class JudgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Tries of a webhook, with growing pauses between them."""
 
 
+class NetworkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    enabled: bool = False
+    """Give sandboxes networks. The node then switches its network namespace to forwarding, and keeps
+    a firewall table and address translation of its own there; without it, it touches nothing."""
+    ipv4: str = "10.213.0.0/16"
+    """Addresses of sandboxes, and of the node as they see it; must be used by nobody else."""
+    ipv6: str = "fd5d:b0c5:ab1e::/64"
+    slots: Annotated[int, Meta(ge=1, le=32_768)] = 2_048
+    """Sandboxes with a network at once."""
+    warm: Annotated[int, Meta(ge=0, le=1_024)] = 8
+    """Network slots kept made ahead."""
+    pool_size: Annotated[int, Meta(ge=0, le=10_000)] = 2
+    """Sandboxes with a network kept built ahead, of each template."""
+    private: list[str] = []
+    """Private ranges that policies may open; everything else of the floor stays closed."""
+    firewall: Literal["auto", "nftables", "iptables"] = "auto"
+    """`auto`: the first of them that is seen to stop packets on this host."""
+    nat: bool = True
+    """Sandboxes appear under the node's address; off where their ranges are routed."""
+
+
 class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tenant_max: Annotated[int, Meta(ge=0)] = 1_000
     """Live sandboxes of one tenant; one more is answered 429."""
@@ -211,6 +234,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host_image: HostImageSettings = HostImageSettings()
     graph: GraphSettings = GraphSettings()
     judge: JudgeSettings = JudgeSettings()
+    network: NetworkSettings = NetworkSettings()
     sessions: SessionSettings = SessionSettings()
     adapters: AdapterSettings = AdapterSettings()
 
@@ -299,7 +323,7 @@ def _known() -> dict[str, tuple[str, ...]]:
 def _put(tree: dict[str, Any], path: tuple[str, ...], text: str) -> None:
     for part in path[:-1]:
         tree = tree.setdefault(part, {})
-    if path[-1] in ("require", "enabled"):
+    if path in _WORD_LISTS:
         tree[path[-1]] = [word for word in re.split(r"[,\s]+", text) if word]
     elif path[-1] == "binds":
         tree[path[-1]] = dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)

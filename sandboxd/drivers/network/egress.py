@@ -1,0 +1,230 @@
+"""`egress`: slots whose sandboxes reach what a policy names, through this node and its firewall.
+
+A slot is made in quarantine, where every packet is dropped; its device gets under a policy's rules when
+its sandbox is handed out, and into quarantine again when the sandbox is gone. A slot that its sandbox
+left untouched serves another; one that was used is dropped with its namespace, which the kernel takes
+down later by itself, and its addresses come round again after all others, and only once their device is
+gone.
+
+Everything that talks to the kernel runs in one thread: netlink sockets, the firewall's library and the
+calling thread's namespace are no things to share.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from msgspec import Struct
+
+from sandboxd.drivers.network.addresses import QUARANTINE, Addresses, Plan
+from sandboxd.drivers.network.base import Slot
+from sandboxd.drivers.network.firewall import Firewall, Layout, Opening
+from sandboxd.drivers.network.floor import floor
+from sandboxd.drivers.network.groups import Groups
+from sandboxd.drivers.network.links import Links
+from sandboxd.drivers.network.probe import choose
+from sandboxd.errors import DriverFault, NativeFault, Overload
+from sandboxd.model.egress import EgressPolicy
+from sandboxd.native import netns_traces
+from sandboxd.settings import NetworkSettings
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class EgressSlot(Struct, kw_only=True):
+    """A namespace with a device. Made and ended by EgressNetwork alone."""
+
+    fd: int
+    addresses: Addresses
+    device: int
+    """Index of the node's end."""
+    unused: bytes | None = None
+    """Its traces when it was handed out."""
+    group: int = QUARANTINE
+    """Offset of the group whose rules hold for it."""
+    openings: list[Opening] = []
+
+
+class EgressNetwork:
+    def __init__(
+        self, instance: str, settings: NetworkSettings, omit: frozenset[str] = frozenset()
+    ) -> None:
+        """Sets up the firewall and the router in the calling process's network namespace.
+
+        `omit` are rules that a test leaves out. Raises SettingsError or DriverFault.
+        """
+        self.plan = Plan(instance, settings.ipv4, settings.ipv6, settings.slots)
+        self.floor = floor(settings.private, (self.plan.ipv4, self.plan.ipv6))
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, "network")
+        self._lock = threading.Lock()
+        self._free = deque(range(settings.slots))
+        self._warm: deque[EgressSlot] = deque()
+        self._closing = False
+        self._refilling = False
+        self._groups = Groups()
+        try:
+            self._do(self._set_up, Layout(self.plan, self.floor, settings.nat, omit))
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        self._refill()
+
+    def _set_up(self, layout: Layout) -> None:
+        self._links = Links(self.plan)
+        self._firewall: Firewall = choose(self._settings.firewall, layout)
+        self._firewall.install()
+        self._links.prepare()
+
+    @property
+    def firewall(self) -> str:
+        """Which of them it is."""
+        return self._firewall.name
+
+    def take(self) -> EgressSlot:
+        try:
+            slot = self._warm.popleft()
+        except IndexError:
+            slot = self._do(self._make)
+        finally:
+            self._refill()
+        slot.unused = _traces(slot.fd)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        assert isinstance(slot, EgressSlot)
+        self._do(self._end, slot)
+
+    def assign(self, slot: EgressSlot, policy: EgressPolicy) -> None:
+        """Let the slot's sandbox do what the policy allows, from now on and nothing else: what is open
+        and not allowed is cut. Blocks for a millisecond. Raises DriverFault."""
+        self._do(self._assign, slot, policy)
+
+    def open(self, slot: EgressSlot, openings: list[Opening]) -> None:
+        """Let through what a name was answered with. Raises DriverFault, for an address of the floor
+        too: what asks for it may be in a stranger's hands."""
+        for opening in openings:
+            if self.floor.holds(opening.address):
+                raise DriverFault("network", "open", f"{opening.address} is in the floor")
+        self._do(self._open, slot, openings)
+
+    def traffic(self, slot: EgressSlot) -> tuple[int, int]:
+        """Bytes that the sandbox has sent and got."""
+        return self._do(self._links.traffic, slot.device)
+
+    def dropped(self) -> dict[str, int]:
+        """Packets that were stopped, by the rule's name."""
+        return self._do(self._firewall.dropped)
+
+    def close(self) -> None:
+        """Take everything down that is on the host. No slot may be in use."""
+        with self._lock:
+            self._closing = True
+        self._do(self._tear_down)
+        self._thread.shutdown()
+
+    def _tear_down(self) -> None:
+        while self._warm:
+            os.close(self._warm.pop().fd)
+        self._links.sweep()
+        self._firewall.remove()
+        self._links.close()
+
+    def _make(self) -> EgressSlot:
+        for _ in range(len(self._free)):
+            index = self._free.popleft()
+            addresses = self.plan.slot(index)
+            if self._links.exists(addresses.device):
+                self._free.append(index)  # the kernel is not done with its former life
+                continue
+            try:
+                fd, device = self._links.make(addresses)
+            except BaseException:
+                self._free.append(index)
+                raise
+            return EgressSlot(fd=fd, addresses=addresses, device=device)
+        raise Overload("every network slot of the node is in use", retry_after=1.0)
+
+    def _assign(self, slot: EgressSlot, policy: EgressPolicy) -> None:
+        former = slot.group
+        group, chains = self._groups.hold(policy)
+        if chains is not None:
+            try:
+                self._firewall.put(self.plan.group(group), chains)
+            except BaseException:
+                self._groups.release(group)
+                raise
+        self._links.assign(slot.device, group)
+        slot.group = group
+        if former != QUARANTINE:
+            self._links.cut(slot.addresses)
+            self._firewall.forget(slot.addresses, slot.openings)
+            slot.openings = []
+            self._leave(former)
+
+    def _leave(self, group: int) -> None:
+        if self._groups.release(group):
+            self._firewall.drop(self.plan.group(group))
+
+    def _open(self, slot: EgressSlot, openings: list[Opening]) -> None:
+        if slot.group != QUARANTINE:
+            self._firewall.open(openings)
+            slot.openings = [*slot.openings, *openings]
+
+    def _end(self, slot: EgressSlot) -> None:
+        kept = False
+        try:
+            if slot.group != QUARANTINE:
+                self._links.assign(slot.device, QUARANTINE)
+            kept = not self._closing and _traces(slot.fd) == slot.unused is not None
+            if not kept:
+                self._links.cut(slot.addresses)
+            if slot.group != QUARANTINE:
+                self._firewall.forget(slot.addresses, slot.openings)
+                self._leave(slot.group)
+        finally:
+            slot.group, slot.openings = QUARANTINE, []
+            if kept and len(self._warm) < max(1, 2 * self._settings.warm):
+                self._warm.append(slot)
+            else:
+                os.close(slot.fd)
+                self._free.append(slot.addresses.index)
+
+    def _refill(self) -> None:
+        """Make slots ahead, off whoever's way this is."""
+        with self._lock:
+            if self._closing or self._refilling or len(self._warm) >= self._settings.warm:
+                return
+            self._refilling = True
+            self._thread.submit(self._refill_one)
+
+    def _refill_one(self) -> None:
+        made = False
+        try:
+            if not self._closing and len(self._warm) < self._settings.warm:
+                self._warm.append(self._make())
+                made = True
+        except (DriverFault, Overload) as error:
+            log.warning("no network slot is made ahead: %s", error)
+        finally:
+            self._refilling = False
+        if made:
+            self._refill()
+
+    def _do(self, work: Callable[..., T], *arguments: object) -> T:
+        future: Future[T] = self._thread.submit(work, *arguments)
+        return future.result()
+
+
+def _traces(fd: int) -> bytes | None:
+    """A digest of what use of a namespace leaves in it."""
+    try:
+        return hashlib.blake2b(netns_traces(fd)).digest()
+    except NativeFault:  # more sockets than are worth reading
+        return None

@@ -1,0 +1,66 @@
+"""What the network driver asks of a firewall; `nftables` and `iptables` stand behind it.
+
+All of it is called from the driver's one thread and blocks for a netlink call or two. Each method raises
+DriverFault, and has then changed nothing.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from msgspec import Struct
+
+from sandboxd.drivers.network.addresses import Addresses, Plan
+from sandboxd.drivers.network.floor import Address, Floor
+from sandboxd.drivers.network.rules import PolicyChains
+
+PROXY_PORT = 15_080
+"""On the router's address; reached by redirection only."""
+
+
+class Layout(Struct, frozen=True):
+    """What the fixed chains are made of."""
+
+    plan: Plan
+    floor: Floor
+    nat: bool
+    omit: frozenset[str] = frozenset()
+    """Names of rules that a test leaves out."""
+
+
+class Opening(Struct, frozen=True):
+    """What an answered name opens for one sandbox."""
+
+    sandbox: Address
+    protocol: str
+    port: int
+    address: Address
+    ttl: int
+    """Seconds."""
+    proxied: bool
+    """Through the proxy, which looks for the name in what is sent."""
+
+
+class Firewall(Protocol):
+    name: str
+
+    def install(self) -> None:
+        """Put the fixed chains up, instead of whatever an earlier node of this instance left."""
+
+    def put(self, group: int, chains: PolicyChains, *, members: bool = False) -> None:
+        """Give `group` these rules, at once, instead of those that it has. `members`: devices of the
+        group may also talk to one another."""
+
+    def drop(self, group: int) -> None:
+        """Take the rules of a group that no device is in."""
+
+    def open(self, openings: Iterable[Opening]) -> None:
+        """Let through, or to the proxy, until each one's time is over."""
+
+    def forget(self, slot: Addresses, openings: Iterable[Opening]) -> None:
+        """Take what the caps counted of a sandbox, and these openings of it, whose time may be over."""
+
+    def dropped(self) -> dict[str, int]:
+        """Packets that each rule which does not accept has met, by the rule's name."""
+
+    def remove(self) -> None:
+        """Take everything of this instance away."""

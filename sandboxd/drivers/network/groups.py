@@ -1,0 +1,58 @@
+"""Which policy has which link group. Equal policies share one, however many sandboxes have them. Pure."""
+
+from collections import deque
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sandboxd.drivers.network.addresses import GROUPS, QUARANTINE
+from sandboxd.drivers.network.rules import PolicyChains, policy_chains
+from sandboxd.errors import Overload
+from sandboxd.model.egress import EgressPolicy
+
+
+class _Group(Struct):
+    policy: EgressPolicy
+    users: int
+
+
+class Groups:
+    def __init__(self) -> None:
+        self._free = deque(offset for offset in range(GROUPS) if offset != QUARANTINE)
+        self._groups: dict[int, _Group] = {}
+        self._by_policy: dict[bytes, int] = {}
+        self._marks = 0
+
+    def hold(self, policy: EgressPolicy) -> tuple[int, PolicyChains | None]:
+        """The group of this policy, once more in use, and its chains if they are to be written first.
+
+        Raises Overload if there are more policies in use than groups.
+        """
+        key = _key(policy)
+        offset = self._by_policy.get(key)
+        if offset is not None:
+            self._groups[offset].users += 1
+            return offset, None
+        if not self._free:
+            raise Overload("too many different network policies are in use", retry_after=5.0)
+        offset = self._free.popleft()
+        self._groups[offset] = _Group(policy, 1)
+        self._by_policy[key] = offset
+        self._marks = self._marks % 0xFFFF_FFFE + 1
+        return offset, policy_chains(policy, self._marks)
+
+    def release(self, offset: int) -> bool:
+        """One use less; True if it was the last, and the chains are to go."""
+        group = self._groups[offset]
+        group.users -= 1
+        if group.users:
+            return False
+        del self._groups[offset], self._by_policy[_key(group.policy)]
+        self._free.append(offset)
+        return True
+
+
+def _key(policy: EgressPolicy) -> bytes:
+    """What makes two policies the same for the firewall."""
+    return msgspec.json.encode(replace(policy, name="", title="", tenants=[]))

@@ -1,0 +1,300 @@
+"""The firewall by nftables: one table of both families, verdict maps from link groups to policies."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from sandboxd.drivers.network import rules
+from sandboxd.drivers.network.addresses import GROUPS, Addresses
+from sandboxd.drivers.network.firewall import PROXY_PORT, Layout, Opening
+from sandboxd.drivers.network.libnftables import Nftables
+from sandboxd.drivers.network.rules import Cap, Mark, Match, PolicyChains, Rule, Spans
+
+_PARTS = ("sent", "received", "policy", "replies")
+"""Chains of a policy; a verdict map leads to those of each kind."""
+_COUNTS = ("packets", "bytes", "new", "connections")
+_STATE_MAX = 65_536
+"""Elements of a set of counts: more than there can be sandboxes, so that no cap fails open."""
+_NAMES_MAX = 1 << 20
+_FAMILIES = ((4, "ip", "ipv4_addr"), (6, "ip6", "ipv6_addr"))
+_FLAWS = {
+    # Where would an answer go? Not to the device that this came from: the source is not its own.
+    "spoofed": ["fib saddr . iif oif missing"],
+    "options": ["ip hdrlength > 5", "exthdr hbh exists", "exthdr rt exists", "exthdr dst exists"],
+    "invalid": ["ct state invalid"],
+}
+_COUNTED = re.compile(r'counter packets (\d+) bytes \d+ .*comment "([a-z]+)"')
+
+
+class NftablesFirewall:
+    name = "nftables"
+
+    def __init__(self, layout: Layout) -> None:
+        """For the network namespace of the calling thread. Raises DriverFault."""
+        self._layout, self._plan = layout, layout.plan
+        self._table = f"inet {layout.plan.table}"
+        self._nft = Nftables()
+
+    def install(self) -> None:
+        self._nft.run(f"add table {self._table}\ndelete table {self._table}\n{self._fixed()}")
+
+    def put(self, group: int, chains: PolicyChains, *, members: bool = False) -> None:
+        script: list[str] = []
+        for part in _PARTS:
+            chain = f"{self._table} {part}_{group}"
+            script += [f"add chain {chain}", f"flush chain {chain}"]
+            script += [f"add rule {chain} {text}" for text in self._texts(getattr(chains, part))]
+            script.append(
+                f"add element {self._table} by_{part} {{ {group} : jump {part}_{group} }}"
+            )
+        # Adding what is there is no error, deleting what is not is one.
+        for name, wanted in (("resolving", chains.resolving), ("members", members)):
+            script.append(f"add {self._of_group(name, group)}")
+            if not wanted:
+                script.append(f"delete {self._of_group(name, group)}")
+        self._nft.run("\n".join(script))
+
+    def drop(self, group: int) -> None:
+        script = [f"delete element {self._table} by_{part} {{ {group} }}" for part in _PARTS]
+        for name in ("resolving", "members"):
+            element = self._of_group(name, group)
+            script += [f"add {element}", f"delete {element}"]
+        for part in _PARTS:
+            script.append(f"delete chain {self._table} {part}_{group}")
+        self._nft.run("\n".join(script))
+
+    def _of_group(self, name: str, group: int) -> str:
+        key = f"{group} . {group}" if name == "members" else f"{group}"
+        return f"element {self._table} {name} {{ {key} }}"
+
+    def open(self, openings: Iterable[Opening]) -> None:
+        script: list[str] = []
+        for opening in openings:
+            # An element's time is not prolonged by adding it again.
+            script += [
+                f"add {self._element(opening)} }}",
+                f"delete {self._element(opening)} }}",
+                f"add {self._element(opening)} timeout {opening.ttl}s }}",
+            ]
+        if script:
+            self._nft.run("\n".join(script))
+
+    def _element(self, opening: Opening) -> str:
+        name = f"{'proxied' if opening.proxied else 'opened'}{opening.address.version}"
+        key = f"{opening.sandbox} . {opening.protocol} . {opening.port} . {opening.address}"
+        return f"element {self._table} {name} {{ {key}"
+
+    def forget(self, slot: Addresses, openings: Iterable[Opening]) -> None:
+        elements = [
+            f"element {self._table} {count}{address.version} {{ {address} }}"
+            for address in (slot.ipv4, slot.ipv6)
+            for count in _COUNTS
+        ]
+        elements += [f"{self._element(opening)} }}" for opening in openings]
+        self._nft.run("\n".join(f"add {element}\ndelete {element}" for element in elements))
+
+    def dropped(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for line in self._nft.run(f"list table {self._table}").splitlines():
+            counted = _COUNTED.search(line)
+            if counted is not None and not line.strip().split(" comment")[0].endswith("accept"):
+                found[counted[2]] += int(counted[1])
+        return dict(found)
+
+    def remove(self) -> None:
+        self._nft.run(f"add table {self._table}\ndelete table {self._table}")
+        self._nft.close()
+
+    def _fixed(self) -> str:
+        base = self._plan.group_base
+        ours = f"{base}-{base + GROUPS - 1}"
+        maps = "\n".join(f"map by_{part} {{ type devgroup : verdict; }}" for part in _PARTS)
+        chains = {
+            "sane": rules.SANE,
+            "floor": rules.floor_rules(self._layout.floor),
+            "members_of": rules.MEMBERS,
+            "refuse": rules.REFUSE,
+            "local": rules.LOCAL,
+            "inbound": rules.INBOUND,
+            "node_sends": rules.NODE_SENDS,
+        }
+        written = "\n".join(
+            f"chain {name} {{\n{self._lines(of_chain)}\n}}" for name, of_chain in chains.items()
+        )
+        return f"""table {self._table} {{
+{maps}
+set resolving {{ type devgroup; }}
+set members {{ typeof meta iifgroup . meta oifgroup; }}
+{self._sets()}
+{written}
+chain leaving {{
+iifgroup vmap @by_sent
+jump sane
+jump members_of
+jump floor
+iifgroup vmap @by_policy
+goto refuse
+}}
+chain arriving {{
+oifgroup vmap @by_received
+oifgroup vmap @by_replies
+goto inbound
+}}
+chain here {{
+iifgroup vmap @by_sent
+jump sane
+goto local
+}}
+chain forward {{
+type filter hook forward priority filter; policy accept;
+iifgroup {ours} goto leaving
+oifgroup {ours} goto arriving
+}}
+chain input {{
+type filter hook input priority filter; policy accept;
+iifgroup {ours} goto here
+}}
+chain output {{
+type filter hook output priority filter; policy accept;
+oifgroup {ours} jump node_sends
+oifgroup {ours} oifgroup vmap @by_received
+}}
+chain redirected {{
+type nat hook prerouting priority dstnat; policy accept;
+{self._redirections()}
+}}
+{self._masquerade()}
+}}"""
+
+    def _sets(self) -> str:
+        lines = []
+        for digit, _, kind in _FAMILIES:
+            for count in _COUNTS:
+                lines.append(
+                    f"set {count}{digit} {{ type {kind}; flags dynamic; size {_STATE_MAX}; }}"
+                )
+            for name in ("opened", "proxied"):
+                lines.append(
+                    f"set {name}{digit} {{ type {kind} . inet_proto . inet_service . {kind}; "
+                    f"flags timeout; size {_NAMES_MAX}; }}"
+                )
+        return "\n".join(lines)
+
+    def _redirections(self) -> str:
+        routers = (self._plan.router4, self._plan.router6)
+        return "\n".join(
+            f"{_flow_key(family)} @proxied{digit} meta l4proto tcp "
+            f"dnat {family} to {_with_port(str(router))}"
+            for (digit, family, _), router in zip(_FAMILIES, routers, strict=True)
+        )
+
+    def _masquerade(self) -> str:
+        if not self._layout.nat:
+            return ""
+        base = self._plan.group_base
+        others = f"oifgroup != {base}-{base + GROUPS - 1}"
+        return f"""chain masqueraded {{
+type nat hook postrouting priority srcnat; policy accept;
+ip saddr {self._plan.ipv4} {others} masquerade
+ip6 saddr {self._plan.ipv6} {others} masquerade
+}}"""
+
+    def _lines(self, of_chain: tuple[Rule, ...]) -> str:
+        return "\n".join(self._texts(of_chain))
+
+    def _texts(self, of_chain: tuple[Rule, ...]) -> list[str]:
+        texts = []
+        for rule in of_chain:
+            if rule.name not in self._layout.omit:
+                for match in self._matches(rule.match):
+                    texts += [
+                        f'{condition} counter {verdict} comment "{rule.name}"'
+                        for condition, verdict in _verdicts(match, rule)
+                    ]
+        return texts
+
+    def _matches(self, match: Match) -> list[str]:
+        """The condition; several where one text cannot say it."""
+        if match.cap is not None:
+            return [_cap(match.cap, digit, family) for digit, family, _ in _FAMILIES]
+        if match.flaw is not None:
+            return _FLAWS[match.flaw]
+        if match.opened:
+            return [f"{_flow_key(family)} @opened{digit}" for digit, family, _ in _FAMILIES]
+        if match.members:
+            return ["iifgroup . oifgroup @members"]
+        routers = (f"ip daddr {self._plan.router4}", f"ip6 daddr {self._plan.router6}")
+        if match.resolver:
+            return [
+                f"iifgroup @resolving {router} meta l4proto {{ tcp, udp }} th dport 53"
+                for router in routers
+            ]
+        if match.proxied:
+            return [f"ct status dnat {router} tcp dport {PROXY_PORT}" for router in routers]
+        if match.marked:
+            direction = "ct direction reply " if match.reply else ""
+            return [f"ct state established,related {direction}ct mark {match.marked}"]
+        return _flows(match)
+
+
+def _flows(match: Match) -> list[str]:
+    ports = f"{match.protocol} dport {_ports(match.ports)}" if match.ports else ""
+    if match.protocol and not match.ports:
+        ports = f"meta l4proto {match.protocol}"
+    if not match.nets:
+        return [ports]
+    texts = []
+    for digit, family, _ in _FAMILIES:
+        nets = [str(net) for net in match.nets if net.version == digit]
+        if nets:
+            texts.append(f"{family} daddr {{ {', '.join(nets)} }} {ports}")
+    return texts
+
+
+def _flow_key(family: str) -> str:
+    return f"{family} saddr . meta l4proto . th dport . {family} daddr"
+
+
+def _ports(spans: Spans) -> str:
+    texts = [f"{low}" if low == high else f"{low}-{high}" for low, high in _joined(spans)]
+    return f"{{ {', '.join(texts)} }}"
+
+
+def _joined(spans: Spans) -> list[tuple[int, int]]:
+    """Sorted, and without overlaps, which a set refuses."""
+    joined: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def _cap(cap: Cap, digit: int, family: str) -> str:
+    who = f"{family} {'daddr' if cap.receiving else 'saddr'}"
+    beyond = {
+        "packets": f"limit rate over {cap.amount}/second burst {cap.amount} packets",
+        "new": f"limit rate over {cap.amount}/second burst {cap.amount} packets",
+        "bytes": f"quota over {cap.amount} bytes",
+        "connections": f"ct count over {cap.amount}",
+    }[cap.kind]
+    first = "ct state new " if cap.kind in ("new", "connections") else ""
+    verb = "add" if cap.kind == "connections" else "update"
+    return f"{first}{verb} @{cap.kind}{digit} {{ {who} {beyond} }}"
+
+
+def _verdicts(condition: str, rule: Rule) -> list[tuple[str, str]]:
+    verdict = rule.verdict
+    if isinstance(verdict, Mark):
+        return [(condition, f"ct mark set {verdict.mark} accept")]
+    if verdict != "refuse":
+        return [(condition, verdict)]
+    # A connection that was open hears only a reset.
+    begun = [(f"{condition} tcp flags & (syn | ack) != syn", "reject with tcp reset")]
+    refused = [(condition, "reject with icmpx admin-prohibited")]
+    return refused if rule.match.protocol == "udp" else begun + refused
+
+
+def _with_port(address: str) -> str:
+    return f"[{address}]:{PROXY_PORT}" if ":" in address else f"{address}:{PROXY_PORT}"

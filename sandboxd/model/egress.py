@@ -1,0 +1,98 @@
+"""What a sandbox may reach: data of `policies/egress/*.toml`.
+
+Nothing is reachable but what an `allow` rule names, `deny` rules come before them, and below both lies a
+floor (loopback, private, link-local, metadata, multicast addresses, the node itself) that only the
+settings can open, never a policy.
+"""
+
+import ipaddress
+import re
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from sandboxd.model.run import Name
+
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+PortRange = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,4}-[1-9][0-9]{0,4}\Z")]
+Bytes = Annotated[int, Meta(ge=1, le=1 << 50)]
+Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Net = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_DOMAIN = re.compile(rf"(\*\.)?({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?")
+
+
+class EgressRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[allow]]` or `[[deny]]`: exactly one of `cidr` and `domain`."""
+
+    cidr: str | None = None
+    """`198.51.100.0/24`, `2001:db8::/32`, or one address."""
+    domain: str | None = None
+    """`example.org`, or `*.example.org` for what lies below it at any depth. ASCII (IDNA) form."""
+    protocol: Literal["tcp", "udp"] = "tcp"
+    ports: Annotated[list[Port | PortRange], Meta(max_length=64)] = []
+    """Empty: every port for a cidr, but those that are closed unless named (mail, chat, DNS, QUIC);
+    80 and 443 for a domain."""
+    opaque: bool = False
+    """Of a domain: let anything pass to its addresses, not only TLS and HTTP that name it."""
+
+    def __post_init__(self) -> None:
+        if (self.cidr is None) == (self.domain is None):
+            raise ValueError("give exactly one of cidr and domain")
+        if self.cidr is not None:
+            self.network()
+            if self.opaque:
+                raise ValueError("opaque is of domains")
+        if self.domain is not None and (
+            len(self.domain) > 253 or not _DOMAIN.fullmatch(self.domain)
+        ):
+            raise ValueError(
+                f"domain: {self.domain!r} is not a lower-case name of two labels or more"
+            )
+        if self.domain is not None and self.protocol == "udp" and not (self.opaque and self.ports):
+            raise ValueError("a domain by udp needs opaque and ports: nothing can look into it")
+        self.spans()
+
+    def network(self) -> Net:
+        return ipaddress.ip_network(self.cidr or "")
+
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """First and last port of each entry. Raises ValueError for one that is none."""
+        found = []
+        for port in self.ports:
+            first, _, last = str(port).partition("-")
+            low, high = int(first), int(last or first)
+            if low > high or high > 65_535:
+                raise ValueError(f"ports: {port!r} is no range")
+            found.append((low, high))
+        return tuple(found)
+
+
+class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Name
+    title: str = ""
+    tenants: list[str] = field(default_factory=lambda: ["*"])
+    """Who may ask for it by name; `*` is everybody."""
+    allow: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
+    deny: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
+    """Wins over `allow`."""
+    connections: Annotated[int, Meta(ge=1, le=100_000)] = 128
+    """Open at once (UDP flows count until they fall silent)."""
+    connection_rate: Rate = 50
+    """New ones a second; a second's worth may come at once."""
+    packet_rate: Rate = 20_000
+    """Packets a second that the sandbox sends."""
+    total_bytes: Bytes = 1 << 40
+    """Of IP packets in both directions while the sandbox lives; then nothing passes any more."""
+    upload: Bytes | None = None
+    """Bytes a second; None does not shape."""
+    download: Bytes | None = None
+
+    def permits(self, tenant: str) -> bool:
+        return "*" in self.tenants or tenant in self.tenants
+
+    @property
+    def named(self) -> bool:
+        """Whether it speaks of domains, which takes our resolver."""
+        return any(rule.domain is not None for rule in (*self.allow, *self.deny))
