@@ -109,6 +109,7 @@ class Pool:
             self.discard(built)
         elif not self._hand_over(shelf, built):
             shelf.ready.appendleft(built)  # it came from the old end
+            self._later(shelf)  # which may be one too many by now
 
     def discard(self, built: Built) -> None:
         """Destroy a sandbox that was handed out, in the background."""
