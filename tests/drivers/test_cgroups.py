@@ -205,6 +205,29 @@ def test_frozen_group_uses_no_processor_until_thawed(cgroups: Cgroups) -> None:
     group.remove()
 
 
+def test_freezing_is_waited_for_and_what_is_held_is_told(cgroups: Cgroups) -> None:
+    group = cgroups.make("g", memory=64 * MIB, pids=10, cpus=1.0)
+    with member(INSTANCE, "g", "print('in', flush=True)\n" + BUSY, prints=True):
+        held = group.present()
+        assert 0 < held.memory <= 64 * MIB
+        assert held.pids == 1
+        if "cgroup_kill" in cgroups.layers:
+            group.freeze(True)
+            assert group.settled(True, 10)
+            assert not group.settled(False, 0.01)
+            group.freeze(False)
+            assert group.settled(False, 10)
+        else:
+            assert not group.settled(True, 0.01)
+        group.set_cpus(0.1)
+        before = group.cpu_time(), time.monotonic()
+        assert select.select([], [], [], 0.5) == ([], [], [])
+        share = (group.cpu_time() - before[0]) / (time.monotonic() - before[1])
+        assert share < 0.5, "a tenth of a core was allowed"
+        group.kill_one()
+    group.remove()
+
+
 def test_settled_group_has_no_way_in_left_open(cgroups: Cgroups) -> None:
     group = cgroups.make("g", memory=64 * MIB, pids=10, cpus=1.0)
     ways = [*group.tasks, group.directory]

@@ -23,6 +23,14 @@ class Usage(Struct, frozen=True):
     """Forks that met the pids limit."""
 
 
+class Present(Struct, frozen=True):
+    """What a group holds at this moment."""
+
+    memory: int
+    """Bytes, page cache and scratch files included."""
+    pids: int
+
+
 class Group(Protocol):
     """The control groups of one sandbox. The owner ends with `remove`, once nothing is in them."""
 
@@ -55,6 +63,17 @@ class Group(Protocol):
 
     def freeze(self, frozen: bool) -> None:
         """Stop or continue every process of the group; returns before it has settled."""
+
+    def settled(self, frozen: bool, timeout: float) -> bool:
+        """Whether everything stands still, or runs again, within `timeout` seconds; blocks so long."""
+
+    def set_cpus(self, cpus: float) -> None:
+        """Another number of cores to be used at once."""
+
+    def kill_one(self) -> None:
+        """From now on the kernel ends one process where memory is short, and not the whole group."""
+
+    def present(self) -> Present: ...
 
     def remove(self) -> None:
         """Close descriptors and remove the directories. Raises DriverFault if one is still in use."""

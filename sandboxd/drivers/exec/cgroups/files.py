@@ -1,6 +1,7 @@
 """Control files: write, read, and say plainly which one failed."""
 
 import os
+import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,23 @@ def set_exactly(path: Path, number: int, unit: int = 1) -> None:
         os.close(fd)
     if not text.isdecimal() or not number - unit < int(text) <= number:
         raise DriverFault("cgroups", "set a limit", f"{path.name} reads {text}, not {number}")
+
+
+def await_state(events: Path, frozen: bool, timeout: float) -> bool:
+    """Until `cgroup.events` says that the group is frozen, or is not; False after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    fd = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        change = select.poll()
+        change.register(fd, select.POLLPRI)
+        while value(read_fd(fd), "frozen") != frozen:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            change.poll(left * 1000)
+        return True
+    finally:
+        os.close(fd)
 
 
 def remove_directory(directory: Path) -> None:

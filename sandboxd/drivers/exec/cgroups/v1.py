@@ -11,9 +11,10 @@ import select
 import signal
 from pathlib import Path
 
-from sandboxd.drivers.exec.cgroups.base import LimitBelowUse, Usage
+from sandboxd.drivers.exec.cgroups.base import LimitBelowUse, Present, Usage
 from sandboxd.drivers.exec.cgroups.files import (
     PAGE,
+    await_state,
     faults,
     read_fd,
     remove_directory,
@@ -52,6 +53,7 @@ class V1:
             made=[root / name for root in self._roots],
             memory=self._memory / name,
             pids=self._pids / name,
+            cpu=self._cpu / name,
             cpuacct=None if self._cpuacct is None else self._cpuacct / name,
             unified=None if self._unified is None else self._unified / name,
         )
@@ -96,6 +98,7 @@ class V1Group:
         made: list[Path],
         memory: Path,
         pids: Path,
+        cpu: Path,
         cpuacct: Path | None,
         unified: Path | None,
     ) -> None:
@@ -104,7 +107,7 @@ class V1Group:
         self.directory = -1
         self.oom_event = -1
         self._memory, self._pids, self._unified = memory, pids, unified
-        self._cpuacct = cpuacct
+        self._cpu, self._cpuacct = cpu, cpuacct
         self._fds: list[int] = []
         self._cpu_fd = self._oom_fd = self._peak_fd = self._kill_fd = self._pids_fd = -1
         self.limits: tuple[int, int] = (0, 0)
@@ -180,6 +183,26 @@ class V1Group:
             raise DriverFault("cgroups", "freeze", "needs the v2 hierarchy")
         with faults("freeze"):
             write(self._unified / "cgroup.freeze", "1" if frozen else "0")
+
+    def settled(self, frozen: bool, timeout: float) -> bool:
+        if self._unified is None:
+            return False
+        with faults("freeze"):
+            return await_state(self._unified / "cgroup.events", frozen, timeout)
+
+    def set_cpus(self, cpus: float) -> None:
+        with faults("set limits"):
+            set_exactly(self._cpu / "cpu.cfs_quota_us", int(cpus * _PERIOD_US))
+
+    def kill_one(self) -> None:
+        """v1 has never done otherwise."""
+
+    def present(self) -> Present:
+        with faults("read usage"):
+            return Present(
+                int((self._memory / "memory.usage_in_bytes").read_text()),
+                int((self._pids / "pids.current").read_text()),
+            )
 
     def remove(self) -> None:
         for fd in self._fds:

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-from sandboxd.drivers.exec.cgroups.base import Usage
+from sandboxd.drivers.exec.cgroups.base import Present, Usage
 from sandboxd.drivers.exec.cgroups.files import (
     PAGE,
+    await_state,
     faults,
     read_fd,
     remove_directory,
@@ -116,6 +117,25 @@ class V2Group:
     def freeze(self, frozen: bool) -> None:
         with faults("freeze"):
             write(self.path / "cgroup.freeze", "1" if frozen else "0")
+
+    def settled(self, frozen: bool, timeout: float) -> bool:
+        with faults("freeze"):
+            return await_state(self.path / "cgroup.events", frozen, timeout)
+
+    def set_cpus(self, cpus: float) -> None:
+        with faults("set limits"):
+            write(self.path / "cpu.max", f"{int(cpus * _PERIOD_US)} {_PERIOD_US}")
+
+    def kill_one(self) -> None:
+        with faults("set limits"):
+            write(self.path / "memory.oom.group", "0")
+
+    def present(self) -> Present:
+        with faults("read usage"):
+            return Present(
+                int((self.path / "memory.current").read_text()),
+                int((self.path / "pids.current").read_text()),
+            )
 
     def remove(self) -> None:
         for fd in self._fds:
