@@ -25,6 +25,9 @@ class MountSource(Protocol):
         """A detached mount whose owners are those of the sandbox whose first uid this is; the
         caller closes it. Blocks some milliseconds. Raises DriverFault."""
 
+    def drop(self) -> None:
+        """The sandbox of a mount is gone."""
+
 
 class Mount(Struct, frozen=True):
     target: str

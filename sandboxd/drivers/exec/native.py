@@ -82,7 +82,7 @@ class NativeDriver:
         self._cgroups, self._uids, self._stage = cgroups, uids, stage
         self._init_fd = seal_init(testing=testing)
         self.layers = _ALWAYS | cgroups.layers
-        self._idmaps: dict[int, int] = {}
+        self._idmaps: dict[tuple[int, int], int] = {}
         self._no_network = NoNetwork()
         self.fault_stage = 0
         self.skip_layers = 0
@@ -138,7 +138,8 @@ class NativeDriver:
             hold.take()
         mounts: list[int] = []
         try:
-            mounts.extend(mount.source.mount(uid) for mount in spec.mounts)
+            for mount in spec.mounts:
+                mounts.append(mount.source.mount(uid))
             return build(
                 self._init_fd,
                 self._plan(spec, uid),
@@ -151,18 +152,23 @@ class NativeDriver:
         except BaseException:
             if hold is not None:
                 hold.drop()
+            for mount in spec.mounts[: len(mounts)]:
+                mount.source.drop()
             raise
         finally:
             for fd in mounts:
                 os.close(fd)
 
     def _idmap(self, image: Image, uid: int) -> int:
-        """The namespace that shows the image's owners as ids of the sandbox's range; one per slot."""
-        if image.uid_base is None:
-            return -1
-        if uid not in self._idmaps:
-            self._idmaps[uid] = idmap(image.uid_base, uid, SLOT)
-        return self._idmaps[uid]
+        """The namespace that shows the image's owners as ids of the sandbox's range, or -1."""
+        return -1 if image.uid_base is None else self.owner_map(image.uid_base, uid)
+
+    def owner_map(self, first: int, uid: int) -> int:
+        """A user namespace that shows owners `first`… as those of the slot `uid`; it stays ours."""
+        key = (first, uid)
+        if key not in self._idmaps:
+            self._idmaps[key] = idmap(first, uid, SLOT)
+        return self._idmaps[key]
 
     def _plan(self, spec: Spec, uid: int) -> Plan:
         build = spec.build_user is not None
@@ -198,6 +204,8 @@ class NativeDriver:
         self._uids.give_back(built.uid)
         if built.spec.image.hold is not None:
             built.spec.image.hold.drop()
+        for mount in built.spec.mounts:
+            mount.source.drop()
 
     def close(self) -> None:
         os.close(self._init_fd)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from sandboxd.drivers.graph import holders
 from sandboxd.drivers.graph.database import UNREACHABLE
-from sandboxd.drivers.graph.store import Store, hex_of, remove
+from sandboxd.drivers.graph.store import Store, remove
 
 
 class Garbage(Struct, frozen=True):
@@ -57,8 +57,9 @@ def _orphans(store: Store, *, dry_run: bool) -> int:
     found = _unfinished(store)
     with store.database.write() as db:
         # Files come and go only inside a write transaction, so this one sees no half-placed one.
-        for kind in ("blobs", "layers"):
-            known = {hex_of(row[0]) for row in db.execute(f"SELECT digest FROM {kind}")}  # noqa: S608
+        for kind, column in (("blobs", "digest"), ("layers", "digest"), ("volumes", "id")):
+            rows = db.execute(f"SELECT {column} FROM {kind}")  # noqa: S608
+            known = {str(row[0]).removeprefix("sha256:") for row in rows}
             for path in (store.root / kind).iterdir():
                 if path.name not in known:
                     trash = path if dry_run else path.rename(store.staging("trash"))

@@ -32,6 +32,10 @@ CREATE TABLE IF NOT EXISTS builds(  -- what instructions made, see `builder/cach
     key TEXT PRIMARY KEY, digest TEXT REFERENCES blobs ON DELETE CASCADE, made REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS builds_of ON builds(digest);
+CREATE TABLE IF NOT EXISTS volumes(  -- file systems of tenants, see `volumes`
+    tenant TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
+    created REAL NOT NULL, PRIMARY KEY (tenant, name)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tags(
     name TEXT PRIMARY KEY, digest TEXT NOT NULL REFERENCES blobs, changed REAL NOT NULL
 ) WITHOUT ROWID;

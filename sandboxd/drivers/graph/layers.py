@@ -69,7 +69,8 @@ class Layers:
         if known is not None:
             return known
         staging = self._store.staging("layer")
-        staging.mkdir(mode=0o700)
+        staging.mkdir()
+        staging.chmod(0o755)  # unless the archive says otherwise; `staging` itself is ours alone
         try:
             unpacked = unpack(
                 self._store.blob(digest), staging, limits=self.limits, uid_base=self._uid_base

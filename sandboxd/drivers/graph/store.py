@@ -3,6 +3,7 @@
     graph.db     which rows exist; see `database`
     blobs/<hex>  content, complete and verified
     layers/<hex> unpacked layers, by the digest of their blob; see `layers`
+    volumes/<id> file systems of tenants; see `volumes`
     staging/     unfinished work, named by its holder; renamed into place when it is whole
     holders/     a locked file per live process
 
@@ -41,7 +42,7 @@ class Store:
         self.root = root
         try:
             root.mkdir(mode=0o711, parents=True, exist_ok=True)
-            for name in ("blobs", "staging", "holders"):
+            for name in ("blobs", "staging", "holders", "volumes"):
                 (root / name).mkdir(mode=0o700, exist_ok=True)
             (root / "layers").mkdir(mode=0o711, exist_ok=True)
             self.changes.touch()

@@ -21,6 +21,10 @@ def verify(store: Store) -> Iterator[str]:
         path = store.root / "layers" / hex_of(str(digest))
         if not path.is_dir() and store.has(str(digest)):
             yield f"layer {digest}: its directory is missing"
+    for name, identity, size in store.database.rows("SELECT name, id, size FROM volumes"):
+        path = store.root / "volumes" / str(identity)
+        if not path.is_file() or path.stat().st_size != size:
+            yield f"volume {name} ({identity}): its file is missing or has another size"
     for parent, child in store.database.rows(
         "SELECT parent, child FROM refs WHERE child NOT IN (SELECT digest FROM blobs)"
     ):
