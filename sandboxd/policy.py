@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from sandboxd.model import Language, Limits, Template, above_maximum
+from sandboxd.model.egress import EgressPolicy
 from sandboxd.model.image import Recipe
 from sandboxd.settings import SettingsError
 
@@ -31,6 +32,8 @@ class Policies(Struct, frozen=True, kw_only=True):
     languages: dict[str, Language]
     """By name; see `language()` for aliases."""
     templates: dict[str, Template]
+    egress: dict[str, EgressPolicy] = {}
+    """What a run or sandbox may name as its network; empty where networks are not enabled."""
 
     def language(self, name: str) -> Language | None:
         """The language of that name or alias."""
@@ -40,8 +43,11 @@ class Policies(Struct, frozen=True, kw_only=True):
         return found
 
 
-def load(directory: Path) -> Policies:
-    """Every policy below `directory`. Raises SettingsError, naming the file and the field."""
+def load(directory: Path, *, networks: bool = False) -> Policies:
+    """Every policy below `directory`; those of networks only if they are enabled.
+
+    Raises SettingsError, naming the file and the field.
+    """
     limits = _read(directory / "limits" / "default.toml", LimitPolicy)
     name = above_maximum(limits.defaults, limits.maximum)
     if name is not None:
@@ -50,6 +56,7 @@ def load(directory: Path) -> Policies:
         limits=limits,
         languages=_all(directory / "languages", Language),
         templates=_all(directory / "templates", Template),
+        egress=_egress(directory / "egress") if networks else {},
     )
     taken: dict[str, str] = {}
     for language in policies.languages.values():
@@ -64,6 +71,13 @@ def load(directory: Path) -> Policies:
                 )
             taken[name] = language.name
     return policies
+
+
+def _egress(directory: Path) -> dict[str, EgressPolicy]:
+    found = _all(directory, EgressPolicy)
+    if "none" in found:
+        raise SettingsError("egress/none.toml: none is the name of no network")
+    return found
 
 
 def images(directory: Path) -> dict[str, Recipe]:

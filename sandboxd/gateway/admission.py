@@ -41,6 +41,7 @@ def admit(
     _check_strings(request, limits, compile_limits)
     _check_files(request, language, limits, compile_limits)
     _check_stdin(request)
+    _check_network(request, policies, tenant)
     return Job(
         id=run_id,
         tenant=tenant,
@@ -205,6 +206,14 @@ def _check_stdin(request: RunRequest) -> None:
         _size(request.stdin, "stdin")
     else:
         _content_size(request.stdin, "stdin")
+
+
+def _check_network(request: RunRequest, policies: Policies, tenant: str) -> None:
+    if request.network == "none":
+        return
+    policy = policies.egress.get(request.network)
+    if policy is None or not policy.permits(tenant):
+        raise InvalidRequest(f"there is no network {request.network!r} for you", field="network")
 
 
 def _content_size(content: FileContent, field: str) -> int:

@@ -77,6 +77,8 @@ class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     allow: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
     deny: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
     """Wins over `allow`."""
+    resolve: bool = False
+    """Answer every name, not only those that a rule allows; what a name leads to still needs a rule."""
     connections: Annotated[int, Meta(ge=1, le=100_000)] = 128
     """Open at once (UDP flows count until they fall silent)."""
     connection_rate: Rate = 50
@@ -94,5 +96,5 @@ class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def named(self) -> bool:
-        """Whether it speaks of domains, which takes our resolver."""
-        return any(rule.domain is not None for rule in (*self.allow, *self.deny))
+        """Whether its sandboxes have a resolver."""
+        return self.resolve or any(rule.domain is not None for rule in (*self.allow, *self.deny))

@@ -64,7 +64,8 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """Files to bring back when the program has ended."""
     limits: LimitOverrides = LimitOverrides()
     compile_limits: LimitOverrides = LimitOverrides()
-    network: Literal["none"] = "none"
+    network: Name = "none"
+    """`none`, or the name of an egress policy, which says what the program may reach."""
     interactive: bool = False
     """stdin comes from the run's stream instead of `stdin`; see `WS /v1/runs/{id}/stream`."""
     retry: Literal["never", "safe"] = "never"

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from sandboxd.errors import SandboxdError
+from sandboxd.drivers.network.probe import holding
+from sandboxd.errors import DriverFault, SandboxdError
 from sandboxd.model import Job, Language, Result, RunRequest, merge
 from sandboxd.node.execution import Execution
 from sandboxd.node.host import Host
@@ -68,7 +69,22 @@ def examine(settings: Settings) -> Iterator[Row]:
             yield Row("languages", "ok" if offered else "warn", ", ".join(offered) or "none")
     except SandboxdError as error:
         yield Row("sandbox", "fail", f"none can be built: {error}")
+    yield _network(settings)
     yield from _host_facts(settings)
+
+
+def _network(settings: Settings) -> Row:
+    if not settings.network.enabled:
+        return Row(
+            "network", "ok", "not enabled: sandboxes have none, and the host's is not touched"
+        )
+    forwarding = _read("/proc/sys/net/ipv4/ip_forward") == "1"
+    try:
+        name = holding(settings.network.firewall)
+    except DriverFault as error:
+        return Row("network", "fail", str(error))
+    switched = "forwards already" if forwarding else "will be switched to forwarding"
+    return Row("network", "ok", f"{name} stops packets here; this network namespace {switched}")
 
 
 def _layers(held: frozenset[str], required: list[str]) -> Iterator[Row]:
@@ -148,6 +164,7 @@ class private_host:  # noqa: N801  (reads as a function in `with`)
         self._settings = msgspec.structs.replace(
             settings,
             instance=f"doctor-{os.getpid()}",
+            network=type(settings.network)(),  # its addresses are the running service's
             run_dir=self._directory.name,
             state_dir=self._directory.name,
             # Templates may name images of the real store, which several processes may use at once.

@@ -19,12 +19,13 @@ from sandboxd.node.files import Brought
 from sandboxd.node.job_environment import base_env
 from sandboxd.node.job_environment import order as make_order
 from sandboxd.node.live import Live
+from sandboxd.node.network import Networks
 from sandboxd.node.outcome import Stop, Verdict, classify
 from sandboxd.node.pool import Pool
 from sandboxd.node.results import collected, outcome
 from sandboxd.node.sandbox import LARGE, Sandbox
 from sandboxd.node.stdio import FixedInput, Input, LiveInput, Output
-from sandboxd.node.warmth import shelves
+from sandboxd.node.warmth import run_shelf, shelves
 from sandboxd.policy import Policies
 
 _FILE_MODE = 0o755
@@ -37,10 +38,17 @@ Files = list[tuple[str, int, bytes]]
 
 class Execution:
     def __init__(
-        self, job: Job, policies: Policies, pool: Pool, *, node: str, collect_max: int
+        self,
+        job: Job,
+        policies: Policies,
+        pool: Pool,
+        *,
+        node: str,
+        collect_max: int,
+        networks: Networks | None = None,
     ) -> None:
         """Raises DriverFault if this node's policies do not know the language."""
-        self._job, self._pool = job, pool
+        self._job, self._pool, self._networks = job, pool, networks
         self._node, self._collect_max = node, collect_max
         self._language: Language | None = None
         if job.request.language is not None:
@@ -74,7 +82,7 @@ class Execution:
             if compiled.status is not Status.OK:
                 return self._compile_ended(verdict, compiled, first)
             files = artifacts + [file for file in files if file[0] != language.source]
-            built = await self._pool.claim(self._job.template)
+            built = await self._pool.claim(run_shelf(self._job))
         return await self._run(built, files, compiled)
 
     async def _compile(
@@ -104,6 +112,8 @@ class Execution:
 
     async def _run(self, built: Built, files: Files, compiled: Outcome | None) -> Result:
         request, limits, language = self._job.request, self._job.limits, self._language
+        if request.network != "none":
+            await self._attach(built, request.network)
         if language is not None:
             command = fill(language.run, source=language.source, memory=limits.memory)
             argv, env = [*command, *request.args], language.env
@@ -132,6 +142,16 @@ class Execution:
             compile=compiled,
             reason=_reason(verdict),
         )
+
+    async def _attach(self, built: Built, network: str) -> None:
+        """Raises DriverFault; the sandbox is then gone."""
+        try:
+            if self._networks is None:
+                raise DriverFault("network", "find the policy", network)
+            await self._networks.attach(built, network)
+        except BaseException:
+            self._pool.discard(built)
+            raise
 
     async def _program(
         self,

@@ -21,6 +21,7 @@ from sandboxd.errors import RequestError
 from sandboxd.model import Language, Template, Warm
 from sandboxd.node.janitor import InstanceLock, sweep
 from sandboxd.node.job_environment import base_env, order
+from sandboxd.node.network import Networks
 from sandboxd.node.specs import make_spec
 from sandboxd.node.warmth import default_limits, shelf_name
 from sandboxd.settings import Settings, SettingsError
@@ -38,7 +39,7 @@ class Host:
         settings.run_path.mkdir(parents=True, exist_ok=True)
         lock = InstanceLock(settings.run_path / "node.lock")
         made.callback(lock.release)
-        self.policies = policy.load(settings.policy_path)
+        self.policies = policy.load(settings.policy_path, networks=settings.network.enabled)
         self.cgroups: Cgroups = find_cgroups(settings.instance)
         made.callback(self.cgroups.close)
         sweep(self.cgroups)
@@ -56,6 +57,11 @@ class Host:
             name: make_spec(settings, self.policies, template, self._image(template))
             for name, template in self.policies.templates.items()
         }
+        self._network_target = settings.network.pool_size
+        self.networks: Networks | None = None
+        if settings.network.enabled:
+            self.networks = Networks(settings, self.policies.egress)
+            made.callback(self.networks.close)
         self.layers = self._prove(settings.isolation.require)
         self._inside = inside.install(settings.run_path / "inside")
 
@@ -120,6 +126,10 @@ class Host:
             (self.specs[template.name], template.pool_size)
             for template in self.policies.templates.values()
         ]
+        if self.networks is not None:
+            kept += [
+                (self.networks.spec(spec), self._network_target) for spec in self.specs.values()
+            ]
         for language in self.languages():
             if language.warm is not None:
                 kept.append((self._warm_spec(language, language.warm), language.warm.pool_size))

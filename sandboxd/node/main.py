@@ -72,6 +72,7 @@ async def _run(settings: Settings) -> int:
         node=node,
         lease=settings.queue.lease,
         collect_max=settings.node.collect_max,
+        networks=host.networks,
         judge=Judge(queue, store, host.policies, pool, settings.judge, node=node),
     )
     agent = Agent(worker.live)

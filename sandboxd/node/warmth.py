@@ -16,6 +16,16 @@ def shelf_name(language: Language) -> str:
     return f"{language.template}+{language.name}"
 
 
+def network_shelf(template: str) -> str:
+    """Name of the shelf of a template's sandboxes that have a network; no template is called so."""
+    return f"{template}~network"
+
+
+def run_shelf(job: Job) -> str:
+    """Where the sandbox comes from that a job's program, not its compiler, runs in."""
+    return job.template if job.request.network == "none" else network_shelf(job.template)
+
+
 def default_limits(policies: Policies, language: Language) -> Limits:
     """The limits of a run of this language that names none."""
     template = policies.templates[language.template]
@@ -27,7 +37,10 @@ def shelves(job: Job, language: Language | None, policies: Policies) -> tuple[st
 
     The last is the template's own: its sandboxes are built soonest when none is ready.
     """
-    cold_only = (job.template,)
+    cold_only = (run_shelf(job),)
+    if job.request.network != "none":
+        compiles = language is not None and language.compile is not None
+        return (job.template,) if compiles else cold_only
     if language is None or language.warm is None or language.compile is not None:
         return cold_only
     started_with = default_limits(policies, language)

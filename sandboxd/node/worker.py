@@ -16,6 +16,7 @@ from sandboxd.node.capacity import Capacity
 from sandboxd.node.execution import Execution
 from sandboxd.node.judging import Judge, Reported
 from sandboxd.node.live import Live
+from sandboxd.node.network import Networks
 from sandboxd.node.pool import Pool
 from sandboxd.policy import Policies
 from sandboxd.queue import Queue
@@ -42,12 +43,13 @@ class Worker:
         lease: float,
         collect_max: int,
         judge: Judge | None = None,
+        networks: Networks | None = None,
     ) -> None:
         """Without a `judge`, submissions are left to other nodes."""
         self._queue, self._pool, self._policies = queue, pool, policies
         self.capacity = capacity
         self._node, self._lease, self._collect_max = node, lease, collect_max
-        self._judge = judge
+        self._judge, self._networks = judge, networks
         self._active: dict[str, tuple[Lease, Work]] = {}
         self.live: dict[str, Live] = {}
         """Runs that a stream can attach to."""
@@ -148,6 +150,7 @@ class Worker:
                 self._pool,
                 node=self._node,
                 collect_max=self._collect_max,
+                networks=self._networks,
             )
         if self._judge is None:
             raise DriverFault("judge", "judge", "this node does not")

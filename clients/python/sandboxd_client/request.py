@@ -32,7 +32,7 @@ class RunOptions(TypedDict, total=False):
     """Paths of the files to bring back."""
     limits: Limits | Mapping[str, float]
     compile_limits: Limits | Mapping[str, float]
-    network: Literal["none"]
+    network: str
     interactive: bool
     """stdin comes from `Run.stream()`; for `submit` only."""
     retry: Literal["never", "safe"]

@@ -101,6 +101,10 @@ class EgressNetwork:
         assert isinstance(slot, EgressSlot)
         self._do(self._end, slot)
 
+    def keep(self, policy: EgressPolicy) -> None:
+        """Have the rules of this policy written ahead. Raises DriverFault."""
+        self._do(self._write, policy)
+
     def assign(self, slot: EgressSlot, policy: EgressPolicy) -> None:
         """Let the slot's sandbox do what the policy allows, from now on and nothing else: what is open
         and not allowed is cut. Blocks for a millisecond. Raises DriverFault."""
@@ -152,14 +156,7 @@ class EgressNetwork:
         raise Overload("every network slot of the node is in use", retry_after=1.0)
 
     def _assign(self, slot: EgressSlot, policy: EgressPolicy) -> None:
-        former = slot.group
-        group, chains = self._groups.hold(policy)
-        if chains is not None:
-            try:
-                self._firewall.put(self.plan.group(group), chains)
-            except BaseException:
-                self._groups.release(group)
-                raise
+        former, group = slot.group, self._write(policy)
         self._links.assign(slot.device, group)
         slot.group = group
         if former != QUARANTINE:
@@ -167,6 +164,17 @@ class EgressNetwork:
             self._firewall.forget(slot.addresses, slot.openings)
             slot.openings = []
             self._leave(former)
+
+    def _write(self, policy: EgressPolicy) -> int:
+        """The group whose rules are this policy's, once more in use."""
+        group, chains = self._groups.hold(policy)
+        if chains is not None:
+            try:
+                self._firewall.put(self.plan.group(group), chains)
+            except BaseException:
+                self._groups.release(group)
+                raise
+        return group
 
     def _leave(self, group: int) -> None:
         if self._groups.release(group):

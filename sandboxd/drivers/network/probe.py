@@ -28,6 +28,11 @@ _PATIENCE = 2.0
 def choose(wanted: str, layout: Layout) -> Firewall:
     """The firewall of the settings, or with `auto` the first that works, for the calling thread's
     namespace. Raises DriverFault if it does not work, or none does."""
+    return BACKENDS[holding(wanted)](layout)
+
+
+def holding(wanted: str) -> str:
+    """Name of the firewall that `choose` takes. Raises DriverFault."""
     whys = []
     for name, make in BACKENDS.items():
         if wanted not in ("auto", name):
@@ -37,7 +42,7 @@ def choose(wanted: str, layout: Layout) -> Firewall:
         except DriverFault as fault:
             whys.append(f"{name}: {fault}")
             continue
-        return make(layout)
+        return name
     raise DriverFault("network", "find a firewall that holds", "; ".join(whys) or wanted)
 
 

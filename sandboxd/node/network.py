@@ -1,0 +1,70 @@
+"""Networks of sandboxes on this node: which of them are offered, and how one gets a sandbox's packets
+out.
+
+A sandbox that is to have a network is built with a slot, in quarantine, on a shelf of its own in the
+pool; which policy it is under is decided when it is handed out, so that one shelf serves every policy.
+"""
+
+import asyncio
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from sandboxd.drivers.exec.base import Built, Spec
+from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.errors import DriverFault
+from sandboxd.model.egress import EgressPolicy
+from sandboxd.node.warmth import network_shelf
+from sandboxd.settings import Settings
+
+
+class Networks:
+    def __init__(self, settings: Settings, policies: dict[str, EgressPolicy]) -> None:
+        """Raises SettingsError or DriverFault where this host cannot hold to a policy."""
+        self._policies = policies
+        self.driver = EgressNetwork(settings.instance, settings.network)
+        try:
+            for policy in policies.values():
+                self.driver.keep(policy)
+            self._layer = _write_layer(
+                settings.state_path / "network" / "layer", str(self.driver.plan.router4)
+            )
+        except BaseException:
+            self.driver.close()
+            raise
+
+    def spec(self, spec: Spec) -> Spec:
+        """A template's spec, of sandboxes that have a network."""
+        return replace(
+            spec,
+            template=network_shelf(spec.template),
+            image=self._on_top(spec.image),
+            network=self.driver,
+        )
+
+    def _on_top(self, image: Image) -> Image:
+        """The image with our /etc/resolv.conf over its own."""
+        return replace(image, lower=self._layer, below=(image.lower, *image.below))
+
+    async def attach(self, built: Built, name: str) -> None:
+        """Put a sandbox, not started yet, under the policy of that name. Raises DriverFault."""
+        policy = self._policies.get(name)
+        if policy is None or not isinstance(built.slot, EgressSlot):
+            raise DriverFault("network", "find the policy", name)
+        await asyncio.to_thread(self.driver.assign, built.slot, policy)
+
+    def close(self) -> None:
+        self.driver.close()
+
+
+def _write_layer(directory: Path, resolver: str) -> Path:
+    """A layer that has the resolver's address."""
+    etc = directory / "etc"
+    etc.mkdir(parents=True, exist_ok=True)
+    for place in (directory, etc):
+        place.chmod(0o755)
+    conf = etc / "resolv.conf"
+    conf.write_text(f"nameserver {resolver}\noptions timeout:2 attempts:2\n")
+    conf.chmod(0o644)
+    return directory
