@@ -44,9 +44,21 @@ static int forbid_nested_userns(const struct init *init)
 	return fd >= 0 && write(fd, "0", 1) == 1 ? close(init->settings) : -1;
 }
 
+static bool is_build(const struct init *init)
+{
+	return init->plan.head.flags & SBX_PLAN_BUILD;
+}
+
+static int empty_bounding_set(void)
+{
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
+		;
+	return errno == EINVAL ? 0 : -1; /* the number after the last */
+}
+
 /* The mount, pid and net namespaces were made before, so they belong to the host's user namespace:
  * no capability in ours reaches them. The maps are written by the host, which alone may. */
-int enter_userns(struct init *init)
+static int make_userns(struct init *init)
 {
 	struct sbx_head message = {SBX_MSG_MAP, SBX_ABI, 0};
 	int fds[SBX_FDS_MAX];
@@ -67,6 +79,15 @@ int enter_userns(struct init *init)
 		return -1;
 	init->layers |= 1u << SBX_LAYER_USERNS;
 	return 0;
+}
+
+/* The bounding set goes here, once for init and every runner that it forks. A build's root needs a
+ * part of it. */
+int enter_userns(struct init *init)
+{
+	if (make_userns(init) != 0)
+		return -1;
+	return is_build(init) || skipped(init, SBX_LAYER_CAPABILITIES) ? 0 : empty_bounding_set();
 }
 
 /* What a package manager needs of root to unpack what belongs to others, over the ids of its own
@@ -97,11 +118,6 @@ static int build_capabilities(void)
 		       : (int)syscall(SYS_capset, &header, some);
 }
 
-static bool is_build(const struct init *init)
-{
-	return init->plan.head.flags & SBX_PLAN_BUILD;
-}
-
 static int no_capabilities(const struct init *init)
 {
 	const unsigned long locked = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
@@ -110,15 +126,11 @@ static int no_capabilities(const struct init *init)
 				     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
 	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct none[2] = {0}, now[2];
-	int held;
 
 	if (skipped(init, SBX_LAYER_CAPABILITIES))
 		return 0;
-	/* What a late runner has inherited it need not, and cannot, do again. */
-	for (unsigned long cap = 0; (held = prctl(PR_CAPBSET_READ, cap, 0, 0, 0)) >= 0; cap++)
-		if (held && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
-			return -1;
-	errno = 0;
+	if (is_build(init) && empty_bounding_set() != 0)
+		return -1;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 ||
 	    (prctl(PR_GET_SECUREBITS) != (int)locked &&
 	     prctl(PR_SET_SECUREBITS, locked, 0, 0, 0) != 0) ||

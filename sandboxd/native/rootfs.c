@@ -412,32 +412,48 @@ static int protect_settings(void)
 	return settings < 0 ? -1 : attach(settings, "proc/sys");
 }
 
+/* What masks are copies of: the empty file or directory `name` of the scratch, covered by itself
+ * with the attributes that each copy shall have. */
+static int prepare_cover(const char *name)
+{
+	sbx_autoclose int cover = clone_mount(
+		AT_FDCWD, name,
+		MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, -1);
+
+	return cover < 0 ? -1 : sbx_move_mount(cover, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+/* By mount(2), which is one call where a detached copy takes three and a namespace of its own;
+ * there are thirty of these. It follows links, of which there are none on this way: below our own
+ * `root` lies the procfs that we have just mounted, and nobody but us lives in its namespace. */
+static int mask(const char *name)
+{
+	char target[sizeof("root/proc/") + SBX_NAME_MAX];
+	struct stat status;
+
+	if (strlen(name) > SBX_NAME_MAX || strchr(name, '/') != NULL) {
+		errno = EINVAL;
+		return -1;
+	}
+	strcpy(stpcpy(target, "root/proc/"), name);
+	if (lstat(target, &status) != 0)
+		return errno == ENOENT ? 0 : -1; /* this kernel does not have it */
+	return mount(S_ISDIR(status.st_mode) ? "empty" : "none", target, NULL, MS_BIND, NULL);
+}
+
 /* Cover what /proc tells about the host with an empty file or directory that we made ourselves. */
 int mask_proc(struct init *init)
 {
 	struct sbx_cursor cursor = init->plan.masks;
 	sbx_autoclose int none = open("none", O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0);
-	const uint64_t attributes =
-		MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 	if (skipped(init, SBX_LAYER_MASKED_PROC))
 		return 0;
-	if (none < 0)
+	if (none < 0 || prepare_cover("none") != 0 || prepare_cover("empty") != 0)
 		return -1;
 	for (uint32_t i = 0; i < init->plan.head.mask_count; i++) {
-		const char *path = sbx_string(&cursor);
-		struct stat status;
-		sbx_autoclose int cover = -1;
-
 		init->index = (int)i;
-		if (fstatat(root, path, &status, AT_SYMLINK_NOFOLLOW) != 0) {
-			if (errno == ENOENT)
-				continue; /* this kernel does not have it */
-			return -1;
-		}
-		cover = clone_mount(AT_FDCWD, S_ISDIR(status.st_mode) ? "empty" : "none",
-				    attributes, -1);
-		if (cover < 0 || attach(cover, path) != 0)
+		if (mask(sbx_string(&cursor)) != 0)
 			return -1;
 	}
 	init->layers |= 1u << SBX_LAYER_MASKED_PROC;

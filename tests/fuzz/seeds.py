@@ -26,7 +26,7 @@ _SMALL_POLICY = {
 def _plan(**changes: object) -> Plan:
     whole = {
         "hostname": "sandbox", "stage_dir": "/s", "lower": "/l", "binds": [Bind("/usr", "/usr")],
-        "masks": ["proc/kcore"], "seccomp": _ALLOW, "apparmor": "a", "disk": 1 << 20, "inodes": 64,
+        "masks": ["kcore"], "seccomp": _ALLOW, "apparmor": "a", "disk": 1 << 20, "inodes": 64,
         "host_job_uid": 2000, "host_init_uid": 1999,
     } | changes  # fmt: skip
     return Plan(**whole)  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def look(workshop: Workshop, canary: Path, **changes: Any) -> Report:
     script = (Path(__file__).parent / "inside" / "look.py").read_bytes()
     with host_shared_memory() as key, workshop.sandbox(disk=DISK, inodes=INODES, **changes) as box:
         question = {
-            "masks": list(MASKS),
+            "masks": [f"proc/{name}" for name in MASKS],
             "canary": str(canary),
             "calls": {name: [NUMBERS[name], *args] for name, (args, _, _) in PROBES.items()},
             "shm_key": key,

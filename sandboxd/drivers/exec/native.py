@@ -28,18 +28,13 @@ from sandboxd.native import (
     send_exec,
 )
 
-MASKS: Sequence[str] = tuple(
-    f"proc/{name}"
-    for name in (
-        "acpi", "asound", "buddyinfo", "bus", "cmdline", "config.gz", "diskstats", "driver",
-        "dynamic_debug",
-        "fs", "interrupts", "iomem", "ioports", "irq", "kallsyms", "kcore", "key-users", "keys",
-        "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "locks", "modules",
-        "mtrr",
-        "pagetypeinfo", "partitions", "pressure", "sched_debug", "schedstat", "scsi", "slabinfo",
-        "softirqs", "swaps", "sysrq-trigger", "sysvipc", "timer_list", "timer_stats", "tty",
-        "vmallocinfo", "zoneinfo",
-    )
+MASKS: Sequence[str] = (
+    "acpi", "asound", "buddyinfo", "bus", "cmdline", "config.gz", "diskstats", "driver",
+    "dynamic_debug", "fs", "interrupts", "iomem", "ioports", "irq", "kallsyms", "kcore", "key-users",
+    "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "locks", "modules",
+    "mtrr", "pagetypeinfo", "partitions", "pressure", "sched_debug", "schedstat", "scsi", "slabinfo",
+    "softirqs", "swaps", "sysrq-trigger", "sysvipc", "timer_list", "timer_stats", "tty",
+    "vmallocinfo", "zoneinfo",
 )  # fmt: skip
 """What /proc would tell of the host beyond what programs need (meminfo, cpuinfo, stat, sys stay)."""
 
