@@ -13,12 +13,13 @@ from sandboxd.drivers.exec.cgroups.mounts import parse as parse_mounts
 from tests.attack import outside
 from tests.attack.arsenal import Arsenal
 from tests.attack.case import Body, Lines
+from tests.patience import PATIENCE
 from tests.policies.seccomp_policy import verdict
 from tests.service import host
 from tests.service.instance import Service
 
-_ANSWER_WITHIN = 100.0
-_POISED_WITHIN = 30.0
+_ANSWER_WITHIN = 100.0 * PATIENCE
+_POISED_WITHIN = 60.0 * PATIENCE
 _LOOK_EVERY = 0.01
 
 

@@ -17,9 +17,10 @@ from sandboxd.native import ExecOrder, send_exec
 from sandboxd.native.core import LAYERS
 from tests.attack.case import Lines
 from tests.attack.outside import parse
+from tests.patience import PATIENCE
 from tests.policies.seccomp_policy import PROGRAM
 
-_WITHIN = 5.0
+_WITHIN = 5.0 * PATIENCE
 _UID_BASE = 0x3800_0000
 _ENV = {"PATH": "/usr/bin:/bin"}
 

@@ -13,6 +13,7 @@ from tests.matrix.compare import differences
 SPREAD = 3.0
 """How much more CPU time a neighbour may be charged for the same work while caches are fought over."""
 SLACK = 0.15
+_OUT_OF_TIME = ("cpu_time_exceeded", "wall_time_exceeded")
 
 
 def said(answer: dict[str, Any]) -> dict[str, str]:
@@ -295,29 +296,41 @@ class Bomb:
         return f"flood-{self.name.replace('_', '-')}"
 
     def run(self, arena: Arena) -> Finding:
-        word = f"{arena.word}-{self.id}"
         limits = {"memory": 48 << 20, "pids": 64, "disk": 32 << 20, "cpu_time": 3.0,
                   "wall_time": 8.0, "output": 65_536, **self.limits}  # fmt: skip
+        status, finding = self._once(arena, limits)
+        if finding is not HELD and status in _OUT_OF_TIME and status not in self.ends:
+            # The caps are what is tried here, and on a starved machine the clock comes before them.
+            longer = {"cpu_time": 20.0, "wall_time": 60.0}
+            _, finding = self._once(arena, limits | longer)
+        return finding
+
+    def _once(self, arena: Arena, limits: Mapping[str, float]) -> tuple[str, Finding]:
+        """The bomb's status, as far as it came, and what is to be said of it."""
+        word = f"{arena.word}-{self.id}"
         calm = arena.run(NEIGHBOUR)["cpu_time"]
         bomb = arena.poised(word, probe("bomb", self.name, word, limits=limits))
         caps = bomb.caps()
         wanted = {"memory": limits["memory"], "pids": limits["pids"] + 1, "cpu": 1.0}
         if caps != wanted:
-            return broken(f"not let go: its caps read {caps}, not {wanted}")
+            return "", broken(f"not let go: its caps read {caps}, not {wanted}")
         bomb.release()
         beside = [arena.run(NEIGHBOUR) for _ in range(2)]
         answer = bomb.result()
         for neighbour in beside:
             if (neighbour["status"], neighbour["stdout"]) != ("ok", "20000\n"):
-                return broken(f"the neighbour ended with {neighbour['status']}")
+                return "", broken(f"the neighbour ended with {neighbour['status']}")
             if neighbour["cpu_time"] > calm * SPREAD + SLACK:
-                return broken(f"the neighbour's CPU time: {calm} alone, {neighbour['cpu_time']}")
+                return "", broken(
+                    f"the neighbour's CPU time: {calm} alone, {neighbour['cpu_time']}"
+                )
         if answer["status"] not in self.ends:
-            return broken(f"ended with {answer['status']} ({answer.get('reason')})")
+            told = f"ended with {answer['status']} ({answer.get('reason')})"
+            return answer["status"], broken(told)
         counted = parse(answer["stdout"]).get(self.name) if answer["status"] == "ok" else None
         if self.most is not None and counted is not None and int(counted) > self.most:
-            return broken(f"it counted {counted}, more than {self.most}")
-        return HELD
+            return answer["status"], broken(f"it counted {counted}, more than {self.most}")
+        return answer["status"], HELD
 
 
 NEIGHBOUR: Body = {

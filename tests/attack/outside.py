@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.attack.case import Lines
+from tests.patience import PATIENCE
 
-_WITHIN = 30.0
+_WITHIN = 30.0 * PATIENCE
 _SETUP = """
 mount -t tmpfs none /opt && mkdir /opt/attack && mount --bind "$0" /opt/attack &&
 mount -t proc proc /proc && mount --bind /dev/null /proc/softirqs &&

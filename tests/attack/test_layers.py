@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from tests.attack.cases.power import DEEDS
-from tests.attack.layers import SWITCHES, committed, survey_apart, table
+from tests.attack.layers import SWITCHES, WITHIN, committed, survey_apart, table
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(WITHIN + 20)]
 
 
 @pytest.fixture(scope="module")

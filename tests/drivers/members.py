@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.native.footprint import roots
+
 BUSY = "while True: pass"
 ASLEEP = "import signal; signal.pause()"
 
 
 def directories(instance: str, name: str) -> list[Path]:
     """The group's directories in every hierarchy."""
-    return sorted(Path("/sys/fs/cgroup").glob(f"*/sandboxd-{instance}/{name}"))
+    return sorted(root / name for root in roots(instance) if (root / name).is_dir())
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from sandboxd.drivers.exec.cgroups.mounts import parse
 from sandboxd.drivers.exec.cgroups.v1 import V1
 from sandboxd.errors import DriverFault
 from tests.drivers.members import ASLEEP, BUSY, directories, member
+from tests.native.footprint import roots
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -44,7 +46,7 @@ def cgroups(request: pytest.FixtureRequest) -> Iterator[Cgroups]:
     finally:
         cgroups.sweep()
         cgroups.close()
-    assert list(Path("/sys/fs/cgroup").glob(f"*/sandboxd-{INSTANCE}")) == []
+    assert roots(INSTANCE) == []
     assert len(os.listdir("/proc/self/fd")) == fds
 
 
@@ -113,7 +115,7 @@ def test_oom_kill_is_told_and_counted(cgroups: Cgroups) -> None:
     group = cgroups.make("g", memory=24 * MIB, pids=10, cpus=1.0)
     assert limits("g") == (24 * MIB, 10)
     with member(INSTANCE, "g", f"x = bytearray({128 * MIB}); print('fits')") as process:
-        assert process.wait(30) == -signal.SIGKILL
+        assert process.wait(30 * PATIENCE) == -signal.SIGKILL
     if group.oom_event >= 0:
         assert select.select([group.oom_event], [], [], 10)[0]
     usage = group.usage()

@@ -32,8 +32,11 @@ from sandboxd.native import (
     send_spawn,
 )
 from sandboxd.native.core import LAYERS, STAGES
+from tests.patience import PATIENCE
 
 MIB = 1 << 20
+WITHIN = 30.0 * PATIENCE
+"""Seconds for one program."""
 JOB_UID, INIT_UID = 0xC000_0000 + 1000, 0xC000_0000 + 999
 """Host uids far above the ranges that a node hands out."""
 
@@ -183,11 +186,11 @@ def _follow(native: Native, out: int, err: int, *, whole: bool) -> Ran:
     kept = {out: bytearray(), err: bytearray()}
     exited: Exited | None = None
     open_fds = {out, err}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + WITHIN
     while exited is None or (whole and open_fds):
         waits = [*open_fds, *(() if exited else (native.control,))]
         ready, _, _ = select.select(waits, [], [], max(0.0, deadline - time.monotonic()))
-        assert ready, f"no end within 30 s; so far {kept}"
+        assert ready, f"no end within {WITHIN} s; so far {kept}"
         for fd in ready:
             if fd == native.control:
                 message = receive(fd)

@@ -14,6 +14,12 @@ class Footprint(Struct, frozen=True):
     staged: frozenset[str]
 
 
+def roots(instance: str) -> list[Path]:
+    """The instance's control group in every hierarchy: beside one another, or the one of v2."""
+    base = Path("/sys/fs/cgroup")
+    return [*base.glob(f"*/sandboxd-{instance}"), *base.glob(f"sandboxd-{instance}")]
+
+
 def footprint(instance: str, stage: Path) -> Footprint:
     """Open descriptors, child processes, control groups of the instance, mounts on the stage."""
     return Footprint(
@@ -21,7 +27,7 @@ def footprint(instance: str, stage: Path) -> Footprint:
         frozenset(_children()),
         frozenset(
             str(directory)
-            for root in Path("/sys/fs/cgroup").glob(f"*/sandboxd-{instance}")
+            for root in roots(instance)
             for directory in root.iterdir()
             if directory.is_dir()
         ),

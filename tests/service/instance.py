@@ -16,13 +16,14 @@ from pathlib import Path
 
 import httpx
 
+from tests.patience import PATIENCE
 from tests.service import host
 
 ROOT = Path(__file__).parents[2]
 UID_SLOTS = 1_024  # one whole block, which two services never share
 UID_SPAN = UID_SLOTS << 16
-READY_WITHIN = 300.0 if "VM_LANE" in os.environ else 60.0  # an emulated machine is slow
-STOPPED_WITHIN = 30.0
+READY_WITHIN = 60.0 * PATIENCE
+STOPPED_WITHIN = 30.0 * PATIENCE
 ROLES = ("gateway", "courier", "node", "redis")
 
 

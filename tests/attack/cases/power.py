@@ -129,7 +129,8 @@ NEEDED = {"oom_exempt": _CAP_SYS_RESOURCE, "oom_ordinary": _CAP_SYS_RESOURCE}
 APPARMOR = frozenset(
     (
         "trace_child", "read_child", "steal_fd", "signal_init", "vsock", "write_init_score",
-        "read_kallsyms", "read_cmdline", "read_interrupts", "read_sysvipc", "read_diskstats",
+        "read_kallsyms", "read_cmdline", "read_interrupts", "read_locks", "read_sysvipc",
+        "read_diskstats",
         "read_buddyinfo", "init_fds", "list_bus", "list_fs", "list_irq", "real_time", "raise_limit",
         "load_module", "open_ports", "write_sysrq", "write_binary", "write_mem", "read_kcore",
         "read_kmsg", "init_environ", "list_sys", "list_cgroups", "plant_file", "link_out",
@@ -147,7 +148,6 @@ ALONE = {
     "read_secret": "ordinary permissions; what is secret does not belong into an image",
     "host_port": "a network namespace without a way out; the families of it are allowed",
     "ping_socket": "the kernel gives it to groups that a setting names, and it names none",
-    "read_locks": "the kernel lists locks of the reader's process namespace",
     "touch_binary": "its layer is read-only, and a copy of it the job's own",
     "read_shadow": _TREE,
     "list_root_home": _TREE,
