@@ -54,6 +54,9 @@ class Worker:
         self.live: dict[str, Live] = {}
         """Runs that a stream can attach to."""
         self._news = asyncio.Event()
+        self._behind = True
+        """Jobs may wait that this node had no room for."""
+        self._freed = 0
         self._jobs: set[asyncio.Task[None]] = set()
         self._draining = False
         self.finished: dict[str, int] = {}
@@ -100,15 +103,20 @@ class Worker:
         while True:
             await self._news.wait()
             self._news.clear()
-            capacity = self.capacity
+            capacity, freed = self.capacity, self._freed
             if self._draining or capacity.cpu_free <= 0 or capacity.memory_free <= 0:
+                self._behind = True
                 continue
             try:
                 leases = await self._queue.claim(
                     self._node, jobs=_CLAIM_MAX, cpu=capacity.cpu_free, memory=capacity.memory_free
                 )
             except Unavailable:
+                self._behind = True
                 continue  # the listener meets the same outage, waits it out and sets the news
+            self._behind = self._queue.left_behind(self._node)
+            if self._behind and self._freed != freed:
+                self._news.set()  # there may be room now for what did not fit
             for lease in leases:
                 capacity.reserve(lease.job.reserve_cpu, lease.job.reserve_memory)
                 task = asyncio.create_task(self._serve(lease))
@@ -139,7 +147,9 @@ class Worker:
             await self._carry(lease, execution)
         finally:
             self.capacity.free(job.reserve_cpu, job.reserve_memory)
-            self._news.set()
+            self._freed += 1
+            if self._behind:
+                self._news.set()
 
     def _work(self, lease: Lease) -> Work:
         """Raises DriverFault if this node's policies do not know a language."""

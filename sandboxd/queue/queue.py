@@ -53,6 +53,7 @@ class Queue:
         self._read: dict[str, str] = {}
         self._open_claims: dict[str, str] = {}
         self._cut_off: set[str] = set()
+        self._left_behind: dict[str, bool] = {}
 
     @classmethod
     def connect(cls, settings: Settings) -> "Queue":
@@ -90,20 +91,26 @@ class Queue:
         """Up to `jobs` waiting jobs, from the head, as long as their reservations fit in `cpu`
         (thousandths of a core) and `memory` (bytes) together; the first that does not fit ends it.
 
-        A node calls this first, then after every `wait` and whenever its capacity has grown. If it
-        raises, jobs may have been leased all the same: the next call gives them.
+        A node calls this first, then after every `wait`, and if jobs were `left_behind` also whenever its
+        capacity has grown. If it raises, jobs may have been leased all the same: the next call gives
+        them.
         """
         call = self._open_claims.pop(node, None) or token_hex(8)
         try:
-            answer = await self._transition("claim", node, call, jobs, cpu, memory)
+            left, *answer = await self._transition("claim", node, call, jobs, cpu, memory)
         except BaseException:
             self._open_claims[node] = call
             self._cut_off.add(node)
             raise
+        self._left_behind[node] = bool(left)
         return [
             Lease(job=_job.decode(document), attempt=int(attempt), node=node)
             for attempt, document in zip(answer[::2], answer[1::2], strict=True)
         ]
+
+    def left_behind(self, node: str) -> bool:
+        """Whether the node's last claim may have left jobs waiting; if not, `wait` tells of the next."""
+        return self._left_behind.get(node, True)
 
     async def wait(self, node: str, timeout: float) -> list[Command]:
         """Returns when there may be work to claim or there are commands, at the latest after

@@ -201,9 +201,11 @@ function transitions.submit(id, document, tenant, cpu, memory, retry, reply, cre
   return {'accepted', id}
 end
 
+-- First whether jobs are left waiting (then nobody wakes the node for them: it must claim again when it has
+-- room), then attempt and document of each job.
 function transitions.claim(node, call, jobs, cpu, memory)
   local queue, last = root .. 'queue', root .. 'claim:' .. node
-  local claimed = {}
+  local claimed = {1}
   local before = redis.call('GET', last)
   if before and string.find(before, call .. ' ', 1, true) == 1 then
     for attempt, id in string.gmatch(before, ' (%d+) (%S+)') do
@@ -233,11 +235,12 @@ function transitions.claim(node, call, jobs, cpu, memory)
     claimed[#claimed + 1] = redis.call('GET', root .. 'document:' .. id)
     ids[#ids + 1] = attempt .. ' ' .. id
   end
-  if #claimed > 0 then
+  if #claimed > 1 then
     redis.call('SET', last, table.concat(ids, ' '), 'PX', lease)
   end
   if redis.call('ZCARD', queue) == 0 then
     redis.call('ZADD', root .. 'idle', time, node)
+    claimed[1] = 0
   else
     wake()
   end

@@ -42,6 +42,8 @@ class FakeQueue:
         """Names of transitions that answer False."""
         self.lost: set[str] = set()
         self.offers: list[tuple[int, int]] = []
+        self.slow: asyncio.Event | None = None
+        """Holds back the answer of a claim until it is set."""
 
     def submit(self, *jobs: Job) -> None:
         self.waiting += jobs
@@ -65,7 +67,13 @@ class FakeQueue:
             taken = self.waiting.pop(0)
             self.attempts[taken.id] += 1
             leases.append(Lease(job=taken, attempt=self.attempts[taken.id], node=node))
+        self._left = bool(self.waiting)
+        if self.slow is not None:
+            await self.slow.wait()
         return leases
+
+    def left_behind(self, node: str) -> bool:
+        return self._left
 
     async def _transition(self, name: str, lease: Lease) -> bool:
         await asyncio.sleep(0)

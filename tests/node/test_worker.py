@@ -100,6 +100,40 @@ async def test_client_of_a_job_that_may_not_start_is_let_go(
     assert await executions.made["a"].live.attach() is None
 
 
+async def test_nothing_is_asked_for_when_nothing_was_left_waiting(bench: Bench) -> None:
+    """The queue wakes the node for the next job; a claim after each would be in vain."""
+    bench.queue.submit(job("a"))
+    await bench.finished("a")
+    asked = len(bench.queue.offers)
+    bench.queue.submit(job("b"))
+    await bench.finished("b")
+    await asyncio.sleep(0.02)
+    assert len(bench.queue.offers) == asked + 1
+
+
+async def test_room_that_comes_while_a_claim_is_under_way_is_offered(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    """Its answer says that jobs were left, of a capacity that has grown since."""
+    executions.gates_open = False
+    bench.queue.submit(job("a"), job("b"), job("c"))
+    await bench.until(lambda: len(executions.made) == 3)
+    executions.made["a"].open()
+    await bench.until(lambda: "a" in bench.queue.results)
+    bench.queue.slow = asyncio.Event()
+    offers = len(bench.queue.offers)
+    bench.queue.submit(job("d"), job("e"))
+    await bench.until(lambda: len(bench.queue.offers) > offers)
+    executions.made["b"].open()
+    await bench.until(lambda: "b" in bench.queue.results)
+    bench.queue.slow.set()
+    bench.queue.slow = None
+    await bench.until(lambda: {"d", "e"} <= executions.made.keys())
+    for name in ("c", "d", "e"):
+        executions.made[name].open()
+    await bench.finished("a", "b", "c", "d", "e")
+
+
 async def test_no_more_is_claimed_than_capacity_allows(
     bench: Bench, executions: type[FakeExecution]
 ) -> None:

@@ -18,7 +18,10 @@ def debugged(source: str, *commands: str) -> list[str]:
         target.write(source)
     words = [word for command in commands for word in ("-c", command)]
     done = subprocess.run(
-        [sys.executable, "-m", "pdb", *words, "target.py"], input="q\nq\n", capture_output=True, text=True
+        [sys.executable, "-m", "pdb", *words, "target.py"],
+        input="q\nq\n",
+        capture_output=True,
+        text=True,
     )
     return [line for line in done.stdout.splitlines() if line.startswith("('seen'")]
 
