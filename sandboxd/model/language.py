@@ -91,3 +91,5 @@ class Template(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: LimitOverrides = LimitOverrides()
     pool_size: Annotated[int, Meta(ge=0, le=10_000)] = 4
     """Sandboxes kept built ahead."""
+    session: bool = False
+    """Its sandboxes live on for more processes and may write everywhere: for sessions, not for runs."""

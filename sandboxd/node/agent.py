@@ -1,6 +1,7 @@
 """The node's end of live streams: a unix socket that only this installation's gateway may reach.
 
-One connection follows one run. Frames are those of `model/frames.py`.
+The first byte of a connection tells what it is for. It follows one run, in frames of `model/frames.py`,
+or it speaks of sessions, in frames of `model/agent.py`.
 """
 
 import asyncio
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import msgspec
 
+from sandboxd.model.agent import FrameError as SessionFrameError
+from sandboxd.model.agent import Kind as SessionKind
 from sandboxd.model.frames import Decoder, FrameError, Hello, Kind, encode
 from sandboxd.node.live import CHUNK, Feed, Live
+from sandboxd.node.sessions.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +27,9 @@ _hello = msgspec.json.Decoder(Hello)
 
 
 class Agent:
-    def __init__(self, runs: Mapping[str, Live]) -> None:
+    def __init__(self, runs: Mapping[str, Live], sessions: Server | None = None) -> None:
         """`runs` are the live runs of this node by id; it changes under our eyes."""
-        self._runs = runs
+        self._runs, self._sessions = runs, sessions
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: Path, uid: int) -> None:
@@ -39,18 +43,33 @@ class Agent:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await self._follow(reader, writer)
-        except (ConnectionError, FrameError, msgspec.DecodeError, TimeoutError) as error:
+            async with asyncio.timeout(_HELLO_TIMEOUT):
+                first = await reader.read(CHUNK)
+            if first and self._sessions is not None and first[0] >= min(SessionKind):
+                await self._sessions.serve(first, reader, writer)
+            elif first:
+                await self._follow(first, reader, writer)
+        except (
+            ConnectionError,
+            FrameError,
+            SessionFrameError,
+            msgspec.DecodeError,
+            TimeoutError,
+        ) as error:
             log.debug("stream ended: %s", error)
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _follow(
+        self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         decoder = Decoder()
-        async with asyncio.timeout(_HELLO_TIMEOUT):
-            frames = await _next(reader, decoder)
+        frames = list(decoder.feed(first))
+        if not frames:
+            async with asyncio.timeout(_HELLO_TIMEOUT):
+                frames = await _next(reader, decoder)
         if not frames or frames[0][0] is not Kind.HELLO:
             raise FrameError("no hello")
         live = self._runs.get(_hello.decode(frames[0][1]).run)

@@ -1,5 +1,6 @@
 """The drivers of this machine and what they serve, made once at the start of a node."""
 
+import asyncio
 import resource
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,7 @@ from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.graph.overlay import Rootfs
 from sandboxd.errors import RequestError
-from sandboxd.model import Language, Template, Warm
+from sandboxd.model import Language, Template, Warm, merge
 from sandboxd.node.janitor import InstanceLock, sweep
 from sandboxd.node.job_environment import base_env, order
 from sandboxd.node.network import Networks
@@ -97,6 +98,16 @@ class Host:
                     spec, image=self.images[template.image]
                 )
         return [shelf for shelf in self.shelves() if shelf[0].image.name in changed]
+
+    async def on_image(self, spec: Spec, name: str) -> Spec:
+        """A template's spec on another image. Raises UnknownImage, InvalidImage."""
+        image = await asyncio.to_thread(self._rootfs.image, name)
+        return msgspec.structs.replace(spec, image=image)
+
+    def open_files(self, template: str) -> int:
+        """Of a process of this template, unless it is asked for otherwise."""
+        limits = merge(self.policies.limits.defaults, self.policies.templates[template].limits)
+        return limits.open_files
 
     def _prove(self, required: list[str]) -> frozenset[str]:
         """Build one sandbox of each template: what holds is what it reports, not what we hope."""

@@ -12,14 +12,18 @@ from datetime import UTC, datetime
 from sandboxd import __version__
 from sandboxd.errors import Overload, SandboxdError, SystemFault, Unavailable
 from sandboxd.model import NodeRecord
+from sandboxd.model.session import EndReason
 from sandboxd.node.agent import Agent
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.host import Host
 from sandboxd.node.image_watch import follow_images
 from sandboxd.node.judging import Judge
 from sandboxd.node.pool import Pool
+from sandboxd.node.sessions.registry import Registry
+from sandboxd.node.sessions.server import Server
 from sandboxd.node.worker import Worker
 from sandboxd.queue import Queue
+from sandboxd.queue.sessions import Sessions
 from sandboxd.queue.store import Store
 from sandboxd.settings import Settings
 
@@ -75,10 +79,19 @@ async def _run(settings: Settings) -> int:
         networks=host.networks,
         judge=Judge(queue, store, host.policies, pool, settings.judge, node=node),
     )
-    agent = Agent(worker.live)
+    directory = Sessions(settings)
+    registry = Registry(
+        settings.sessions,
+        host,
+        pool,
+        directory,
+        node=node,
+        address=f"unix:{settings.node_socket}",
+    )
+    agent = Agent(worker.live, Server(registry))
     await agent.listen(settings.node_socket, settings.gateway.uid)
     announcer = Announcer(settings, queue, host, pool, worker, node)
-    loops = (worker.run(), announcer.run(), follow_images(host, pool))
+    loops = (worker.run(), announcer.run(), follow_images(host, pool), registry.run())
     tasks = [asyncio.create_task(coroutine) for coroutine in loops]
     waiting = asyncio.create_task(stop.wait())
     log.info("ready: %s, layers %s", host.cgroups.kind, " ".join(sorted(host.layers)))
@@ -89,6 +102,8 @@ async def _run(settings: Settings) -> int:
         task.cancel()
     await asyncio.gather(*tasks, waiting, return_exceptions=True)
     await agent.close()
+    await registry.end_all(EndReason.NODE_STOPPED)
+    await directory.close()
     await pool.close()
     await queue.close()
     await store.close()

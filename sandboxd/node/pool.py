@@ -102,6 +102,28 @@ class Pool:
                 self.restock(future.result())
             raise
 
+    async def make(self, spec: Spec) -> Built:
+        """A sandbox that no shelf keeps, built for this one use. Raises as `claim` does."""
+        if self._closing:
+            raise Overload("the node is stopping", retry_after=1.0)
+        self.cold_claims += 1
+        building = asyncio.get_running_loop().run_in_executor(
+            self._builders, self._driver.build, spec
+        )
+        try:
+            return await asyncio.shield(building)
+        except asyncio.CancelledError:
+            self._spawn(self._destroy_unwanted(building))
+            raise
+
+    async def _destroy_unwanted(self, building: asyncio.Future[Built]) -> None:
+        try:
+            built = await building
+        except (SystemFault, Overload) as error:
+            log.error("build of a sandbox failed: %s", error)
+        else:
+            await self._destroy(built)
+
     def restock(self, built: Built) -> None:
         """Take back a sandbox that was handed out and never used."""
         shelf = self._shelves[built.spec.template]

@@ -5,6 +5,7 @@ from sandboxd.drivers.graph.image import Image
 from sandboxd.model import Template, merge
 from sandboxd.native import compile_seccomp
 from sandboxd.node import apparmor
+from sandboxd.node.sessions.enforcing import OWN_PIDS
 from sandboxd.policy import Policies
 from sandboxd.settings import Settings, SettingsError
 
@@ -26,6 +27,7 @@ def make_spec(settings: Settings, policies: Policies, template: Template, image:
         ),
         cpus=template.cpus,
         memory=limits.memory,
-        pids=limits.pids,
+        pids=limits.pids + (OWN_PIDS - 1 if template.session else 0),
         disk=limits.disk,
+        session=template.session,
     )

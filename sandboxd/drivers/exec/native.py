@@ -97,6 +97,8 @@ class NativeDriver:
             raise
         network = spec.network or self._no_network
         try:
+            if spec.session:
+                group.kill_one()
             slot = network.take()
             try:
                 native = self._build(spec, uid, group, slot)

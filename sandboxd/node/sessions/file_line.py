@@ -1,0 +1,215 @@
+"""The line to a session's file service: requests go in, answers come out, in any order.
+
+The service is a process of the sandbox, which the sandbox may end: the next request starts another.
+What takes long has a socket of its own (`Work`).
+"""
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Sequence
+
+from sandboxd.errors import (
+    FileProblem,
+    NativeFault,
+    NoSpace,
+    PathDenied,
+    PathExists,
+    PathNotFound,
+    RequestError,
+    WrongFileType,
+)
+from sandboxd.native import Armed, receive
+from sandboxd.native.file_service import Filed, Op, receive_answer, send_request
+from sandboxd.node.sessions.init_line import InitLine
+from sandboxd.node.sessions.waiting import readable
+
+_KINDS: dict[int, type[RequestError]] = {
+    errno.ENOENT: PathNotFound,
+    errno.EEXIST: PathExists,
+    errno.ENOTEMPTY: PathExists,
+    errno.EACCES: PathDenied,
+    errno.EPERM: PathDenied,
+    errno.EROFS: PathDenied,
+    errno.EISDIR: WrongFileType,
+    errno.ENOTDIR: WrongFileType,
+    errno.ENXIO: WrongFileType,
+    errno.EOPNOTSUPP: WrongFileType,
+    errno.ENOSPC: NoSpace,
+    errno.EDQUOT: NoSpace,
+}
+
+
+def problem(number: int) -> RequestError:
+    """What the sandbox's file system answered, as an error of ours."""
+    return _KINDS.get(number, FileProblem)(os.strerror(number))
+
+
+class Work:
+    """One request with a process of its own in the sandbox; ends with `close`."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+
+    async def answer(self) -> Filed:
+        """The next answer. Raises FileProblem if the process was ended, or an error of the file
+        system's."""
+        while True:
+            try:
+                answer = receive_answer(self._line.fileno())
+            except EOFError:
+                raise _interrupted() from None
+            if answer is not None:
+                break
+            await readable(self._line.fileno())
+        if answer.errno:
+            raise problem(answer.errno)
+        return answer
+
+    def confirm(self) -> None:
+        """All of the content has been sent."""
+        try:
+            self._line.send(b"\1")
+        except OSError:  # gone: its answer, or the end, says why
+            return
+
+    def close(self) -> None:
+        self._line.close()
+
+
+class FileLine:
+    def __init__(self, init: InitLine) -> None:
+        self._init = init
+        self._loop = asyncio.get_running_loop()
+        self._fd = -1
+        self._starting = asyncio.Lock()
+        self._number = 0
+        self._pending: dict[int, asyncio.Future[Filed]] = {}
+
+    async def call(
+        self,
+        op: Op,
+        *paths: bytes,
+        flags: int = 0,
+        mode: int = 0,
+        content: bytes | None = None,
+    ) -> Filed:
+        """One short request and its answer; the receiver owns the answer's descriptor. Raises an
+        error of the file system's, or FileProblem if the service was ended meanwhile."""
+        await self._start()
+        self._number = number = (self._number + 1) & 0xFFFF_FFFF
+        answer = self._pending[number] = self._loop.create_future()
+        try:
+            await self._send(number, op, *paths, flags=flags, mode=mode, content=content)
+            filed: Filed = await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            answer.add_done_callback(_discard)
+            raise
+        finally:
+            self._pending.pop(number, None)
+        if filed.errno:
+            raise problem(filed.errno)
+        return filed
+
+    async def work(
+        self,
+        op: Op,
+        *paths: bytes,
+        flags: int = 0,
+        mode: int = 0,
+        offset: int = 0,
+        length: int = 0,
+        pipe: int | None = None,
+    ) -> Work:
+        """Start a long request. `pipe` is where its content comes from; it stays open here."""
+        await self._start()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        try:
+            with theirs:
+                fds = [theirs.fileno(), *([] if pipe is None else [pipe])]
+                await self._send(
+                    0, op, *paths, flags=flags, mode=mode, offset=offset, length=length, fds=fds
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return Work(ours)
+
+    async def _send(
+        self,
+        number: int,
+        op: Op,
+        *paths: bytes,
+        flags: int = 0,
+        mode: int = 0,
+        offset: int = 0,
+        length: int = 0,
+        content: bytes | None = None,
+        fds: Sequence[int] = (),
+    ) -> None:
+        for _ in range(2):
+            try:
+                send_request(
+                    self._fd, number, op, *paths, flags=flags, mode=mode, offset=offset,
+                    length=length, content=content, fds=fds,
+                )  # fmt: skip
+            except BlockingIOError:
+                raise FileProblem("the sandbox's files are busy") from None
+            except OSError:
+                self._lose()  # ended while nobody asked
+                await self._start()
+            else:
+                return
+        raise _interrupted()
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._fd >= 0:
+                return
+            fd = await self._init.spawn_files()
+            try:
+                while (message := receive(fd)) is None:
+                    await readable(fd)
+                if not isinstance(message, Armed):
+                    raise FileProblem(f"the file service did not start: {message}")
+            except BaseException:
+                os.close(fd)
+                raise
+            self._fd = fd
+            self._loop.add_reader(fd, self._on_answer)
+
+    def _on_answer(self) -> None:
+        try:
+            while (answer := receive_answer(self._fd)) is not None:
+                waiting = self._pending.get(answer.id)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(answer)
+                elif answer.fd >= 0:
+                    os.close(answer.fd)
+        except (EOFError, NativeFault):
+            self._lose()
+
+    def _lose(self) -> None:
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        for waiting in self._pending.values():
+            if not waiting.done():
+                waiting.set_exception(_interrupted())
+
+    def close(self) -> None:
+        self._lose()
+
+
+def _discard(answer: "asyncio.Future[Filed]") -> None:
+    """Nobody waits for it any more."""
+    if not answer.cancelled() and answer.exception() is None and answer.result().fd >= 0:
+        os.close(answer.result().fd)
+
+
+def _interrupted() -> FileProblem:
+    return FileProblem("the sandbox ended the process that served its files")

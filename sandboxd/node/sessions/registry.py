@@ -1,0 +1,265 @@
+"""All open sandboxes of this node, and their entries in the directory of sessions.
+
+A sandbox is in the directory before its creation is answered, and its end is told for as long as it
+takes. Memory here is of the living; of the dead only so many as late calls may ask for.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+
+from msgspec.structs import replace
+
+from sandboxd.drivers.exec.base import Built, Spec
+from sandboxd.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    Overload,
+    SandboxEnded,
+    SystemFault,
+    Unavailable,
+    UnknownTemplate,
+)
+from sandboxd.model.agent import Create, Fork, Snapshot
+from sandboxd.model.session import EndReason, Entry, Sandbox, SessionLimits
+from sandboxd.node.host import Host
+from sandboxd.node.pool import Pool
+from sandboxd.node.sessions.enforcing import OWN_PIDS, differ, enforce, merged
+from sandboxd.node.sessions.session import Identity, Session
+from sandboxd.node.warmth import network_shelf
+from sandboxd.queue.sessions import Sessions
+from sandboxd.settings import SessionSettings
+
+log = logging.getLogger(__name__)
+
+_ENDED_KEPT = 10_000
+_RETRY_FIRST, _RETRY_MAX = 0.05, 5.0
+_BURY = 10.0
+DEFAULT_TEMPLATE = "session"
+
+
+class Registry:
+    def __init__(
+        self,
+        settings: SessionSettings,
+        host: Host,
+        pool: Pool,
+        directory: Sessions,
+        *,
+        node: str,
+        address: str,
+    ) -> None:
+        self._settings, self._host, self._pool = settings, host, pool
+        self._directory, self._node, self._address = directory, node, address
+        self._live: dict[str, Session] = {}
+        self._ended: OrderedDict[str, tuple[str, Sandbox]] = OrderedDict()
+        self._creating: dict[str, asyncio.Task[Session]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self.created = 0
+
+    @property
+    def count(self) -> int:
+        return len(self._live)
+
+    async def run(self) -> None:
+        """Until cancelled: what an earlier node of this name had is lost, and what vanished nodes
+        had is told to be."""
+        while True:
+            try:
+                for entry in await self._directory.of_node(self._node):
+                    if entry.sandbox.id not in self._live and entry.sandbox.id not in self._ended:
+                        await self._directory.lose(entry)
+                await self._directory.bury()
+            except Unavailable as error:
+                log.warning("the directory of sessions: %s", error)
+            await asyncio.sleep(_BURY)
+
+    def find(self, tenant: str, sandbox: str) -> Session:
+        """The tenant's live sandbox. Raises NotFound, SandboxEnded."""
+        session = self._live.get(sandbox)
+        if session is not None and session.identity.tenant == tenant:
+            return session
+        self.ended(tenant, sandbox)
+        raise SandboxEnded(f"sandbox {sandbox} has ended")
+
+    def ended(self, tenant: str, sandbox: str) -> Sandbox:
+        """The record of a sandbox that ended here. Raises NotFound."""
+        owner, record = self._ended.get(sandbox, ("", None))
+        if record is None or owner != tenant:
+            raise NotFound(f"no sandbox {sandbox}")
+        return record
+
+    async def create(self, call: Create) -> Sandbox:
+        """A new sandbox; the same again for the same id. Raises Overload and its kin,
+        UnknownTemplate, InvalidRequest, UnknownImage, SystemFault."""
+        if call.sandbox in self._live:
+            return self.find(call.tenant, call.sandbox).record()
+        task = self._creating.get(call.sandbox)
+        if task is None:
+            if self._closing or len(self._live) + len(self._creating) >= self._settings.max:
+                raise Overload(f"the node has {self._settings.max} sandboxes", retry_after=1.0)
+            task = asyncio.create_task(self._create(call))
+            self._creating[call.sandbox] = task
+            task.add_done_callback(lambda _: self._creating.pop(call.sandbox, None))
+        session = await asyncio.shield(task)
+        if session.identity.tenant != call.tenant:
+            raise NotFound(f"no sandbox {call.sandbox}")
+        return session.record()
+
+    async def _create(self, call: Create) -> Session:
+        template, spec = self._template(call)
+        built = await self._claim(call, template, spec)
+        return await self.adopt(call, built, template)
+
+    def _template(self, call: Create) -> tuple[str, Spec]:
+        name = call.request.template or DEFAULT_TEMPLATE
+        spec = self._host.specs.get(name)
+        if spec is None or not spec.session:
+            raise UnknownTemplate(f"no template {name} for sandboxes", field="template")
+        return name, spec
+
+    async def _claim(self, call: Create, template: str, spec: Spec) -> Built:
+        request, networks = call.request, self._host.networks
+        if request.network == "none":
+            return await self._build(spec, template, request.image)
+        if networks is None:
+            raise InvalidRequest(f"there is no network {request.network!r}", field="network")
+        built = await self._build(networks.spec(spec), network_shelf(template), request.image)
+        try:
+            await networks.attach(built, request.network)
+        except BaseException:
+            self._pool.discard(built)
+            raise
+        return built
+
+    async def _build(self, spec: Spec, shelf: str, image: str | None) -> Built:
+        """From the shelf, or on another image."""
+        if image is None:
+            return await self._pool.claim(shelf)
+        on_image = await self._host.on_image(spec, image)
+        try:
+            return await self._pool.make(on_image)
+        finally:
+            if on_image.image.hold is not None:
+                on_image.image.hold.drop()  # the sandbox has its own
+
+    async def adopt(
+        self, call: Create, built: Built, template: str, *, forked_from: str | None = None
+    ) -> Session:
+        """Make a built sandbox the session that was asked for."""
+        base = SessionLimits(
+            memory=built.spec.memory,
+            pids=built.spec.pids + 1 - OWN_PIDS,
+            cpus=built.spec.cpus,
+            disk=built.spec.disk,
+            open_files=self._host.open_files(template),
+        )
+        limits = merged(base, call.limits)
+        try:
+            if differ(built, base, limits):
+                await asyncio.to_thread(enforce, built, base, limits)
+        except BaseException:
+            self._pool.discard(built)
+            raise
+        identity = Identity(
+            id=call.sandbox,
+            tenant=call.tenant,
+            node=self._node,
+            template=template,
+            image=call.request.image or built.spec.image.name,
+            network=call.request.network,
+            created_at=time.time(),
+            key=call.request.key,
+            forked_from=forked_from,
+        )
+        session = Session(
+            identity,
+            call.request,
+            limits,
+            built,
+            processes_max=self._settings.processes_max,
+            on_change=self.note,
+            on_end=self._on_end,
+        )
+        self._live[session.identity.id] = session
+        self.created += 1
+        try:
+            await self._directory.add(self._entry(session), template=template)
+        except BaseException:
+            session.kill(EndReason.KILLED)
+            raise
+        return session
+
+    def _entry(self, session: Session) -> Entry:
+        return Entry(
+            tenant=session.identity.tenant, address=self._address, sandbox=session.record()
+        )
+
+    async def update(self, session: Session, event: str = "", **data: str) -> None:
+        """Write what it is now; later, if the directory does not answer."""
+        entry = self._entry(session)
+        try:
+            await self._directory.update(entry, event, **data)
+        except Unavailable:
+            self.note(session, event, **data)
+
+    def note(self, session: Session, event: str, **data: str) -> None:
+        entry = self._entry(session)
+        self._spawn(self._insist(lambda: self._directory.update(entry, event, **data)))
+
+    async def change_network(self, session: Session, name: str) -> None:
+        """Put a sandbox with a network under another policy. Raises Conflict, InvalidRequest."""
+        networks = self._host.networks
+        if networks is None or "none" in (name, session.identity.network):
+            raise Conflict("a sandbox is built with a network or without one", field="network")
+        await networks.attach(session.built, name)
+        session.identity = replace(session.identity, network=name)
+
+    async def copy(self, session: Session, call: Snapshot | Fork) -> object:
+        raise Conflict("this node makes no snapshots")
+
+    def _on_end(self, session: Session) -> None:
+        identity = session.identity
+        self._live.pop(identity.id, None)
+        self._ended[identity.id] = (identity.tenant, session.record())
+        while len(self._ended) > _ENDED_KEPT:
+            self._ended.popitem(last=False)
+        entry = self._entry(session)
+        self._spawn(self._insist(lambda: self._directory.finish(entry)))
+        self._pool.discard(session.built)
+
+    async def end_all(self, reason: EndReason) -> None:
+        """End every sandbox, and tell the directory."""
+        self._closing = True
+        sessions = list(self._live.values())
+        for session in sessions:
+            session.kill(reason)
+        if sessions:
+            await asyncio.wait([session.over for session in sessions], timeout=10)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _insist(self, write: Callable[[], Awaitable[bool]]) -> None:
+        pause = _RETRY_FIRST
+        while True:
+            try:
+                await write()
+            except Unavailable:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _RETRY_MAX)
+            except SystemFault as error:
+                log.error("the directory of sessions: %s", error)
+                return
+            else:
+                return

@@ -1,0 +1,402 @@
+"""One sandbox that lives: its processes and files, its time, its pauses, its end."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from sandboxd.drivers.exec.base import Built
+from sandboxd.errors import Conflict, DriverFault, NotFound, Overload, QuotaExceeded, SandboxEnded
+from sandboxd.model.moment import rfc3339
+from sandboxd.model.session import (
+    End,
+    EndReason,
+    Metrics,
+    ProcessRequest,
+    Sandbox,
+    SandboxRequest,
+    SandboxState,
+    SessionLimits,
+)
+from sandboxd.native import ExecOrder, Exited
+from sandboxd.node.job_environment import base_env
+from sandboxd.node.sessions.enforcing import OWN_PIDS, enforce, merged
+from sandboxd.node.sessions.file_line import FileLine
+from sandboxd.node.sessions.files import Files
+from sandboxd.node.sessions.init_line import InitLine, Runner
+from sandboxd.node.sessions.lifetime import Lifetime, Step, decide
+from sandboxd.node.sessions.process import LiveProcess
+
+_ENDED_KEPT = 100
+_SETTLE = 5.0
+_STACK = 64 << 20
+_TRIES = 3
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """What does not change while a sandbox lives."""
+
+    id: str
+    tenant: str
+    node: str
+    template: str
+    image: str
+    network: str
+    created_at: float
+    """Seconds since the epoch."""
+    key: str | None = None
+    forked_from: str | None = None
+
+
+class Session:
+    def __init__(
+        self,
+        identity: Identity,
+        request: SandboxRequest,
+        limits: SessionLimits,
+        built: Built,
+        *,
+        processes_max: int,
+        on_change: Callable[["Session", str], None],
+        on_end: Callable[["Session"], None],
+    ) -> None:
+        """`limits` are complete and in force. `on_change` is told of what time has done (`paused`),
+        `on_end` once, when nothing of it runs any more and the sandbox may be destroyed."""
+        self.identity, self.limits, self.built = identity, limits, built
+        self.metadata, self._env = dict(request.metadata), request.env
+        self._processes_max, self._on_change, self._on_end = processes_max, on_change, on_end
+        self._loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        self.life = Lifetime(
+            timeout=request.timeout,
+            idle_timeout=request.idle_timeout,
+            on_timeout=request.on_timeout,
+            since=now,
+            active=now,
+        )
+        self.end: End | None = None
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        self.paused_at: float | None = None
+        self._ending: EndReason | None = None
+        self._change = asyncio.Lock()
+        self._processes: dict[str, LiveProcess] = {}
+        self._by_number: dict[int, LiveProcess] = {}
+        self._init = InitLine(built.native, self._on_exit)
+        self.files = Files(line := FileLine(self._init))
+        self._file_line = line
+        self._spare: Runner | None = self._init.first()
+        self._refilling: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timing: asyncio.Task[None] | None = None
+        self._loop.add_reader(built.native.pidfd, self._on_gone)
+        self._watch_time()
+
+    # Life
+
+    def record(self) -> Sandbox:
+        identity, life = self.identity, self.life
+        left = life.expires - time.monotonic()
+        state = SandboxState.PAUSED if life.paused else SandboxState.RUNNING
+        return Sandbox(
+            id=identity.id,
+            state=state if self.end is None else SandboxState.ENDED,
+            template=identity.template,
+            image=identity.image,
+            key=identity.key,
+            metadata=self.metadata,
+            limits=self.limits,
+            network=identity.network,
+            node=identity.node,
+            isolation=sorted(self.built.layers),
+            created_at=rfc3339(identity.created_at),
+            expires_at=rfc3339(time.time() + left),
+            timeout=life.timeout,
+            idle_timeout=life.idle_timeout,
+            on_timeout=life.on_timeout,
+            paused_at=rfc3339(self.paused_at) if self.paused_at is not None else None,
+            forked_from=identity.forked_from,
+            end=self.end,
+        )
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """It is not idle meanwhile."""
+        self.life.busy += 1
+        try:
+            yield
+        finally:
+            self.life.busy -= 1
+            self.life.active = time.monotonic()
+            if self.life.idle_timeout is not None:
+                self._watch_time()
+
+    def extend(self, timeout: float | None) -> None:
+        self.life.extend(time.monotonic(), timeout)
+        self._watch_time()
+
+    def retime(self, idle_timeout: float | None, on_timeout: str | None) -> None:
+        """Change what shall happen when; None leaves it, an idle timeout of 0 takes it away."""
+        if idle_timeout is not None:
+            self.life.idle_timeout = idle_timeout or None
+        if on_timeout is not None:
+            self.life.on_timeout = "pause" if on_timeout == "pause" else "kill"
+        self._watch_time()
+
+    def _watch_time(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._ending is not None or self.end is not None:
+            return
+        now = time.monotonic()
+        decision = decide(self.life, now)
+        if decision.again is not None:
+            self._timer = self._loop.call_later(decision.again - now, self._watch_time)
+        elif decision.step is Step.KILL:
+            self.kill(decision.reason)
+        elif decision.step is Step.PAUSE and self._timing is None:
+            self._timing = self._loop.create_task(self._pause_by_time())
+
+    async def _pause_by_time(self) -> None:
+        try:
+            if await self.pause():
+                self._on_change(self, "paused")
+        except (Conflict, DriverFault, SandboxEnded):
+            self.kill(EndReason.TIMEOUT)  # what cannot be paused is not kept for ever
+        finally:
+            self._timing = None
+
+    async def pause(self) -> bool:
+        """Whether it was running. The answer comes when everything stands still. Raises Conflict."""
+        async with self._change:
+            self._living()
+            if self.life.paused:
+                return False
+            await asyncio.to_thread(self._freeze, True)
+            self._living()
+            self.life.paused, self.paused_at = True, time.time()
+            self._watch_time()
+            return True
+
+    async def resume(self) -> bool:
+        """Whether it was paused."""
+        async with self._change:
+            self._living()
+            if not self.life.paused:
+                return False
+            await asyncio.to_thread(self._freeze, False)
+            self._living()
+            self.life.woken(time.monotonic())
+            self.paused_at = None
+            self._watch_time()
+            return True
+
+    def _freeze(self, frozen: bool) -> None:
+        try:
+            self.built.group.freeze(frozen)
+            settled = self.built.group.settled(frozen, _SETTLE)
+        except DriverFault as error:
+            raise Conflict(f"this node cannot pause: {error}") from error
+        if not settled and frozen:
+            self.built.group.freeze(False)
+            raise Conflict(f"the sandbox did not stand still within {_SETTLE:g} s")
+
+    async def frozen(self) -> "_Frozen":
+        """Hold it still: `async with await session.frozen(): …`."""
+        return _Frozen(self)
+
+    def _living(self) -> None:
+        if self._ending is not None or self.end is not None:
+            raise SandboxEnded(f"sandbox {self.identity.id} has ended")
+
+    async def limit(self, wanted: SessionLimits) -> None:
+        """Put other limits in force; None leaves one as it is. Raises Conflict where more is in use
+        than it shall have."""
+        async with self._change:
+            self._living()
+            limits = merged(self.limits, wanted)
+            await asyncio.to_thread(enforce, self.built, self.limits, limits)
+            self.limits = limits
+
+    async def metrics(self) -> Metrics:
+        self._living()
+        return await asyncio.to_thread(self._measure)
+
+    def _measure(self) -> Metrics:
+        group, disk = self.built.group, os.fstatvfs(self.built.native.scratch)
+        usage, present = group.usage(), group.present()
+        memory, pids = group.limits
+        return Metrics(
+            at=rfc3339(time.time()),
+            cpu_time=usage.cpu_time,
+            memory=present.memory,
+            peak_memory=usage.peak_memory,
+            memory_limit=memory,
+            pids=present.pids,
+            pids_limit=pids - OWN_PIDS,
+            disk=(disk.f_blocks - disk.f_bfree) * disk.f_frsize,
+            disk_limit=disk.f_blocks * disk.f_frsize,
+            processes=len(self._by_number),
+            oom_kills=usage.oom_kills,
+        )
+
+    def kill(self, reason: EndReason) -> None:
+        """End it; `over` is done when nothing of it runs any more."""
+        if self._ending is not None or self.end is not None:
+            return
+        self._ending = reason
+        if self._timer is not None:
+            self._timer.cancel()
+        if "cgroup_kill" in self.built.layers:
+            self._killing = self._loop.run_in_executor(None, self.built.group.kill)
+        else:
+            self._end_init()
+
+    def _end_init(self) -> None:
+        try:
+            signal.pidfd_send_signal(self.built.native.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def _on_gone(self) -> None:
+        self._loop.remove_reader(self.built.native.pidfd)
+        reason = self._ending
+        if reason is None:
+            oom = self.built.group.usage().oom_kills > 0
+            reason = EndReason.MEMORY_EXCEEDED if oom else EndReason.CRASHED
+        self.end = End(reason=reason, at=rfc3339(time.time()))
+        self._ending = reason
+        if self._timer is not None:
+            self._timer.cancel()
+        self._init.close()
+        self._file_line.close()
+        for process in self._processes.values():
+            process.lost()
+        self._by_number.clear()
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+        self.over.set_result(None)
+        self._on_end(self)
+
+    # Processes
+
+    async def start(self, number: str, request: ProcessRequest, stdin: bytes | None) -> LiveProcess:
+        """Start a process; its record says whether it came to be. `stdin`: all of it, if known.
+        Raises Conflict for an id that is taken, QuotaExceeded, Overload."""
+        self._living()
+        if number in self._processes:
+            raise Conflict("there is a process of this id", field="id")
+        if len(self._by_number) >= self._processes_max:
+            raise QuotaExceeded(f"{self._processes_max} processes run in the sandbox")
+        self._forget_ended()
+        for attempt in range(_TRIES):
+            runner = await self._take_runner()
+            process = LiveProcess(number, request, lambda: self.signal(number, signal.SIGKILL))
+            process.runner = runner
+            self._by_number[runner.number] = self._processes[number] = process
+            try:
+                await process.start(runner, self._order(request), stdin)
+            except Overload:  # the sandbox has killed its runner
+                del self._processes[number]
+                self._by_number.pop(runner.number, None)
+                if attempt == _TRIES - 1:
+                    raise
+            else:
+                break
+        self._refill()
+        return process
+
+    def _order(self, request: ProcessRequest) -> ExecOrder:
+        env = {**base_env(self.built.spec.image), **self._env}
+        if request.pty is not None:
+            env.setdefault("TERM", "xterm-256color")
+        assert self.limits.open_files is not None and self.limits.disk is not None
+        return ExecOrder(
+            argv=request.command,
+            env={**env, **request.env},
+            cwd=request.cwd,
+            open_files=self.limits.open_files,
+            stack=_STACK,
+            file_size=1 << 62,
+            terminal=None if request.pty is None else (request.pty.rows, request.pty.cols),
+        )
+
+    async def _take_runner(self) -> Runner:
+        """One that is armed, the spare one if it is there."""
+        for _ in range(_TRIES):
+            runner, self._spare = self._spare, None
+            if runner is None:
+                runner = await self._init.spawn()
+            await runner.armed
+            if not runner.gone:
+                return runner
+            runner.close()
+        raise Overload("the sandbox ends every process before it starts", retry_after=0.1)
+
+    def _refill(self) -> None:
+        if self._spare is None and self._refilling is None and self._ending is None:
+            self._refilling = self._loop.create_task(self._spawn_spare())
+
+    async def _spawn_spare(self) -> None:
+        try:
+            runner = await self._init.spawn()
+        except (Overload, SandboxEnded):
+            return  # the next process finds none ready, and says why none can be had
+        finally:
+            self._refilling = None
+        if self._spare is None and self.end is None:
+            self._spare = runner
+        else:
+            runner.close()
+
+    def _on_exit(self, exited: Exited) -> None:
+        process = self._by_number.pop(exited.id, None)
+        if process is not None:
+            process.on_exit(exited)
+        elif self._spare is not None and self._spare.number == exited.id:
+            self._spare.close()
+            self._spare = None
+
+    def _forget_ended(self) -> None:
+        ended = [process for process in self._processes.values() if not process.running]
+        for process in ended[: max(0, len(ended) - _ENDED_KEPT + 1)]:
+            process.close()
+            del self._processes[process.id]
+
+    def process(self, number: str) -> LiveProcess:
+        """Raises NotFound."""
+        process = self._processes.get(number)
+        if process is None:
+            raise NotFound(f"no process {number}")
+        return process
+
+    @property
+    def processes(self) -> list[LiveProcess]:
+        return list(self._processes.values())
+
+    def signal(self, number: str, signal: int) -> None:
+        """To a process and its group. Raises NotFound, Conflict if it has ended."""
+        process = self.process(number)
+        if not process.running:
+            raise Conflict("the process has ended")
+        self._init.signal(process.number, signal)
+
+
+class _Frozen:
+    """A sandbox that is held still for a moment, and goes on as it was."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._was_running = False
+
+    async def __aenter__(self) -> None:
+        self._was_running = await self._session.pause()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._was_running:
+            await self._session.resume()
