@@ -66,6 +66,28 @@ int sbx_netns_new(void);
  * when the namespace was new. Length, or -1 with errno (EFBIG). */
 ssize_t sbx_netns_traces(int netns, uint8_t *buffer, size_t size);
 
+/* group.c: one thing to do for a group in the root number `root`. */
+enum {
+	SBX_STEP_MAKE = 1, /* its directory */
+	SBX_STEP_READ,     /* open `file`, to keep */
+	SBX_STEP_WRITE,
+	SBX_STEP_SET,   /* value number `at`, which may be rounded down to a multiple of `unit` */
+	SBX_STEP_EVENT, /* an eventfd, to keep, for kept descriptor number `at` */
+};
+struct sbx_step {
+	uint8_t kind, root, at;
+	uint32_t unit;
+	char file[36];
+};
+/* Take all steps; `fds` gets what is kept, in order. -1; or the number of the step that failed,
+ * with errno: then nothing is left. */
+int sbx_group_make(const int *roots, size_t root_count, const char *name,
+		   const struct sbx_step *steps, size_t step_count, const uint64_t *values,
+		   int *fds, size_t fd_count);
+/* Remove the directory from every root, waiting for what is just leaving it: for some seconds at
+ * most. 0, or -1 with EBUSY or another errno. */
+int sbx_group_remove(const int *roots, size_t root_count, const char *name);
+
 /* seccomp.c: a policy under construction, by libseccomp. `action` as SCMP_ACT_*. */
 struct sbx_policy;
 struct sbx_condition {

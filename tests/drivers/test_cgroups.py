@@ -34,13 +34,13 @@ def _bare_v1() -> Cgroups:
 
 @pytest.fixture(params=["as mounted", "v1 alone"])
 def cgroups(request: pytest.FixtureRequest) -> Iterator[Cgroups]:
+    fds = len(os.listdir("/proc/self/fd"))
     if request.param == "as mounted":
         cgroups = find(INSTANCE)
     elif "cpuacct" in HOST.v1:
         cgroups = _bare_v1()
     else:
         pytest.skip("this host has no v1 controllers")
-    fds = len(os.listdir("/proc/self/fd"))
     try:
         yield cgroups
     finally:
@@ -277,6 +277,7 @@ def test_sweep_ends_what_an_earlier_node_left(cgroups: Cgroups) -> None:
     assert later.sweep() == 0
     for group in groups:  # what is gone already is no error
         group.remove()
+    later.close()
 
 
 def test_sweep_does_not_touch_another_instance(cgroups: Cgroups) -> None:

@@ -23,22 +23,26 @@ from sandboxd.drivers.exec.cgroups.files import (
     write,
 )
 from sandboxd.errors import DriverFault
+from sandboxd.native.group import Groups, Step
 
 _PERIOD_US = 100_000  # what every new group has
-_RDONLY = os.O_RDONLY | os.O_CLOEXEC
+_MEMORY, _SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+_SOCKETS = "memory.kmem.tcp.limit_in_bytes"
+"""v1 counts the buffers of TCP and UDP sockets only once they have a limit, and apart."""
 
 
 class V1:
     def __init__(self, controllers: dict[str, Path], unified: Path | None, instance: str) -> None:
         self._name = f"sandboxd-{instance}"
-        self._roots = {point / self._name for point in controllers.values()}
-        self._memory = controllers["memory"] / self._name
-        self._pids = controllers["pids"] / self._name
-        self._cpu = controllers["cpu"] / self._name
+        roots = {point / self._name for point in controllers.values()}
+        self.memory = controllers["memory"] / self._name
+        self.pids = controllers["pids"] / self._name
+        self.cpu = controllers["cpu"] / self._name
         self._cpuacct = controllers["cpuacct"] / self._name if unified is None else None
-        self._unified = unified / self._name if unified is not None else None
-        if self._unified is not None:
-            self._roots.add(self._unified)
+        self.unified = unified / self._name if unified is not None else None
+        if self.unified is not None:
+            roots.add(self.unified)
+        self._roots = sorted(roots)
         self.kind = "v1" if unified is None else "hybrid"
         self.layers = frozenset(
             {"cgroup_memory", "cgroup_pids", "cgroup_cpu"}
@@ -47,27 +51,43 @@ class V1:
         with faults("make the instance's groups"):
             for root in self._roots:
                 root.mkdir(exist_ok=True)
+            self._fds = [
+                os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for root in self._roots
+            ]
+        self.swap = (self.memory / _SWAP).exists()
+        self.sockets = (self.memory / _SOCKETS).exists()
+        self._groups = Groups(self._fds, self._steps())
+
+    def _steps(self) -> list[Step]:
+        """What makes a group, and in which order its descriptors come; see `V1Group`."""
+        number = {root: at for at, root in enumerate(self._roots)}
+        memory, pids, cpu = number[self.memory], number[self.pids], number[self.cpu]
+        steps = [Step("make", root) for root in number.values()]
+        steps.append(Step("set", cpu, "cpu.cfs_quota_us", at=2))
+        steps.append(Step("set", memory, _MEMORY, at=0, unit=PAGE))
+        if self.swap:
+            steps.append(Step("set", memory, _SWAP, at=0, unit=PAGE))
+        if self.sockets:
+            steps.append(Step("set", memory, _SOCKETS, at=0, unit=PAGE))
+        steps.append(Step("set", pids, "pids.max", at=1))
+        steps.append(Step("read", memory, "memory.oom_control"))
+        steps.append(Step("event", memory, "cgroup.event_control", at=0))
+        steps.append(Step("read", memory, "memory.max_usage_in_bytes"))
+        steps.append(Step("read", pids, "pids.events"))
+        joined = {self.memory, self.pids, self.cpu}
+        if self.unified is not None:
+            steps.append(Step("read", number[self.unified], "cpu.stat"))
+            steps.append(Step("write", number[self.unified], "cgroup.kill"))
+            steps.append(Step("read", number[self.unified], "."))
+        elif self._cpuacct is not None:
+            joined.add(self._cpuacct)
+            steps.append(Step("read", number[self._cpuacct], "cpuacct.usage"))
+        return steps + [Step("write", number[root], "tasks") for root in sorted(joined)]
 
     def make(self, name: str, *, memory: int, pids: int, cpus: float) -> "V1Group":
-        group = V1Group(
-            made=[root / name for root in self._roots],
-            memory=self._memory / name,
-            pids=self._pids / name,
-            cpu=self._cpu / name,
-            cpuacct=None if self._cpuacct is None else self._cpuacct / name,
-            unified=None if self._unified is None else self._unified / name,
-        )
-        try:
-            with faults("make a group"):
-                for directory in group.made:
-                    directory.mkdir()
-                write(self._cpu / name / "cpu.cfs_quota_us", str(int(cpus * _PERIOD_US)))
-                group.open({self._memory / name, self._pids / name, self._cpu / name})
-                group.limit(memory=memory, pids=pids)
-        except BaseException:
-            group.remove()
-            raise
-        return group
+        with faults("make a group"):
+            fds = self._groups.make(name, (memory, pids, int(cpus * _PERIOD_US)))
+        return V1Group(self, name, fds, (memory, pids))
 
     def sweep(self) -> int:
         names = {
@@ -79,57 +99,39 @@ class V1:
         }
         for name in names:
             with faults("sweep"):
-                if self._unified is not None and (self._unified / name).is_dir():
-                    write(self._unified / name / "cgroup.kill", "1")
+                if self.unified is not None and (self.unified / name).is_dir():
+                    write(self.unified / name / "cgroup.kill", "1")
                 for root in self._roots:
                     _kill_members(root / name)
                     remove_directory(root / name)
         return len(names)
 
     def close(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
         for root in self._roots:
             remove_directory(root)
 
+    def remove(self, name: str) -> None:
+        with faults("remove"):
+            self._groups.remove(name)
+
 
 class V1Group:
-    def __init__(
-        self,
-        *,
-        made: list[Path],
-        memory: Path,
-        pids: Path,
-        cpu: Path,
-        cpuacct: Path | None,
-        unified: Path | None,
-    ) -> None:
-        self.made = made
-        self.tasks: tuple[int, ...] = ()
-        self.directory = -1
-        self.oom_event = -1
-        self._memory, self._pids, self._unified = memory, pids, unified
-        self._cpu, self._cpuacct = cpu, cpuacct
-        self._fds: list[int] = []
-        self._cpu_fd = self._oom_fd = self._peak_fd = self._kill_fd = self._pids_fd = -1
-        self.limits: tuple[int, int] = (0, 0)
+    """The run path has all it needs open, so that nothing on it resolves a path."""
 
-    def open(self, joined: set[Path]) -> None:
-        """Open what the run path needs, so that nothing on it resolves a path."""
-        if self._cpuacct is not None:
-            joined = {*joined, self._cpuacct}
-            self._cpu_fd = self._keep(self._cpuacct / "cpuacct.usage", _RDONLY)
+    def __init__(self, owner: V1, name: str, fds: list[int], limits: tuple[int, int]) -> None:
+        self._owner, self._name, self._fds = owner, name, fds
+        self._memory, self._pids = owner.memory / name, owner.pids / name
+        self._cpu = owner.cpu / name
+        self._unified = None if owner.unified is None else owner.unified / name
+        self.limits = limits
+        self._oom_fd, self.oom_event, self._peak_fd, self._pids_fd, self._cpu_fd, *rest = fds
+        self._kill_fd = self.directory = -1
         if self._unified is not None:
-            self._cpu_fd = self._keep(self._unified / "cpu.stat", _RDONLY)
-            self._kill_fd = self._keep(self._unified / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
-            self.directory = self._keep(self._unified, _RDONLY | os.O_DIRECTORY)
-        self.tasks = tuple(
-            self._keep(path / "tasks", os.O_WRONLY | os.O_CLOEXEC) for path in sorted(joined)
-        )
-        self._oom_fd = self._keep(self._memory / "memory.oom_control", _RDONLY)
-        self._peak_fd = self._keep(self._memory / "memory.max_usage_in_bytes", _RDONLY)
-        self._pids_fd = self._keep(self._pids / "pids.events", _RDONLY)
-        self.oom_event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._fds.append(self.oom_event)
-        write(self._memory / "cgroup.event_control", f"{self.oom_event} {self._oom_fd}")
+            self._kill_fd, self.directory, *rest = rest
+        self.tasks = tuple(rest)
 
     def settle(self) -> None:
         for fd in (*self.tasks, self.directory):
@@ -138,24 +140,18 @@ class V1Group:
                 os.close(fd)
         self.tasks, self.directory = (), -1
 
-    def _keep(self, path: Path, flags: int) -> int:
-        fd = os.open(path, flags)
-        self._fds.append(fd)
-        return fd
-
     def limit(self, *, memory: int, pids: int) -> None:
         if (memory, pids) == self.limits:
             return
-        files = [self._memory / "memory.limit_in_bytes"]
-        if (swap := self._memory / "memory.memsw.limit_in_bytes").exists():
+        files = [_MEMORY]
+        if self._owner.swap:
             # Memory plus swap may never be below memory: the outer limit moves first when growing.
-            files.insert(0 if memory > self.limits[0] > 0 else 1, swap)
-        # v1 counts the buffers of TCP and UDP sockets only once they have a limit, and apart.
-        if (sockets := self._memory / "memory.kmem.tcp.limit_in_bytes").exists():
-            files.append(sockets)
+            files.insert(0 if memory > self.limits[0] > 0 else 1, _SWAP)
+        if self._owner.sockets:
+            files.append(_SOCKETS)
         with faults("set limits"):
             for file in files:
-                _limit_memory(file, memory)
+                _limit_memory(self._memory / file, memory)
             set_exactly(self._pids / "pids.max", pids)
         self.limits = (memory, pids)
 
@@ -208,8 +204,7 @@ class V1Group:
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
-        for directory in self.made:
-            remove_directory(directory)
+        self._owner.remove(self._name)
 
 
 def _limit_memory(file: Path, memory: int) -> None:
