@@ -171,7 +171,8 @@ def _entries(data: bytes, at: int) -> list[FileEntry] | None:
                 return None
             fields.append(data[at : at + length])
             at += length
-        if b"\0" in fields[0]:
+        name, target = fields
+        if b"\0" in name:
             return None
-        entries.append(FileEntry(*fields, mode, uid, gid, size, modified, change))
+        entries.append(FileEntry(name, target, mode, uid, gid, size, modified, change))
     return entries
