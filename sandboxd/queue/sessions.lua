@@ -12,6 +12,7 @@
 --   sessions-nodes        set    nodes that have a sessions-of
 --   session-key:TENANT:HASH  string  key of get_or_create -> id; a reservation expires, that of a live
 --                                sandbox does not, and goes with its end
+--   session-absent:NODE   string since when a node with sandboxes has not been announced; expires
 --   session-events:TENANT stream what happened, capped; expires when nothing does
 --
 -- A document is written by the sandbox's node alone, and never after its end.
@@ -134,11 +135,20 @@ function actions.page(tenant, before, count)
   return found
 end
 
--- Live sandboxes of nodes that are announced no more: id, node, document in turn.
-function actions.orphans(count)
-  local found = {}
+-- Live sandboxes of nodes, but this one, that have not been announced for `grace` milliseconds, as they
+-- were seen here: an outage of this server is none of theirs. Id, node, document in turn.
+function actions.orphans(own, grace, count)
+  local found, clock = {}, now()
   for _, node in ipairs(redis.call('SMEMBERS', root .. 'sessions-nodes')) do
-    if redis.call('EXISTS', root .. 'node:' .. node) == 0 then
+    local absent = root .. 'session-absent:' .. node
+    if node == own or redis.call('EXISTS', root .. 'node:' .. node) == 1 then
+      redis.call('UNLINK', absent)
+    else
+      redis.call('SET', absent, clock, 'NX')
+      redis.call('PEXPIRE', absent, grace * 3 + 60000)
+    end
+    local since = redis.call('GET', absent)
+    if since and clock - tonumber(since) >= tonumber(grace) then
       for _, id in ipairs(redis.call('SRANDMEMBER', root .. 'sessions-of:' .. node, count)) do
         found[#found + 1] = id
         found[#found + 1] = node

@@ -30,6 +30,8 @@ from sandboxd.settings import Settings
 
 _KEEP_MS = 86_400_000
 """An ended sandbox says why and when for a day."""
+_GRACE = 60.0
+"""Seconds without a sign of life after which a node's sandboxes are lost."""
 _EVENTS_MAX = 10_000
 _EVENTS_TTL_MS = 7 * 86_400_000
 _BATCH = 200
@@ -160,9 +162,10 @@ class Sessions:
                 entries.append(_entry.decode(document))
         return entries
 
-    async def bury(self) -> int:
-        """End those whose node is announced no more; how many."""
-        answer = await self._act("orphans", _BATCH)
+    async def bury(self, own: str, grace: float = _GRACE) -> int:
+        """End those whose node, not this one, has not been announced for `grace` seconds during which
+        this was asked; how many."""
+        answer = await self._act("orphans", own, int(grace * 1000), _BATCH)
         buried = 0
         for i in range(0, len(answer), 3):
             if answer[i + 2]:

@@ -73,7 +73,7 @@ class Registry:
                 for entry in await self._directory.of_node(self._node):
                     if entry.sandbox.id not in self._live and entry.sandbox.id not in self._ended:
                         await self._directory.lose(entry)
-                await self._directory.bury()
+                await self._directory.bury(self._node)
             except Unavailable as error:
                 log.warning("the directory of sessions: %s", error)
             await asyncio.sleep(_BURY)
@@ -201,15 +201,21 @@ class Registry:
 
     async def update(self, session: Session, event: str = "", **data: str) -> None:
         """Write what it is now; later, if the directory does not answer."""
-        entry = self._entry(session)
         try:
-            await self._directory.update(entry, event, **data)
+            await self._write(session, event, data)
         except Unavailable:
             self.note(session, event, **data)
 
     def note(self, session: Session, event: str, **data: str) -> None:
-        entry = self._entry(session)
-        self._spawn(self._insist(lambda: self._directory.update(entry, event, **data)))
+        """The same in the background."""
+        self._spawn(self._insist(lambda: self._write(session, event, data)))
+
+    async def _write(self, session: Session, event: str, data: dict[str, str]) -> None:
+        """What it is by now. One that the directory has given up for lost must not live on."""
+        if session.end is None and not await self._directory.update(
+            self._entry(session), event, **data
+        ):
+            session.kill(EndReason.NODE_LOST)
 
     async def change_network(self, session: Session, name: str) -> None:
         """Put a sandbox with a network under another policy. Raises Conflict, InvalidRequest."""
@@ -250,7 +256,7 @@ class Registry:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _insist(self, write: Callable[[], Awaitable[bool]]) -> None:
+    async def _insist(self, write: Callable[[], Awaitable[object]]) -> None:
         pause = _RETRY_FIRST
         while True:
             try:

@@ -35,6 +35,7 @@ _ENDED_KEPT = 100
 _SETTLE = 5.0
 _STACK = 64 << 20
 _TRIES = 3
+_NO_LIMIT = (1 << 64) - 1
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ class Session:
         self._processes_max, self._on_change, self._on_end = processes_max, on_change, on_end
         self._loop = asyncio.get_running_loop()
         now = time.monotonic()
+        self._wall = time.time() - now
         self.life = Lifetime(
             timeout=request.timeout,
             idle_timeout=request.idle_timeout,
@@ -99,7 +101,6 @@ class Session:
 
     def record(self) -> Sandbox:
         identity, life = self.identity, self.life
-        left = life.expires - time.monotonic()
         state = SandboxState.PAUSED if life.paused else SandboxState.RUNNING
         return Sandbox(
             id=identity.id,
@@ -113,7 +114,7 @@ class Session:
             node=identity.node,
             isolation=sorted(self.built.layers),
             created_at=rfc3339(identity.created_at),
-            expires_at=rfc3339(time.time() + left),
+            expires_at=rfc3339(self._wall + life.expires),
             timeout=life.timeout,
             idle_timeout=life.idle_timeout,
             on_timeout=life.on_timeout,
@@ -322,7 +323,7 @@ class Session:
             cwd=request.cwd,
             open_files=self.limits.open_files,
             stack=_STACK,
-            file_size=1 << 62,
+            file_size=_NO_LIMIT,
             terminal=None if request.pty is None else (request.pty.rows, request.pty.cols),
         )
 
