@@ -21,7 +21,12 @@ _PREFIX = "SANDBOXD_"
 _NOT_SETTINGS = {"SANDBOXD_CONFIG", "SANDBOXD_URL", "SANDBOXD_API_KEY", "SANDBOXD_READY_FD"}
 """Variables of the command line, the supervisor and the client SDK that share the prefix."""
 
-_WORD_LISTS = {("isolation", "require"), ("adapters", "enabled"), ("network", "private")}
+_WORD_LISTS = {
+    ("isolation", "require"),
+    ("adapters", "enabled"),
+    ("network", "private"),
+    ("network", "resolvers"),
+}
 
 Seconds = Annotated[float, Meta(gt=0)]
 
@@ -186,6 +191,10 @@ class NetworkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Sandboxes with a network kept built ahead, of each template."""
     private: list[str] = []
     """Private ranges that policies may open; everything else of the floor stays closed."""
+    resolvers: list[str] = []
+    """Addresses of the name servers that our resolver asks; empty: those of /etc/resolv.conf."""
+    uid: int = 64_323
+    """User and group of the process that reads the sandboxes' questions and first words."""
     firewall: Literal["auto", "nftables", "iptables"] = "auto"
     """`auto`: the first of them that is seen to stop packets on this host."""
     nat: bool = True

@@ -13,6 +13,7 @@ _COMMANDS = {
     "gateway": "Run only the HTTP gateway.",
     "node": "Run only the node that executes jobs.",
     "courier": "Run only the courier, which delivers webhooks.",
+    "network": "Run only the guard of sandboxes' networks; the node does.",
     "run": "Run a program in a sandbox of a running service.",
     "image": "Images: import, export, pull, push, list, collect garbage.",
     "judge": "Judge programs on cases; verify problem packages.",

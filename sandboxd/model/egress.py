@@ -52,6 +52,10 @@ class EgressRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if self.domain is not None and self.protocol == "udp" and not (self.opaque and self.ports):
             raise ValueError("a domain by udp needs opaque and ports: nothing can look into it")
+        if self.domain is not None and (
+            len(self.ports) > 16 or any(isinstance(port, str) for port in self.ports)
+        ):
+            raise ValueError("ports: a domain takes up to 16, each by its number")
         self.spans()
 
     def network(self) -> Net:

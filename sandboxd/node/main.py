@@ -93,6 +93,7 @@ async def _run(settings: Settings) -> int:
     announcer = Announcer(settings, queue, host, pool, worker, node)
     loops = (worker.run(), announcer.run(), follow_images(host, pool), registry.run())
     tasks = [asyncio.create_task(coroutine) for coroutine in loops]
+    guarding = None if host.networks is None else asyncio.create_task(host.networks.run())
     waiting = asyncio.create_task(stop.wait())
     log.info("ready: %s, layers %s", host.cgroups.kind, " ".join(sorted(host.layers)))
     await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -105,6 +106,9 @@ async def _run(settings: Settings) -> int:
     await registry.end_all(EndReason.NODE_STOPPED)
     await directory.close()
     await pool.close()
+    if guarding is not None:
+        guarding.cancel()
+        await asyncio.gather(guarding, return_exceptions=True)
     await queue.close()
     await store.close()
     await asyncio.to_thread(host.close)

@@ -6,6 +6,8 @@ pool; which policy it is under is decided when it is handed out, so that one she
 """
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -15,6 +17,7 @@ from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
 from sandboxd.errors import DriverFault
 from sandboxd.model.egress import EgressPolicy
+from sandboxd.node.network_guard import Guard
 from sandboxd.node.warmth import network_shelf
 from sandboxd.settings import Settings
 
@@ -27,6 +30,7 @@ class Networks:
         try:
             for policy in policies.values():
                 self.driver.keep(policy)
+            self.guard = Guard(settings, self.driver)
             self._layer = _write_layer(
                 settings.state_path / "network" / "layer", str(self.driver.plan.router4)
             )
@@ -53,9 +57,24 @@ class Networks:
         if policy is None or not isinstance(built.slot, EgressSlot):
             raise DriverFault("network", "find the policy", name)
         await asyncio.to_thread(self.driver.assign, built.slot, policy)
+        if policy.named:
+            await self.guard.assign(built.slot, policy)
+
+    async def run(self) -> None:
+        """Keep what answers names and carries connections running, until cancelled."""
+        loop = asyncio.get_running_loop()
+        self.driver.ended = lambda slot: _quietly(loop, self.guard.release, slot)
+        await self.guard.run()
 
     def close(self) -> None:
         self.driver.close()
+
+
+def _quietly(
+    loop: asyncio.AbstractEventLoop, work: Callable[[EgressSlot], None], slot: EgressSlot
+) -> None:
+    with suppress(RuntimeError):  # the loop has ended, and the guard with it
+        loop.call_soon_threadsafe(work, slot)
 
 
 def _write_layer(directory: Path, resolver: str) -> Path:

@@ -17,6 +17,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
 from pyroute2 import IPRoute
 
 from sandboxd.drivers.network.namespaces import close, enter, here
@@ -24,6 +29,7 @@ from sandboxd.native import new_netns
 
 T = TypeVar("T")
 
+NAMESERVER = "198.51.100.53"
 PUBLIC4, OTHER4, PUBLIC6, OTHER6 = "198.51.100.10", "203.0.113.20", "2600:db8::10", "2600:db8::20"
 FLOOR4 = (
     "10.1.2.3", "172.16.5.5", "192.168.7.7", "100.64.1.1", "100.100.100.200", "169.254.169.254",
@@ -59,6 +65,10 @@ class World:
         self.home, self.svc, self.inet = home, svc, inet
         self.packets: list[Packet] = []
         """In the order of their arrival at `inet`."""
+        self.names: dict[tuple[str, str], list[str]] = {}
+        """What `inet`'s name server knows: (name, type) -> texts. It hears at every address."""
+        self.asked: list[tuple[str, str]] = []
+        """Name and type of each question it got."""
         self.said: list[tuple[str, int, bytes]] = []
         """Address, port and first bytes of each TCP connection that `inet` accepted."""
 
@@ -134,7 +144,7 @@ def _connect(world: World) -> None:
             link.link("set", index=index, state="up")
             for theirs, _, length in _UPLINK:
                 link.addr("add", index=index, address=theirs, prefixlen=length, flags=_NODAD)
-            for address in (PUBLIC4, OTHER4, PUBLIC6, OTHER6, *FLOOR4, *FLOOR6):
+            for address in (NAMESERVER, PUBLIC4, OTHER4, PUBLIC6, OTHER6, *FLOOR4, *FLOOR6):
                 bits = 128 if ":" in address else 32
                 link.addr("add", index=loopback, address=address, prefixlen=bits)
             # Answers to sources that nobody should see find a way back as well.
@@ -168,10 +178,12 @@ def _people(world: World, stop: threading.Event) -> list[threading.Thread]:
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
     wire.settimeout(0.1)
     listeners = [_listener(socket.SOCK_STREAM, port) for port in TCP_PORTS]
-    answering = [_listener(socket.SOCK_DGRAM, port) for port in UDP_PORTS]
+    answering = [_listener(socket.SOCK_DGRAM, port) for port in UDP_PORTS if port != 53]
+    names = _listener(socket.SOCK_DGRAM, 53)
     works: list[Callable[[], None]] = [lambda: _record(world, wire, stop)]
     works += [lambda one=one: _accept(world, one, stop) for one in listeners]
-    works += [lambda one=one: _answer(one, stop) for one in answering]
+    works += [lambda one=one: _answer(one, lambda data: data, stop) for one in answering]
+    works.append(lambda: _answer(names, lambda data: _named(world, data), stop))
     threads = [threading.Thread(target=work, daemon=True) for work in works]
     for thread in threads:
         thread.start()
@@ -223,12 +235,33 @@ def _echo(world: World, connection: socket.socket, stop: threading.Event) -> Non
                 return
 
 
-def _answer(answering: socket.socket, stop: threading.Event) -> None:
+def _named(world: World, data: bytes) -> bytes:
+    """A name server's answer, aliases followed as a recursive one would."""
+    query = dns.message.from_wire(data)
+    question = query.question[0]
+    name, kind = question.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(question.rdtype)
+    world.asked.append((name, kind))
+    response = dns.message.make_response(query)
+    response.flags |= dns.flags.RA
+    while target := world.names.get((name, "CNAME")):
+        response.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "CNAME", f"{target[0]}."))
+        name = target[0]
+    texts = world.names.get((name, kind))
+    if texts:
+        response.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", kind, *texts))
+    elif not any(known == name for known, _ in world.names):
+        response.set_rcode(dns.rcode.NXDOMAIN)
+    return response.to_wire()
+
+
+def _answer(
+    answering: socket.socket, answer: Callable[[bytes], bytes], stop: threading.Event
+) -> None:
     with answering:
         while not stop.is_set():
             try:
                 data, ancillary, _, sender = answering.recvmsg(65_536, 256)
-                answering.sendmsg([data], ancillary, 0, sender)
+                answering.sendmsg([answer(data)], ancillary, 0, sender)
             except TimeoutError:
                 continue
             except OSError:

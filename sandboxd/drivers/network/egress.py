@@ -48,6 +48,8 @@ class EgressSlot(Struct, kw_only=True):
     """Its traces when it was handed out."""
     group: int = QUARANTINE
     """Offset of the group whose rules hold for it."""
+    assignments: int = 0
+    """How often it was put under a policy: tells one sandbox's requests from the next one's."""
     openings: list[Opening] = []
 
 
@@ -69,6 +71,8 @@ class EgressNetwork:
         self._closing = False
         self._refilling = False
         self._groups = Groups()
+        self.ended: Callable[[EgressSlot], None] | None = None
+        """Called, in some thread, when a slot's sandbox is gone and before its addresses are free."""
         try:
             self._do(self._set_up, Layout(self.plan, self.floor, settings.nat, omit))
         except BaseException:
@@ -99,6 +103,8 @@ class EgressNetwork:
 
     def give_back(self, slot: Slot) -> None:
         assert isinstance(slot, EgressSlot)
+        if self.ended is not None and slot.group != QUARANTINE:
+            self.ended(slot)
         self._do(self._end, slot)
 
     def keep(self, policy: EgressPolicy) -> None:
@@ -110,13 +116,15 @@ class EgressNetwork:
         and not allowed is cut. Blocks for a millisecond. Raises DriverFault."""
         self._do(self._assign, slot, policy)
 
-    def open(self, slot: EgressSlot, openings: list[Opening]) -> None:
-        """Let through what a name was answered with. Raises DriverFault, for an address of the floor
-        too: what asks for it may be in a stranger's hands."""
+    def open(self, slot: EgressSlot, assignment: int, openings: list[Opening]) -> None:
+        """Let through what a name was answered with, unless the slot's `assignments` have gone on.
+
+        Raises DriverFault, for an address of the floor too: who asks may be in a stranger's hands.
+        """
         for opening in openings:
             if self.floor.holds(opening.address):
                 raise DriverFault("network", "open", f"{opening.address} is in the floor")
-        self._do(self._open, slot, openings)
+        self._do(self._open, slot, assignment, openings)
 
     def traffic(self, slot: EgressSlot) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got."""
@@ -159,6 +167,7 @@ class EgressNetwork:
         former, group = slot.group, self._write(policy)
         self._links.assign(slot.device, group)
         slot.group = group
+        slot.assignments += 1
         if former != QUARANTINE:
             self._links.cut(slot.addresses)
             self._firewall.forget(slot.addresses, slot.openings)
@@ -180,8 +189,8 @@ class EgressNetwork:
         if self._groups.release(group):
             self._firewall.drop(self.plan.group(group))
 
-    def _open(self, slot: EgressSlot, openings: list[Opening]) -> None:
-        if slot.group != QUARANTINE:
+    def _open(self, slot: EgressSlot, assignment: int, openings: list[Opening]) -> None:
+        if slot.group != QUARANTINE and slot.assignments == assignment:
             self._firewall.open(openings)
             slot.openings = [*slot.openings, *openings]
 

@@ -1,0 +1,267 @@
+"""The guard as the node has it: a child that is started again when it dies, and told again what holds.
+
+What it asks for is taken as asked by a stranger: an opening is made only for a sandbox whose policy
+names that port for some domain, and the driver holds the address against the floor.
+"""
+
+import asyncio
+import ipaddress
+import itertools
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import msgspec
+from msgspec import Struct
+
+from sandboxd.child import Child, spawn
+from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.drivers.network.firewall import PROXY_PORT, Opening
+from sandboxd.drivers.network.guard.messages import (
+    Assign,
+    Done,
+    Hello,
+    Learn,
+    NameRule,
+    Names,
+    Open,
+    Opened,
+    Release,
+    Seen,
+    ToGuard,
+    frame,
+    read,
+    to_node,
+)
+from sandboxd.errors import DriverFault
+from sandboxd.model.egress import EgressPolicy
+from sandboxd.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 5.0
+_PAUSE, _PAUSE_MAX = 0.1, 5.0
+_PORTS = (80, 443)
+
+
+class Ward(Struct, frozen=True):
+    """A sandbox under a policy that speaks of names."""
+
+    slot: EgressSlot
+    assignment: int
+    group: int
+    policy: EgressPolicy
+
+
+class Guard:
+    def __init__(self, settings: Settings, network: EgressNetwork) -> None:
+        """Binds the resolver's and the proxy's addresses. Raises DriverFault."""
+        self._settings, self._network = settings, network
+        self._wards: dict[str, Ward] = {}
+        self._learned: dict[int, EgressPolicy] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._up = asyncio.Event()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._ids = itertools.count(1)
+        self._opening: set[asyncio.Task[None]] = set()
+        self._child: Child | None = None
+        self.seen: Callable[[Ward, Seen], None] = lambda ward, seen: None
+        """What becomes of the guard's records."""
+        with ExitStack() as bound:
+            routers = (str(network.plan.router4), str(network.plan.router6))
+            self._datagrams = [_bound(bound, a, 53, socket.SOCK_DGRAM) for a in routers]
+            self._streams = [_bound(bound, a, 53, socket.SOCK_STREAM) for a in routers]
+            self._proxies = [_bound(bound, a, PROXY_PORT, socket.SOCK_STREAM) for a in routers]
+            self._bound = bound.pop_all()
+
+    async def run(self) -> None:
+        """Keep the child until cancelled."""
+        pause = _PAUSE
+        try:
+            while True:
+                begin = asyncio.get_running_loop().time()
+                try:
+                    await self._once()
+                except (OSError, EOFError, ValueError, msgspec.DecodeError) as error:
+                    log.warning("the guard ended: %r", error)
+                if asyncio.get_running_loop().time() - begin > 10 * _PAUSE_MAX:
+                    pause = _PAUSE
+                await asyncio.sleep(pause)
+                pause = min(_PAUSE_MAX, pause * 2)
+        finally:
+            self._bound.close()
+
+    async def _once(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            child = await spawn(self._command(theirs), descriptors=self._descriptors(theirs))
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        try:
+            floor = self._network.floor
+            nets = tuple(map(str, (*floor.nets4, *floor.nets6)))
+            self._send(Hello(tuple(self._settings.network.resolvers), nets))
+            self._learned.clear()
+            for ward in {id(ward): ward for ward in self._wards.values()}.values():
+                self._tell(ward, 0)
+            self._up.set()
+            while True:
+                self._heard(to_node.decode(await read(reader)))
+        finally:
+            self._up.clear()
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(DriverFault("network", "tell the guard", "it ended"))
+            self._writer.close()
+            self._writer = None
+            await child.stop(1.0)
+
+    def _command(self, line: socket.socket) -> list[str]:
+        options = [
+            word
+            for name, sockets in (
+                ("datagram", self._datagrams),
+                ("stream", self._streams),
+                ("proxy", self._proxies),
+            )
+            for one in sockets
+            for word in (f"--{name}", str(one.fileno()))
+        ]
+        settings = [f"network.uid={self._settings.network.uid}"]
+        if self._settings.policies:
+            settings.append(f"policies={self._settings.policies}")
+        flags = [word for setting in settings for word in ("--set", setting)]
+        program = [sys.executable, "-m", "sandboxd.cli.main"]
+        return [*program, *flags, "network", str(line.fileno()), *options]
+
+    def _descriptors(self, line: socket.socket) -> list[int]:
+        every = (line, *self._datagrams, *self._streams, *self._proxies)
+        return [one.fileno() for one in every]
+
+    async def assign(self, slot: EgressSlot, policy: EgressPolicy) -> None:
+        """Have the slot's questions answered by this policy. Raises DriverFault if the guard is not
+        there for seconds."""
+        ward = Ward(slot, slot.assignments, slot.group, policy)
+        number = next(self._ids)
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._up.wait()
+                for address in _addresses(slot):
+                    self._wards[address] = ward
+                self._tell(ward, number)
+                await future
+        except TimeoutError:
+            raise DriverFault("network", "tell the guard", "it does not answer") from None
+        finally:
+            del self._waiting[number]
+
+    def release(self, slot: EgressSlot) -> None:
+        """The slot's sandbox is gone."""
+        addresses = _addresses(slot)
+        for address in addresses:
+            self._wards.pop(address, None)
+        self._send(Release(addresses))
+
+    def _tell(self, ward: Ward, number: int) -> None:
+        known = self._learned.get(ward.group)
+        if known is not ward.policy:
+            self._learned[ward.group] = ward.policy
+            self._send(Learn(ward.group, names(ward.policy)))
+        self._send(Assign(number, _addresses(ward.slot), ward.group))
+
+    def _send(self, message: ToGuard) -> None:
+        if self._writer is not None:
+            self._writer.write(frame(message))
+
+    def _heard(self, message: Done | Open | Seen) -> None:
+        match message:
+            case Done():
+                future = self._waiting.get(message.id)
+                if future is not None and not future.done():
+                    future.set_result(None)
+            case Open():
+                task = asyncio.get_running_loop().create_task(self._open(message))
+                self._opening.add(task)
+                task.add_done_callback(self._opening.discard)
+            case Seen():
+                ward = self._wards.get(message.sandbox)
+                if ward is not None:
+                    self.seen(ward, message)
+
+    async def _open(self, message: Open) -> None:
+        done = False
+        ward = self._wards.get(message.sandbox)
+        try:
+            if ward is not None:
+                openings = checked(message, ward.policy)
+                await asyncio.to_thread(self._network.open, ward.slot, ward.assignment, openings)
+                done = True
+        except (DriverFault, ValueError) as error:
+            log.warning("the guard asked for what it may not have: %s", error)
+        self._send(Opened(message.id, done))
+
+
+def names(policy: EgressPolicy) -> Names:
+    """What the guard has to know of a policy."""
+    return Names(
+        allow=tuple(
+            NameRule(rule.domain, rule.protocol, _ports(rule.ports), rule.opaque)
+            for rule in policy.allow
+            if rule.domain is not None
+        ),
+        deny=tuple(rule.domain for rule in policy.deny if rule.domain is not None),
+        deny_nets=tuple(
+            rule.cidr for rule in policy.deny if rule.cidr is not None and not rule.ports
+        ),
+        resolve=policy.resolve,
+    )
+
+
+def checked(message: Open, policy: EgressPolicy) -> list[Opening]:
+    """What it asks for, if the policy has such ports for some name. Raises ValueError."""
+    possible = {
+        (rule.protocol, port, rule.protocol == "tcp" and not rule.opaque)
+        for rule in policy.allow
+        if rule.domain is not None
+        for port in _ports(rule.ports)
+    }
+    sandbox = ipaddress.ip_address(message.sandbox)
+    openings = []
+    for target in message.targets:
+        address = ipaddress.ip_address(target.address)
+        if (target.protocol, target.port, target.proxied) not in possible:
+            raise ValueError(f"{target.protocol} {target.port} is no name's")
+        if address.version != sandbox.version:
+            raise ValueError(f"{address} is of another family")
+        openings.append(
+            Opening(sandbox, target.protocol, target.port, address, target.ttl, target.proxied)
+        )
+    return openings
+
+
+def _ports(given: list[int | str]) -> tuple[int, ...]:
+    return tuple(int(port) for port in given) or _PORTS
+
+
+def _addresses(slot: EgressSlot) -> tuple[str, str]:
+    return str(slot.addresses.ipv4), str(slot.addresses.ipv6)
+
+
+def _bound(stack: ExitStack, address: str, port: int, kind: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = stack.enter_context(socket.socket(family, kind))
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            bound.listen(1024)
+    except OSError as error:
+        raise DriverFault("network", f"bind {address}:{port}", str(error)) from error
+    return bound
