@@ -15,7 +15,10 @@
 #include <sys/shm.h>
 #include <sys/timerfd.h>
 
-enum { SECONDS = 2, MANY = 200000 };
+enum { MANY = 200000 };
+
+/* How long a flood goes on, for those that nothing else ends. */
+static long seconds = 2;
 
 static bool time_left(void)
 {
@@ -25,7 +28,7 @@ static bool time_left(void)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if (!start.tv_sec)
 		start = now;
-	return now.tv_sec - start.tv_sec < SECONDS;
+	return now.tv_sec - start.tv_sec < seconds;
 }
 
 /* How often `one` worked before it failed three times in a row. */
@@ -765,7 +768,9 @@ static const struct {
 /* bomb KIND WORD: the word is how the suite finds the process. */
 int bombs(int argc, char **argv)
 {
-	for (size_t i = 0; argc == 2 && i < COUNT(kinds); i++) {
+	if (argc == 3)
+		seconds = atol(argv[2]);
+	for (size_t i = 0; argc >= 2 && i < COUNT(kinds); i++) {
 		if (strcmp(kinds[i].name, argv[0]) != 0)
 			continue;
 		poise();

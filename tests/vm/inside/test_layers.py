@@ -13,9 +13,10 @@ import pytest
 from tests.attack import arsenal, outside
 from tests.attack.cases.power import APPARMOR, DEEDS
 from tests.attack.judging import Deed
-from tests.vm.inside.labels import labelled, loaded, parser
+from tests.vm.inside.labels import ENTER, loaded, parser
 from tests.vm.machine import PROJECT
 
+BOTH = f'({ENTER}); shift; exec "$@"'
 POLICY = PROJECT / "policies/apparmor/sandboxd"
 
 
@@ -35,8 +36,10 @@ def shown() -> Iterator[Path]:
 
 @pytest.mark.parametrize("deed", [d for d in DEEDS if d.name in APPARMOR], ids=lambda d: d.id)
 def test_the_profile_alone_stops_it(deed: Deed, shown: Path) -> None:
-    under = labelled("sandboxd", [])
-    held = outside.run(shown, deed.argv, network=deed.network, under=under)
-    assert deed.failed(held.get(deed.name)), "it works under the profile"
-    free = outside.run(shown, deed.argv, network=deed.network)
-    assert not deed.failed(free.get(deed.name)), "it does not work without the profile either"
+    # Twice in the same namespaces: under the profile, where it changes nothing, and then without.
+    under = ["sh", "-c", BOTH, "sh", "sandboxd"]
+    lines = outside.run(shown, deed.argv, network=deed.network, under=under)
+    first, second = (lines.get(name) for name in (deed.name, f"{deed.name}#2"))
+    assert first is not None, "it did not run under the profile"
+    assert deed.failed(first), "it works under the profile"
+    assert second == "ok", f"without the profile it does not work either: {second}"
