@@ -21,7 +21,7 @@ A job's bad end is a result with a status, never one of these.
 
 import errno as errno_names
 import os
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SandboxdError(Exception):
@@ -78,8 +78,8 @@ class InvalidDockerfile(InvalidRequest):
 
     code, title = "invalid_dockerfile", "The Dockerfile is not valid"
 
-    def __init__(self, detail: str, line: int) -> None:
-        super().__init__(f"line {line}: {detail}", field="dockerfile")
+    def __init__(self, detail: str, line: int = 0, **more: Any) -> None:
+        super().__init__(f"line {line}: {detail}" if line else detail, **more)
         self.line = line
 
 
@@ -88,8 +88,8 @@ class BuildFailed(InvalidRequest):
 
     code, title = "build_failed", "A step of the build failed"
 
-    def __init__(self, detail: str, line: int) -> None:
-        super().__init__(f"line {line}: {detail}")
+    def __init__(self, detail: str, line: int = 0, **more: Any) -> None:
+        super().__init__(f"line {line}: {detail}" if line else detail, **more)
         self.line = line
 
 

@@ -26,6 +26,7 @@ _WORD_LISTS = {
     ("adapters", "enabled"),
     ("network", "private"),
     ("network", "resolvers"),
+    ("graph", "registries"),
 }
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -141,6 +142,17 @@ class GraphSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     layer_bytes_max: Annotated[int, Meta(ge=1 << 20)] = 16 << 30
     """Uncompressed bytes of one layer; more is refused."""
     layer_entries_max: Annotated[int, Meta(ge=1_000)] = 500_000
+    registries: list[str] = []
+    """`host[:port]` of those that tenants may pull from and push to, with the node's credentials, by
+    the API; none by default, since the node asks them from where it stands."""
+    tenant_images_max: int = 20 << 30
+    """Bytes of layers of one tenant's images, as they are transferred."""
+    tenant_volumes_max: int = 20 << 30
+    """Bytes of one tenant's volumes."""
+    context_max: int = 1 << 30
+    """Bytes of a build's context, or of a root file system, sent by the API."""
+    builds: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Builds and imports of the API at once; others wait."""
 
 
 class JudgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -265,6 +277,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def node_socket(self) -> Path:
         return self.run_path / "node" / "agent.sock"
+
+    @property
+    def images_socket(self) -> Path:
+        """Where the node answers about images and volumes."""
+        return self.run_path / "node" / "images.sock"
 
     @property
     def redis_socket(self) -> Path:

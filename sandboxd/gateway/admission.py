@@ -10,10 +10,13 @@ from msgspec.structs import asdict, replace
 from sandboxd.errors import InvalidRequest, LimitAboveMaximum, UnknownLanguage, UnknownTemplate
 from sandboxd.gateway.paths import check_path, check_tree
 from sandboxd.model import FileContent, Job, Language, LimitOverrides, Limits, RunRequest, merge
+from sandboxd.model.stored import PoolBounds
 from sandboxd.policy import Policies
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PAGE = 4_096
+_PLAIN = "default"
+"""The template of a run that names an image alone."""
 _MAX_STRING = 131_071
 """Bytes of one argument or `NAME=value`: the kernel's MAX_ARG_STRLEN without its NUL."""
 _ARGUMENTS_FLOOR = 131_072
@@ -30,10 +33,12 @@ def admit(
     run_id: str,
     created_at: str,
     reply_to: str | None = None,
+    pool: PoolBounds | None = None,
 ) -> Job:
     """The job for `request`. Raises InvalidRequest (or a kind of it) naming the field at fault."""
     language = _language(request, policies)
-    template = policies.templates.get(language.template if language else request.template or "")
+    asked = request.template or (_PLAIN if request.image is not None else "")
+    template = policies.templates.get(language.template if language else asked)
     if template is None:
         raise UnknownTemplate(f"there is no template {request.template!r}", field="template")
     limits = _limits(request, policies, template.limits, language)
@@ -42,6 +47,7 @@ def admit(
     _check_files(request, language, limits, compile_limits)
     _check_stdin(request)
     _check_network(request, policies, tenant)
+    _check_mounts(request)
     return Job(
         id=run_id,
         tenant=tenant,
@@ -51,6 +57,7 @@ def admit(
         compile_limits=compile_limits,
         created_at=created_at,
         reply_to=reply_to,
+        pool=pool,
         reserve_cpu=round(template.cpus * 1000),
         reserve_memory=max(limits.memory, compile_limits.memory if compile_limits else 0),
     )
@@ -63,6 +70,8 @@ def _language(request: RunRequest, policies: Policies) -> Language | None:
         return None
     if request.template is not None:
         raise InvalidRequest("give language or template, not both", field="template")
+    if request.image is not None:
+        raise InvalidRequest("an image needs a command, not a language", field="image")
     if request.command is not None:
         raise InvalidRequest("a language has its own command; use args", field="command")
     language = policies.language(request.language)
@@ -79,10 +88,10 @@ def _language(request: RunRequest, policies: Policies) -> Language | None:
 
 
 def _check_command(request: RunRequest) -> None:
-    if request.template is None:
-        raise InvalidRequest("give a language or a template", field="language")
+    if request.template is None and request.image is None:
+        raise InvalidRequest("give a language, a template or an image", field="language")
     if request.command is None:
-        raise InvalidRequest("a template needs a command", field="command")
+        raise InvalidRequest("a template or image needs a command", field="command")
     if request.source is not None:
         raise InvalidRequest("source needs a language; use files", field="source")
     _refuse_compilation(request, "a command is not compiled")
@@ -206,6 +215,22 @@ def _check_stdin(request: RunRequest) -> None:
         _size(request.stdin, "stdin")
     else:
         _content_size(request.stdin, "stdin")
+
+
+def _check_mounts(request: RunRequest) -> None:
+    """What is mounted hides what is below it, and /work itself is the program's own."""
+    taken: list[str] = []
+    for field in ("volumes", "data"):
+        for index, mount in enumerate(getattr(request, field)):
+            name = f"{field}.{index}.path"
+            if mount.path == "/work" or "/.." in mount.path or "/./" in mount.path + "/":
+                raise InvalidRequest("is no place for a mount", field=name)
+            for other in taken:
+                if f"{mount.path}/".startswith(f"{other}/") or f"{other}/".startswith(
+                    f"{mount.path}/"
+                ):
+                    raise InvalidRequest(f"{mount.path} and {other} hide each other", field=name)
+            taken.append(mount.path)
 
 
 def _check_network(request: RunRequest, policies: Policies, tenant: str) -> None:

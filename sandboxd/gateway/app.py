@@ -10,12 +10,15 @@ from starlette.routing import Route, WebSocketRoute
 from sandboxd.gateway.adapters import mounts
 from sandboxd.gateway.api.events import Events
 from sandboxd.gateway.api.health import Probes
+from sandboxd.gateway.api.images import Images
 from sandboxd.gateway.api.judge_problems import Problems
 from sandboxd.gateway.api.languages import Languages
 from sandboxd.gateway.api.runs import Runs
 from sandboxd.gateway.api.stream import Streams
 from sandboxd.gateway.api.submission_stream import SubmissionStream
 from sandboxd.gateway.api.submissions import Submissions, owned_submission
+from sandboxd.gateway.api.templates import Templates
+from sandboxd.gateway.api.volumes import Volumes
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.middleware.authentication import Authentication
 from sandboxd.gateway.middleware.edge import Edge
@@ -51,10 +54,29 @@ def _routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
         WebSocketRoute("/v1/runs/{id}/stream", streams.attach),
         *_judge_routes(gateway),
         Route("/v1/languages", languages.list, methods=["GET"]),
+        *_stored_routes(gateway),
         Route("/healthz", probes.alive, methods=["GET"]),
         Route("/readyz", probes.ready, methods=["GET"]),
         Route("/metrics", probes.metrics, methods=["GET"]),
         Route("/openapi.json", _document, methods=["GET"]),
+    ]
+
+
+def _stored_routes(gateway: Gateway) -> list[Route]:
+    images, volumes, templates = Images(gateway), Volumes(gateway), Templates(gateway)
+    return [
+        Route("/v1/images", images.list, methods=["GET"]),
+        Route("/v1/images/build", images.build, methods=["POST"]),
+        Route("/v1/images/import", images.import_, methods=["POST"]),
+        Route("/v1/images/pull", images.pull, methods=["POST"]),
+        Route("/v1/images/push", images.push, methods=["POST"]),
+        Route("/v1/images/tag", images.tag, methods=["POST"]),
+        Route("/v1/images/{name:path}", images.one, methods=["GET", "DELETE"]),
+        Route("/v1/volumes", volumes.list, methods=["GET"]),
+        Route("/v1/volumes", volumes.create, methods=["POST"]),
+        Route("/v1/volumes/{name}", volumes.delete, methods=["DELETE"]),
+        Route("/v1/templates", templates.list, methods=["GET"]),
+        Route("/v1/templates/{name}", templates.one, methods=["GET", "PUT", "DELETE"]),
     ]
 
 

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 from sandboxd.errors import Unavailable
 from sandboxd.gateway.auth import Keys
 from sandboxd.gateway.metrics import Metrics
+from sandboxd.gateway.node_link import NodeLink
 from sandboxd.gateway.offers import Offers
 from sandboxd.gateway.replies import Replies
 from sandboxd.gateway.waiting import Slots, unless
 from sandboxd.policy import Policies
 from sandboxd.queue import Queue
 from sandboxd.queue.store import Store
+from sandboxd.queue.templates import Templates
 from sandboxd.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ class Gateway:
         self.queue = queue
         self.keys = keys
         self.store = Store(settings)
+        self.templates = Templates(settings)
+        self.node = NodeLink(settings.images_socket)
         self.offers = Offers(queue)
         self.slots = Slots(settings.gateway.max_waiting)
         self.metrics = Metrics(self.slots)
@@ -61,6 +65,7 @@ class Gateway:
                 for task in background:
                     task.cancel()
                 await self.store.close()
+                await self.templates.close()
 
     def close(self) -> None:
         """Begin to stop: streams end now, waiting requests have `shutdown_timeout` seconds."""

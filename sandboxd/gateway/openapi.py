@@ -13,6 +13,11 @@ from sandboxd.gateway.api.health import Health
 from sandboxd.gateway.api.languages import LanguageList
 from sandboxd.gateway.ids import RUN_ID
 from sandboxd.gateway.openapi_judge import JUDGE_OPERATIONS, JUDGE_PARAMETERS, JUDGE_TYPES
+from sandboxd.gateway.openapi_stored import (
+    STORED_OPERATIONS,
+    STORED_PARAMETERS,
+    STORED_TYPES,
+)
 from sandboxd.gateway.operations import BODY, EVERYWHERE, GUARDED, JSON, Operation
 from sandboxd.gateway.preferences import IDEMPOTENCY_KEY
 from sandboxd.gateway.problems import MEDIA_TYPE, Problem
@@ -59,6 +64,7 @@ _OPERATIONS: tuple[Operation, ...] = (
         errors=(*GUARDED, NotFound, InvalidRequest),
     ),
     *JUDGE_OPERATIONS,
+    *STORED_OPERATIONS,
     Operation(
         path="/v1/languages",
         method="get",
@@ -103,6 +109,7 @@ _OPERATIONS: tuple[Operation, ...] = (
 
 _PARAMETERS: dict[str, dict[str, Any]] = {
     **JUDGE_PARAMETERS,
+    **STORED_PARAMETERS,
     "id": {
         "name": "id",
         "in": "path",
@@ -225,7 +232,16 @@ def _headers(status: int) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    types = (RunRequest, RunRecord, Result, LanguageList, Health, Problem, *JUDGE_TYPES)
+    types = (
+        RunRequest,
+        RunRecord,
+        Result,
+        LanguageList,
+        Health,
+        Problem,
+        *JUDGE_TYPES,
+        *STORED_TYPES,
+    )
     _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
     return {name: _portable(schema) for name, schema in schemas.items()}
 

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from sandboxd.model.limits import Limits
 from sandboxd.model.run import RunRequest
+from sandboxd.model.stored import PoolBounds
 from sandboxd.model.submission import Submission
 
 
@@ -23,6 +24,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """Thousandths of a core held while it runs."""
     reserve_memory: int = 0
     """Bytes held while it runs."""
+    pool: PoolBounds | None = None
+    """How many sandboxes of `request.image` are kept built ahead; None: what was lately asked for."""
     submission: Submission | None = None
     """Set if the program is to be judged, on these cases, and not only run."""
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from sandboxd.model.image import ImageName as ImageName
 from sandboxd.model.limits import LimitOverrides
 from sandboxd.model.run import Name, SandboxPath
 
@@ -74,9 +75,6 @@ def argv(command: Iterable[str], *, source: str, memory: int) -> list[str]:
     return [word.replace("{source}", source).replace("{memory}", memory_text) for word in command]
 
 
-ImageName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9/:@._+-]{0,254}\Z")]
-
-
 class Template(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Image + policy from which the pool builds sandboxes."""
 
@@ -91,5 +89,7 @@ class Template(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: LimitOverrides = LimitOverrides()
     pool_size: Annotated[int, Meta(ge=0, le=10_000)] = 4
     """Sandboxes kept built ahead."""
+    pool_max: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """As many may be kept while runs come fast; 0: `pool_size`, always."""
     session: bool = False
     """Its sandboxes live on for more processes and may write everywhere: for sessions, not for runs."""

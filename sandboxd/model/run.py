@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from sandboxd.model.image import ImageName
 from sandboxd.model.judgement import Judgement
 from sandboxd.model.limits import LimitOverrides
+from sandboxd.model.mounts import DataMount, VolumeMount
 from sandboxd.model.status import Status
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+_.-]{0,63}\Z")]
@@ -62,6 +64,12 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     files: Annotated[dict[SandboxPath, FileContent], Meta(max_length=1000)] = {}
     collect: Annotated[list[SandboxPath], Meta(max_length=100)] = []
     """Files to bring back when the program has ended."""
+    image: ImageName | None = None
+    """Run `command` in this image instead of the template's; see `GET /v1/images`."""
+    volumes: Annotated[list[VolumeMount], Meta(max_length=8)] = []
+    """Not for a language's compiler; its program has them."""
+    data: Annotated[list[DataMount], Meta(max_length=4)] = []
+    """Files of images of one layer, read-only."""
     limits: LimitOverrides = LimitOverrides()
     compile_limits: LimitOverrides = LimitOverrides()
     network: Name = "none"

@@ -16,6 +16,7 @@ from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, 
 from sandboxd.model import argv as fill
 from sandboxd.native import ExecOrder
 from sandboxd.node.files import Brought
+from sandboxd.node.fitting import Fitter, special
 from sandboxd.node.job_environment import base_env
 from sandboxd.node.job_environment import order as make_order
 from sandboxd.node.live import Live
@@ -46,9 +47,11 @@ class Execution:
         node: str,
         collect_max: int,
         networks: Networks | None = None,
+        fitter: Fitter | None = None,
     ) -> None:
         """Raises DriverFault if this node's policies do not know the language."""
         self._job, self._pool, self._networks = job, pool, networks
+        self._fitter = fitter
         self._node, self._collect_max = node, collect_max
         self._language: Language | None = None
         if job.request.language is not None:
@@ -68,6 +71,23 @@ class Execution:
         if self._sandbox is not None:
             self._sandbox.stop(Stop.CANCELLED)
 
+    async def first(self) -> Built:
+        """The job's first sandbox. Raises as the pool and, for what only this job needs, as
+        `Fitter.claim`."""
+        if self._language is not None and self._language.compile is not None:
+            return await self._pool.claim(*self.shelves)
+        return await self._claim()
+
+    async def _claim(self) -> Built:
+        """Where the program itself runs."""
+        if special(self._job):
+            if self._fitter is None:
+                raise DriverFault("graph", "fit a sandbox", "this node has no images")
+            return await self._fitter.claim(self._job)
+        if self._language is not None and self._language.compile is not None:
+            return await self._pool.claim(run_shelf(self._job))
+        return await self._pool.claim(*self.shelves)
+
     async def run(self, first: Built) -> Result:
         """The job's result. Uses up `first`, a sandbox of the job's template.
 
@@ -82,7 +102,7 @@ class Execution:
             if compiled.status is not Status.OK:
                 return self._compile_ended(verdict, compiled, first)
             files = artifacts + [file for file in files if file[0] != language.source]
-            built = await self._pool.claim(run_shelf(self._job))
+            built = await self._claim()
         return await self._run(built, files, compiled)
 
     async def _compile(

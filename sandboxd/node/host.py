@@ -18,6 +18,7 @@ from sandboxd.drivers.graph import host_image
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.graph.overlay import Rootfs
+from sandboxd.drivers.graph.volumes import DataSource, Volumes
 from sandboxd.errors import RequestError
 from sandboxd.model import Language, Template, Warm, merge
 from sandboxd.node.janitor import InstanceLock, sweep
@@ -50,7 +51,9 @@ class Host:
         made.callback(uids.close)
         self.driver = NativeDriver(self.cgroups, uids, stage)
         made.callback(self.driver.close)
-        self._rootfs = Rootfs(made.enter_context(Graph(settings)), settings.graph.uid_base)
+        self.graph = made.enter_context(Graph(settings))
+        self.rootfs = self._rootfs = Rootfs(self.graph, settings.graph.uid_base)
+        self.volumes = Volumes(self.graph.store, settings.graph.uid_base, self._owner_map)
         self.images = {
             "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
         }
@@ -73,6 +76,17 @@ class Host:
             except RequestError as error:
                 raise SettingsError(f"templates/{template.name}.toml: {error.detail}") from error
         return self.images[template.image]
+
+    def _owner_map(self, uid: int) -> int:
+        return self.driver.owner_map(self.graph.uid_base, uid)
+
+    def data_source(self, path: Path, digest: str) -> DataSource:
+        """A layer's directory for sandboxes; its image is kept while one has it."""
+        mapped = self.rootfs.maps_owners
+        return DataSource(
+            path, self._owner_map if mapped else None,
+            take=lambda: self.rootfs.take(digest), drop=lambda: self.rootfs.drop(digest),
+        )  # fmt: skip
 
     @property
     def image_changes(self) -> Path:

@@ -15,9 +15,12 @@ from sandboxd.model import NodeRecord
 from sandboxd.model.session import EndReason
 from sandboxd.node.agent import Agent
 from sandboxd.node.capacity import Capacity
+from sandboxd.node.fitting import Fitter
 from sandboxd.node.host import Host
 from sandboxd.node.image_watch import follow_images
+from sandboxd.node.images_service import ImagesService
 from sandboxd.node.judging import Judge
+from sandboxd.node.library import Library
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.registry import Registry
 from sandboxd.node.sessions.server import Server
@@ -31,6 +34,10 @@ log = logging.getLogger(__name__)
 
 _DRAIN_GRACE = 5.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_POOL_SHARE = 8
+"""Of the node's memory, one part is for sandboxes that demand alone keeps ahead."""
+_KEPT_BYTES = 8 << 20
+"""What one of them is taken to hold: a waiting interpreter, which is the most."""
 
 
 def main(settings: Settings) -> int:
@@ -65,9 +72,12 @@ async def _run(settings: Settings) -> int:
         host.driver,
         concurrency=settings.node.build_concurrency,
         max_age=settings.node.pool_max_age,
+        room=_capacity(settings).memory // _POOL_SHARE // _KEPT_BYTES,
     )
     for spec, target in host.shelves():
-        pool.stock(spec, target)
+        template = host.policies.templates.get(spec.template)
+        pool.stock(spec, target, max(target, template.pool_max) if template else target)
+    fitter = Fitter(host, pool)
     worker = Worker(
         queue,
         pool,
@@ -77,6 +87,7 @@ async def _run(settings: Settings) -> int:
         lease=settings.queue.lease,
         collect_max=settings.node.collect_max,
         networks=host.networks,
+        fitter=fitter,
         judge=Judge(queue, store, host.policies, pool, settings.judge, node=node),
     )
     directory = Sessions(settings)
@@ -90,6 +101,8 @@ async def _run(settings: Settings) -> int:
     )
     agent = Agent(worker.live, Server(registry))
     await agent.listen(settings.node_socket, settings.gateway.uid)
+    images = ImagesService(Library(host, settings.graph), fitter, builds=settings.graph.builds)
+    await images.listen(settings.images_socket, settings.gateway.uid)
     announcer = Announcer(settings, queue, host, pool, worker, node)
     loops = (worker.run(), announcer.run(), follow_images(host, pool), registry.run())
     tasks = [asyncio.create_task(coroutine) for coroutine in loops]
@@ -103,6 +116,8 @@ async def _run(settings: Settings) -> int:
         task.cancel()
     await asyncio.gather(*tasks, waiting, return_exceptions=True)
     await agent.close()
+    await images.close()
+    fitter.close()
     await registry.end_all(EndReason.NODE_STOPPED)
     await directory.close()
     await pool.close()

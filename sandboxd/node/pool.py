@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sandboxd.drivers.exec.base import Built, ExecDriver, Spec
 from sandboxd.errors import DriverFault, Overload, SystemFault
+from sandboxd.node.demand import LOOK_AGAIN, Demand, wanted
 from sandboxd.node.stock import Stock, step
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,10 @@ log = logging.getLogger(__name__)
 class _Shelf:
     """One template's stock and its waiting claims."""
 
-    def __init__(self, spec: Spec, target: int) -> None:
-        self.spec, self.target = spec, target
+    def __init__(self, spec: Spec, target: int, most: int) -> None:
+        self.spec, self.least, self.most = spec, target, most
+        self.target = target
+        self.demand = Demand()
         self.ready: deque[Built] = deque()
         self.waiting: deque[asyncio.Future[Built]] = deque()
         self.building = 0
@@ -43,8 +46,12 @@ class _Shelf:
 
 
 class Pool:
-    def __init__(self, driver: ExecDriver, *, concurrency: int, max_age: float) -> None:
-        """`concurrency` builds at once over all templates; `max_age` seconds on the shelf."""
+    def __init__(
+        self, driver: ExecDriver, *, concurrency: int, max_age: float, room: int = 1 << 20
+    ) -> None:
+        """`concurrency` builds at once over all templates; `max_age` seconds on the shelf; `room` is
+        how many sandboxes may be kept in all, above what templates have at least."""
+        self._room = room
         self._driver, self._concurrency, self._max_age = driver, concurrency, max_age
         self._builders = ThreadPoolExecutor(concurrency, "build")
         self._breakers = ThreadPoolExecutor(concurrency, "destroy")
@@ -57,15 +64,39 @@ class Pool:
         self.cold_claims = 0
         """Claims that found no warm sandbox."""
 
-    def stock(self, spec: Spec, target: int) -> None:
-        """Begin to keep `target` sandboxes of this template."""
-        self._shelves[spec.template] = _Shelf(spec, target)
+    def stock(self, spec: Spec, target: int, most: int | None = None) -> None:
+        """Begin to keep `target` sandboxes of this template, or up to `most` while they are asked
+        for."""
+        self._shelves[spec.template] = _Shelf(spec, target, target if most is None else most)
         self._step(self._shelves[spec.template])
+
+    def has(self, template: str) -> bool:
+        return template in self._shelves
+
+    def bounds(self, template: str, least: int, most: int) -> None:
+        """Keep other numbers from now on."""
+        shelf = self._shelves[template]
+        if (shelf.least, shelf.most) != (least, most):
+            shelf.least, shelf.most = least, most
+            self._step(shelf)
+
+    def forget(self, template: str) -> bool:
+        """Keep none of a template any more; False if somebody still waits or builds there."""
+        shelf = self._shelves[template]
+        if shelf.waiting or shelf.building or shelf.ready:
+            shelf.least = shelf.most = 0
+            self._step(shelf)
+            return False
+        if shelf.timer is not None:
+            shelf.timer.cancel()
+        del self._shelves[template]
+        return True
 
     def renew(self, spec: Spec, target: int) -> None:
         """Keep sandboxes of this spec instead of the template's former one, which are destroyed."""
         shelf = self._shelves[spec.template]
-        shelf.spec, shelf.target = spec, target
+        shelf.most += target - shelf.least
+        shelf.spec, shelf.least = spec, target
         while shelf.ready:
             self.discard(shelf.ready.popleft())
         self._step(shelf)
@@ -83,6 +114,7 @@ class Pool:
             if template not in self._shelves:
                 raise DriverFault("pool", "find the template", template)
             shelf = self._shelves[template]
+            shelf.demand.note(time.monotonic())
             if shelf.ready:
                 built = shelf.ready.popleft()
                 self._later(shelf)
@@ -126,8 +158,8 @@ class Pool:
 
     def restock(self, built: Built) -> None:
         """Take back a sandbox that was handed out and never used."""
-        shelf = self._shelves[built.spec.template]
-        if built.spec is not shelf.spec:
+        shelf = self._shelves.get(built.spec.template)
+        if shelf is None or built.spec is not shelf.spec:
             self.discard(built)
         elif not self._hand_over(shelf, built):
             shelf.ready.appendleft(built)  # it came from the old end
@@ -146,6 +178,12 @@ class Pool:
             return
         slots = self._concurrency - sum(other.building for other in self._shelves.values())
         now = time.monotonic()
+        shelf.target = wanted(
+            shelf.demand.rate(now),
+            least=shelf.least,
+            most=shelf.most,
+            room=self._room - sum(x.target for x in self._shelves.values() if x is not shelf),
+        )
         todo = step(shelf.stock(), now=now, max_age=self._max_age, slots=slots)
         for _ in range(todo.retire):
             self._spawn(self._destroy(shelf.ready.popleft()))
@@ -155,10 +193,11 @@ class Pool:
         if shelf.timer is not None:
             shelf.timer.cancel()
             shelf.timer = None
-        if todo.again_in is not None:
-            shelf.timer = asyncio.get_running_loop().call_later(
-                todo.again_in + 0.001, self._step, shelf
-            )
+        again = [] if todo.again_in is None else [todo.again_in + 0.001]
+        if shelf.target > shelf.least:
+            again.append(LOOK_AGAIN)
+        if again:
+            shelf.timer = asyncio.get_running_loop().call_later(min(again), self._step, shelf)
 
     async def _build(self, shelf: _Shelf) -> None:
         begin = time.monotonic()

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
 from sandboxd.drivers.exec.base import Built
-from sandboxd.errors import DriverFault, Overload, SystemFault, Unavailable
+from sandboxd.errors import DriverFault, Overload, RequestError, SystemFault, Unavailable
 from sandboxd.model import Lease, Result, Status
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.execution import Execution
+from sandboxd.node.fitting import Fitter
 from sandboxd.node.judging import Judge, Reported
 from sandboxd.node.live import Live
 from sandboxd.node.network import Networks
@@ -44,12 +45,14 @@ class Worker:
         collect_max: int,
         judge: Judge | None = None,
         networks: Networks | None = None,
+        fitter: Fitter | None = None,
     ) -> None:
         """Without a `judge`, submissions are left to other nodes."""
         self._queue, self._pool, self._policies = queue, pool, policies
         self.capacity = capacity
         self._node, self._lease, self._collect_max = node, lease, collect_max
         self._judge, self._networks = judge, networks
+        self._fitter = fitter
         self._active: dict[str, tuple[Lease, Work]] = {}
         self.live: dict[str, Live] = {}
         """Runs that a stream can attach to."""
@@ -161,6 +164,7 @@ class Worker:
                 node=self._node,
                 collect_max=self._collect_max,
                 networks=self._networks,
+                fitter=self._fitter,
             )
         if self._judge is None:
             raise DriverFault("judge", "judge", "this node does not")
@@ -185,7 +189,11 @@ class Worker:
     async def _execute(self, lease: Lease, execution: Work) -> Result | None:
         """The result, or None if the job is not ours to end (any more)."""
         try:
-            built = await self._pool.claim(*execution.shelves)
+            built = await self._first(execution)
+        except RequestError as error:  # it was there when the gateway looked
+            if not await self._insist(self._queue.start, lease):
+                return None
+            return self._internal_error(lease, f"{error.code}: {error.detail}")
         except (SystemFault, Overload) as error:
             return await self._not_built(lease, error)
         if not await self._start(lease, built):
@@ -195,6 +203,11 @@ class Worker:
         except (SystemFault, Overload) as error:
             log.error("run %s: %s", lease.job.id, error)
             return self._internal_error(lease, str(error))
+
+    async def _first(self, execution: Work) -> Built:
+        if isinstance(execution, Execution):
+            return await execution.first()
+        return await self._pool.claim(*execution.shelves)
 
     async def _not_built(self, lease: Lease, error: SystemFault | Overload) -> Result | None:
         """Let another node, or a later moment, try; in the end say that the host failed."""

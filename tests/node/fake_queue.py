@@ -131,6 +131,9 @@ class FakeExecution:
         self.started_with: Built | None = None
         self.made[job.id] = self
 
+    async def first(self) -> Built:
+        return await self._pool.claim(*self.shelves)
+
     def open(self) -> None:
         self._end.set_result(Status.OK)
 

@@ -24,6 +24,7 @@ class Rootfs:
     def __init__(self, graph: Graph, uid_base: int) -> None:
         self._graph = graph
         self._uid_base = uid_base if _mappable(graph, uid_base) else None
+        self.maps_owners = self._uid_base is not None
         self._lock = threading.Lock()
         self._users: Counter[str] = Counter()
         self._leases: dict[str, Lease] = {}

@@ -175,15 +175,30 @@ class VolumeSource:
 class DataSource:
     """A directory of the store, read-only: a layer."""
 
-    def __init__(self, path: Path, idmap: Callable[[int], int] | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        idmap: Callable[[int], int] | None,
+        *,
+        take: Callable[[], None],
+        drop: Callable[[], None],
+    ) -> None:
+        """`take` and `drop` keep the directory while a sandbox has it. Without `idmap` its files
+        belong to nobody inside."""
         self._path, self._idmap = path, idmap
+        self._take, self._drop = take, drop
 
     def mount(self, uid: int) -> int:
         namespace = self._idmap(uid) if self._idmap is not None else None
-        return mounting.directory(str(self._path), idmap=namespace)
+        self._take()
+        try:
+            return mounting.directory(str(self._path), idmap=namespace)
+        except BaseException:
+            self._drop()
+            raise
 
     def drop(self) -> None:
-        pass
+        self._drop()
 
 
 class _Attached:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from sandboxd.errors import NotFound, Unavailable
 from sandboxd.gateway.admission import admit
+from sandboxd.gateway.api.templates import expanded
 from sandboxd.gateway.bodies import Budget, decode, read_json
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.ids import is_run_id, new_run_id, timestamp
@@ -58,10 +59,13 @@ class Runs:
         created_at = timestamp()
         with self._budget.share() as share:
             body = await read_json(request, share, settings.max_body, settings.body_timeout)
+            tenant = request.scope["tenant"]
+            wanted, pool = await expanded(self._gateway, tenant, decode(self._decoder, body))
             job = admit(
-                decode(self._decoder, body),
+                wanted,
                 self._gateway.policies,
-                tenant=request.scope["tenant"],
+                tenant=tenant,
+                pool=pool,
                 run_id=run_id,
                 created_at=created_at,
                 reply_to=reply_to,

@@ -189,9 +189,14 @@ def test_data_is_a_layer_that_nobody_can_change(graph: Graph, volumes: Volumes, 
     digest = tagged(graph, "artefact", archive(content))
     (layer,) = graph.images.details(digest).manifest.layers
     place = graph.layers.path(layer.digest)
-    source = DataSource(place, lambda uid: box.driver.owner_map(graph.uid_base, uid))
+    held: list[int] = []
+    source = DataSource(
+        place, lambda uid: box.driver.owner_map(graph.uid_base, uid),
+        take=lambda: held.append(1), drop=lambda: held.append(-1),
+    )  # fmt: skip
     script = (
         "cat /srv/a/dir/f; stat -c %u /srv/a/dir/f; (echo x > /srv/a/dir/f) 2>/dev/null || echo no"
     )
     assert box.run(script, Mount("/srv/a", source)).out() == b"data1000\nno\n"
     assert (place / "dir" / "f").read_bytes() == b"data"
+    assert held == [1, -1]

@@ -1,0 +1,249 @@
+"""Images, volumes and templates through the API of a whole service."""
+
+import io
+import json
+import shutil
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+
+import httpx
+import pytest
+
+from tests.drivers.graph.archives import LINK, Item, archive
+from tests.service.instance import Service, ServiceError
+
+pytestmark = pytest.mark.service
+BUSYBOX = Item("bin/busybox", Path("/bin/busybox").read_bytes(), mode=0o755)
+ROOTFS = archive([BUSYBOX, Item("bin/sh", kind=LINK, to="busybox"), Item("version", b"one")])
+KEYS = {"alice": "a" * 32, "bob": "b" * 32}
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    directory = Path(mkdtemp(prefix="sandboxd-test-"))
+    directory.chmod(0o711)
+    keys = directory / "keys"
+    from hashlib import sha256
+
+    keys.write_text(
+        "".join(f"{who}:{sha256(key.encode()).hexdigest()}\n" for who, key in KEYS.items())
+    )
+    keys.chmod(0o644)
+    service = Service(directory, f"gateway.keys_file={keys}", "graph.context_max=50000000")
+    try:
+        service.start()
+        yield service
+        left = service.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    if left:
+        raise ServiceError("\n".join(left))
+
+
+def client(service: Service, who: str = "alice") -> httpx.Client:
+    return httpx.Client(
+        base_url=service.url, headers={"Authorization": f"Bearer {KEYS[who]}"}, timeout=60
+    )
+
+
+def lines(answer: httpx.Response) -> list[dict[str, object]]:
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line) for line in answer.text.splitlines() if line]
+
+
+@pytest.fixture(scope="module")
+def alice(service: Service) -> Iterator[httpx.Client]:
+    with client(service) as alice:
+        told = lines(alice.post("/v1/images/import", params={"name": "box"}, content=ROOTFS))
+        assert told[-1]["type"] == "done", told
+        yield alice
+
+
+def run(client: httpx.Client, *command: str, **fields: object) -> dict[str, object]:
+    answer = client.post("/v1/runs", json={"command": list(command), **fields})
+    assert answer.status_code == 200, answer.text
+    result: dict[str, object] = answer.json()
+    return result
+
+
+def context(**files: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(mode="w", fileobj=buffer) as out:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            out.addfile(info, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def test_an_image_is_built_with_its_output_told_and_runs(alice: httpx.Client) -> None:
+    text = 'FROM box\nARG WHO\nCOPY greeting /greeting\nRUN echo building; echo "$WHO" > /who\n'
+    told = lines(
+        alice.post(
+            "/v1/images/build", params={"name": "hello", "arg": "WHO=me"},
+            content=context(Dockerfile=text, greeting="hi\n"),
+        )
+    )  # fmt: skip
+    assert [event["text"] for event in told if event["type"] == "output"] == ["building\n"]
+    assert told[-1]["type"] == "done" and told[-1]["name"] == "hello"
+    result = run(alice, "/bin/busybox", "cat", "/greeting", "/who", image="hello")
+    assert (result["status"], result["stdout"]) == ("ok", "hi\nme\n"), result
+    detail = alice.get("/v1/images/hello").json()
+    assert detail["digest"] == told[-1]["digest"]
+    assert detail["history"][-1].startswith("RUN echo building")
+
+
+def test_a_fault_of_a_build_is_the_last_line(alice: httpx.Client) -> None:
+    told = lines(
+        alice.post(
+            "/v1/images/build", params={"name": "bad", "dockerfile": "FROM box\nRUN exit 3\n"},
+            content=context(a="b"),
+        )
+    )  # fmt: skip
+    assert told[-1]["type"] == "error"
+    assert told[-1]["code"] == "build_failed"
+    assert "line 2" in str(told[-1]["detail"])
+    assert alice.get("/v1/images/bad").status_code == 404
+
+
+def test_an_archive_above_the_cap_is_refused(alice: httpx.Client) -> None:
+    answer = alice.post("/v1/images/import", params={"name": "big"}, content=bytes(51_000_000))
+    assert answer.status_code == 413
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(60):
+            yield bytes(1_000_000)
+
+    told = lines(alice.post("/v1/images/import", params={"name": "big"}, content=pieces()))
+    assert told[-1]["code"] == "body_too_large"
+
+
+def test_what_is_no_archive_is_an_error_of_the_callers(alice: httpx.Client) -> None:
+    told = lines(alice.post("/v1/images/import", params={"name": "no"}, content=b"garbage" * 999))
+    assert told[-1]["code"] == "invalid_image"
+
+
+def test_a_tenant_has_nothing_of_another(service: Service, alice: httpx.Client) -> None:
+    alice.post("/v1/volumes", json={"name": "mine", "size": 8 << 20})
+    digest = alice.get("/v1/images/box").json()["digest"]
+    with client(service, "bob") as bob:
+        assert bob.get("/v1/images").json() == {"images": []}
+        assert bob.get("/v1/volumes").json() == {"volumes": []}
+        for name in ("box", digest, "tenants/alice/box"):
+            assert bob.get(f"/v1/images/{name}").status_code in (404, 422), name
+            answer = bob.post("/v1/runs", json={"command": ["x"], "image": name})
+            assert answer.status_code in (404, 422), answer.text
+        assert bob.delete("/v1/volumes/mine").status_code == 404
+        body = {"command": ["x"], "template": "default"}
+        mount = {"name": "mine", "path": "/data"}
+        assert bob.post("/v1/runs", json={**body, "volumes": [mount]}).status_code == 404
+        data = {"digest": digest, "path": "/data"}
+        assert bob.post("/v1/runs", json={**body, "data": [data]}).status_code == 404
+        told = lines(
+            bob.post(
+                "/v1/images/build", params={"name": "x", "dockerfile": "FROM box\n"},
+                content=context(a="b"),
+            )
+        )  # fmt: skip
+        assert told[-1]["code"] == "invalid_dockerfile"
+
+
+def test_a_volume_outlives_its_sandboxes_and_languages_have_it(alice: httpx.Client) -> None:
+    made = alice.post("/v1/volumes", json={"name": "kept", "size": 16 << 20})
+    assert made.status_code == 201, made.text
+    mount = {"name": "kept", "path": "/data"}
+    result = run(
+        alice, "/bin/busybox", "sh", "-c", "echo 42 > /data/n", image="box", volumes=[mount]
+    )
+    assert result["status"] == "ok", result
+    body = {
+        "language": "python", "source": "print(open('/data/n').read())\nopen('/data/n', 'w')",
+        "volumes": [{**mount, "read_only": True}],
+    }  # fmt: skip
+    result = alice.post("/v1/runs", json=body).json()
+    assert result["stdout"] == "42\n\n"
+    assert "Read-only" in result["stderr"] or "Permission" in result["stderr"]
+    deadline = time.monotonic() + 10
+    while (gone := alice.delete("/v1/volumes/kept")).status_code == 409:
+        assert time.monotonic() < deadline  # its last sandbox is on its way out
+        time.sleep(0.05)
+    assert gone.status_code == 204
+    again = {**body, "volumes": [mount]}
+    assert alice.post("/v1/runs", json=again).status_code == 404
+
+
+def test_data_is_compiled_once_and_used_by_many(alice: httpx.Client) -> None:
+    told = lines(
+        alice.post(
+            "/v1/images/import", params={"name": "artefact"}, content=archive([Item("f", b"data")])
+        )
+    )  # fmt: skip
+    data = {"digest": told[-1]["digest"], "path": "/srv/a"}
+    body = {"language": "python", "source": "print(open('/srv/a/f').read())", "data": [data]}
+    assert [alice.post("/v1/runs", json=body).json()["stdout"] for _ in range(2)] == ["data\n"] * 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/work", "/etc", "/proc", "/data/../etc", "/data/", "data", "/srv//x", "/work/./x"],
+)
+def test_mounts_go_where_they_may_only(alice: httpx.Client, path: str) -> None:
+    mount = {"name": "mine", "path": path}
+    body = {"command": ["x"], "template": "default", "volumes": [mount]}
+    assert alice.post("/v1/runs", json=body).status_code == 422
+
+
+def test_a_template_of_ones_own_is_kept_warm(alice: httpx.Client) -> None:
+    wanted = {"image": "box", "pool": {"min": 1, "max": 2}}
+    assert alice.put("/v1/templates/mybox", json=wanted).status_code == 200
+    assert [
+        x["name"] for x in alice.get("/v1/templates").json()["templates"] if not x["shared"]
+    ] == ["mybox"]
+    for _ in range(3):
+        result = run(alice, "/bin/busybox", "cat", "/version", template="mybox")
+        assert result["stdout"] == "one", result
+    assert alice.put("/v1/templates/default", json=wanted).status_code == 409
+    assert alice.put("/v1/templates/other", json={"image": "nosuch"}).status_code == 404
+    assert alice.delete("/v1/templates/mybox").status_code == 204
+    body = {"command": ["x"], "template": "mybox"}
+    assert alice.post("/v1/runs", json=body).status_code == 422
+
+
+def test_registries_are_closed_unless_the_operator_opens_them(alice: httpx.Client) -> None:
+    for call in ("pull", "push"):
+        told = lines(alice.post(f"/v1/images/{call}", json={"name": "127.0.0.1:9/x"}))
+        assert told[-1]["code"] == "forbidden"
+
+
+def test_a_build_whose_client_leaves_is_ended(service: Service) -> None:
+    params = {"name": "slow", "dockerfile": "FROM box\nRUN echo on; busybox sleep 500\n"}
+    begin = time.monotonic()
+    with (
+        client(service) as other,
+        other.stream("POST", "/v1/images/build", params=params, content=context(a="b")) as answer,
+    ):
+        for line in answer.iter_lines():
+            if "on" in line and "output" in line:
+                break
+    with client(service) as other:
+        for _ in range(2):  # as many as may run at once
+            told = lines(
+                other.post(
+                    "/v1/images/build", params={"name": "next", "dockerfile": "FROM box\nRUN true\n"},
+                    content=context(a="b"),
+                )
+            )  # fmt: skip
+            assert told[-1]["type"] == "done", told
+    assert time.monotonic() - begin < 30
+
+
+def test_names_are_given_and_taken_away(alice: httpx.Client) -> None:
+    answer = alice.post("/v1/images/tag", json={"name": "box", "new": "deep/er:v1"})
+    assert answer.status_code == 200, answer.text
+    names = {image["name"] for image in alice.get("/v1/images").json()["images"]}
+    assert {"box:latest", "deep/er:v1"} <= names
+    assert alice.delete("/v1/images/deep/er:v1").status_code == 204
+    assert alice.get("/v1/images/deep/er:v1").status_code == 404

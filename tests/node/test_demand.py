@@ -1,0 +1,52 @@
+"""How many sandboxes are kept ahead: never fewer or more than said, more while more are asked for."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandboxd.node.demand import HALF_LIFE, HORIZON, Demand, wanted
+
+counts = st.integers(0, 1000)
+rates = st.floats(0, 1e6, allow_nan=False)
+
+
+@given(rates, counts, counts, st.integers(-1000, 1000))
+def test_bounds_hold(rate: float, least: int, more: int, room: int) -> None:
+    target = wanted(rate, least=least, most=least + more, room=room)
+    assert least <= target <= least + more
+    assert target == least or target <= room
+
+
+@given(rates, rates, counts, counts, counts)
+def test_more_demand_never_means_fewer(
+    a: float, b: float, least: int, most: int, room: int
+) -> None:
+    low, high = sorted((a, b))
+    assert wanted(low, least=least, most=most, room=room) <= wanted(
+        high, least=least, most=most, room=room
+    )
+
+
+@given(st.lists(st.floats(0, 100), max_size=200))
+def test_a_rate_is_never_negative_and_fades(times: list[float]) -> None:
+    demand = Demand()
+    for now in sorted(times):
+        demand.note(now)
+    rates = [demand.rate(100.0 + step) for step in range(0, 200, 10)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] >= 0
+    assert wanted(demand.rate(100 + 100 * HALF_LIFE), least=0, most=100, room=100) == 0
+
+
+def test_a_steady_rate_is_told_about_right() -> None:
+    demand = Demand()
+    for tick in range(1000):
+        demand.note(tick / 10)
+    rate = demand.rate(99.9)
+    assert 9.0 < rate < 11.0
+    assert wanted(rate, least=1, most=100, room=100) == 20 == round(rate * HORIZON)
+
+
+def test_a_single_run_keeps_nothing_ahead_for_long() -> None:
+    demand = Demand()
+    demand.note(0.0)
+    assert wanted(demand.rate(HALF_LIFE), least=0, most=8, room=8) == 0
