@@ -112,10 +112,13 @@ def test_a_used_one_serves_nobody_else(network: NoNetwork, deed: Callable[[], No
     assert network.made == 2
 
 
-def test_one_that_still_holds_a_socket_serves_nobody_else(network: NoNetwork) -> None:
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_one_that_still_holds_a_socket_serves_nobody_else(
+    network: NoNetwork, family: socket.AddressFamily
+) -> None:
     kept: list[socket.socket] = []
     slot = network.take()
-    inside(slot, lambda: kept.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+    inside(slot, lambda: kept.append(socket.socket(family, socket.SOCK_DGRAM)))
     network.give_back(slot)
     network.take()
     assert network.made == 2
