@@ -120,7 +120,10 @@ def receive_answer(socket: int) -> Filed | None:
     """The next answer; None if there is none yet. Raises NativeFault for anything else than one, and
     EOFError at the end."""
     size = lib.sbx_message(socket, _buffer, MESSAGE_MAX, _fd)
-    if size == 0 or (size < 0 and ffi.errno == errnos.ECONNRESET):
+    if size < 0 and ffi.errno == errnos.ECONNRESET:
+        # It ended without having read all of ours. That is said once, and before what it had sent.
+        size = lib.sbx_message(socket, _buffer, MESSAGE_MAX, _fd)
+    if size == 0:
         raise EOFError
     if size < 0:
         if ffi.errno == errnos.EAGAIN:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import AsyncIterator
 
@@ -26,6 +27,8 @@ from sandboxd.node.sessions.waiting import Writer
 
 _PAGE_BYTES = 4 << 20
 """Of names in one page: whatever the names are, it fits into an answer."""
+_PIPE = 1 << 20
+"""Bytes that a content is ahead of the process which takes it."""
 _WORKS_MAX = 32
 """Long requests of one sandbox at once, each of which is a process in it."""
 
@@ -119,6 +122,7 @@ class Files:
         flags = (PARENTS if parents else 0) | (SET_MODE if mode is not None else 0)
         flags |= (APPEND if append else 0) | (AT if offset is not None and not append else 0)
         theirs, ours = os.pipe2(os.O_CLOEXEC)
+        fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE)
         writer = Writer(ours)
         try:
             async with self._working(

@@ -1,4 +1,4 @@
-"""Waiting for a descriptor, once. Several may wait for the same one, but not in the same direction."""
+"""Waiting for descriptors of which one is waited for once at a time."""
 
 import asyncio
 import os
@@ -14,16 +14,6 @@ async def readable(fd: int) -> None:
         loop.remove_reader(fd)
 
 
-async def writable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(fd, _wake, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(fd)
-
-
 def _wake(ready: "asyncio.Future[None]") -> None:
     if not ready.done():
         ready.set_result(None)
@@ -36,7 +26,8 @@ class Writer:
         os.set_blocking(fd, False)
         self._fd = fd
         self._lock = asyncio.Lock()
-        self._waiting: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Future[None] | None = None
 
     @property
     def open(self) -> bool:
@@ -56,20 +47,22 @@ class Writer:
         return self._fd >= 0
 
     async def _room(self) -> None:
-        self._waiting = asyncio.ensure_future(writable(self._fd))
+        """Until there is room, or it is closed."""
+        self._waiting = self._loop.create_future()
+        self._loop.add_writer(self._fd, _wake, self._waiting)
         try:
-            await asyncio.wait([self._waiting])
+            await self._waiting
         finally:
-            self._waiting.cancel()
-            await asyncio.wait([self._waiting])
             self._waiting = None
+            if self._fd >= 0:
+                self._loop.remove_writer(self._fd)
 
     def close(self) -> None:
         """End of input; a waiting writer gives up."""
         if self._fd < 0:
             return
         if self._waiting is not None:
-            asyncio.get_running_loop().remove_writer(self._fd)
-            self._waiting.cancel()
+            self._loop.remove_writer(self._fd)
+            _wake(self._waiting)
         os.close(self._fd)
         self._fd = -1
