@@ -1,5 +1,6 @@
 """An egress network for tests: made in the world's `svc`, with a sandbox that is a bare namespace."""
 
+import itertools
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ ANY_UDP = (
 )
 
 
+_numbers = itertools.count()
+
+
 def policy(*allow: EgressRule, **rest: Any) -> EgressPolicy:
     return EgressPolicy(name="test", allow=list(allow), **rest)
 
@@ -24,9 +28,16 @@ def policy(*allow: EgressRule, **rest: Any) -> EgressPolicy:
 def network(
     *, omit: frozenset[str] = frozenset(), firewall: str = "nftables", **settings: Any
 ) -> Iterator[EgressNetwork]:
+    number = next(_numbers)
+    usual = {
+        "slots": 32,
+        "warm": 0,
+        "ipv4": f"10.{100 + number % 100}.0.0/16",  # two may live in one namespace
+        "ipv6": f"fd5d:b0c5:{number:x}::/64",
+    }
     made = EgressNetwork(
         f"t{secrets.token_hex(4)}",
-        NetworkSettings(enabled=True, firewall=firewall, warm=0, **{"slots": 32, **settings}),
+        NetworkSettings(enabled=True, firewall=firewall, **{**usual, **settings}),
         omit,
     )
     try:

@@ -1,15 +1,17 @@
 """Networks as clients get them: a whole service in `svc`, runs whose packets are looked for in `inet`."""
 
-import shutil
+import os
+import signal
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import httpx
 import pytest
 
-from sandboxd.settings import Settings
+from tests.network.serving import run, serving
 from tests.network.world import OTHER4, PUBLIC4, PUBLIC6, World
-from tests.service.instance import Service, running
+from tests.service.instance import Service
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
 
@@ -23,48 +25,38 @@ for address in sys.argv[1:]:
     except OSError as error:
         print(type(error).__name__)
 """
-NARROW = f"""
-name = "narrow"
+EGRESS = {
+    "narrow": f"""
 [[allow]]
 cidr = "{PUBLIC4}"
 ports = [8080]
 [[allow]]
 cidr = "{PUBLIC6}"
 ports = [8080]
-"""
+""",
+    "theirs": 'tenants = ["somebody"]\n',
+}
 
 
 @pytest.fixture(scope="module")
-def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("policies")
-    directory.chmod(0o755)
-    directory.parent.chmod(0o755)
-    shutil.copytree(Settings().policy_path, directory / "policies")
-    egress = directory / "policies" / "egress"
-    (egress / "narrow.toml").write_text(NARROW)
-    (egress / "theirs.toml").write_text('name = "theirs"\ntenants = ["somebody"]\n')
-    return directory / "policies"
-
-
-@pytest.fixture(scope="module")
-def served(world: World, policies: Path) -> Iterator[Service]:
-    with running("network.enabled=true", f"policies={policies}") as service:
+def served(world: World) -> Iterator[Service]:
+    with serving(EGRESS) as service:
         yield service
+    assert not _traces_of_networks()
 
 
-def run(
-    service: Service, *targets: str, language: str = "python", **rest: object
-) -> dict[str, object]:
-    body = {"language": language, "source": ASK, "args": list(targets), **rest}
-    answer = httpx.post(f"{service.url}/v1/runs", json=body, timeout=30)
-    return {"http": answer.status_code, **answer.json()}
+def _traces_of_networks() -> list[str]:
+    """Devices and tables of sandboxes' networks that are in `svc`."""
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
+    devices = [name for _, name in socket.if_nameindex() if name.startswith("sd")]
+    return devices + [line for line in tables.stdout.splitlines() if "sandboxd" in line]
 
 
 def test_a_run_reaches_what_its_network_names_and_nothing_else(
     world: World, served: Service
 ) -> None:
     world.packets.clear()
-    result = run(served, PUBLIC4, PUBLIC6, OTHER4, network="narrow")
+    result = run(served, ASK, PUBLIC4, PUBLIC6, OTHER4, network="narrow")
     assert str(result["stdout"]).split("\n")[:3] == ["from a run", "from a run", "OSError"]
     assert world.arrived(PUBLIC4, 8080) and world.arrived(PUBLIC6, 8080)
     assert not world.arrived(OTHER4)
@@ -72,7 +64,7 @@ def test_a_run_reaches_what_its_network_names_and_nothing_else(
 
 def test_a_run_has_no_network_unless_it_asks(world: World, served: Service) -> None:
     world.packets.clear()
-    result = run(served, PUBLIC4)
+    result = run(served, ASK, PUBLIC4)
     assert result["stdout"] == "OSError\n"
     assert not world.arrived(PUBLIC4)
 
@@ -93,11 +85,28 @@ int main(int argc, char **argv) {
 
 
 def test_a_compiled_program_has_the_network(world: World, served: Service) -> None:
-    result = run(served, PUBLIC4, language="c", source=C_SOURCE, network="narrow")
+    result = run(served, C_SOURCE, PUBLIC4, language="c", network="narrow")
     assert result["stdout"] == "compiled\n", result
 
 
 @pytest.mark.parametrize("name", ["unknown", "theirs"])
 def test_networks_of_others_do_not_exist(served: Service, name: str) -> None:
-    result = run(served, PUBLIC4, network=name)
+    result = run(served, ASK, PUBLIC4, network=name)
     assert (result["http"], result["field"]) == (422, "network")
+
+
+def test_a_killed_node_leaves_nothing_that_its_successor_does_not_clear(served: Service) -> None:
+    before = _traces_of_networks()
+    assert before
+    node = served.role("node")
+    assert node is not None
+    os.kill(node, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while served.role("node") in (None, node) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    served.wait_ready()
+    result = run(served, ASK, PUBLIC4, network="narrow")
+    assert result["stdout"] == "from a run\n", result
+    devices = [name for name in _traces_of_networks() if name.startswith("sd")]
+    assert len(devices) <= len(before) + 4
+    assert len(_traces_of_networks()) - len(devices) == 1

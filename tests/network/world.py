@@ -217,17 +217,18 @@ def _accept(world: World, listener: socket.socket, stop: threading.Event) -> Non
 def _echo(world: World, connection: socket.socket, stop: threading.Event) -> None:
     """Say everything back, until the other side ends."""
     name = connection.getsockname()
-    connection.settimeout(0.2)
     first = True
     with connection:
         while not stop.is_set():
             try:
+                connection.settimeout(0.2)
                 data = connection.recv(65_536)
                 if first:
                     world.said.append((_plain(name[0]), name[1], data))
                     first = False
                 if not data:
                     return
+                connection.settimeout(30)
                 connection.sendall(data)
             except TimeoutError:
                 continue

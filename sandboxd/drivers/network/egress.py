@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+UNSHAPED: tuple[int | None, int | None] = (None, None)
+
+
 class EgressSlot(Struct, kw_only=True):
     """A namespace with a device. Made and ended by EgressNetwork alone."""
 
@@ -48,6 +51,8 @@ class EgressSlot(Struct, kw_only=True):
     """Its traces when it was handed out."""
     group: int = QUARANTINE
     """Offset of the group whose rules hold for it."""
+    rates: tuple[int | None, int | None] = UNSHAPED
+    """Bytes a second that it may send and get."""
     assignments: int = 0
     """How often it was put under a policy: tells one sandbox's requests from the next one's."""
     openings: list[Opening] = []
@@ -165,6 +170,10 @@ class EgressNetwork:
 
     def _assign(self, slot: EgressSlot, policy: EgressPolicy) -> None:
         former, group = slot.group, self._write(policy)
+        rates = (policy.upload, policy.download)
+        if rates != slot.rates:
+            self._links.shape(slot.fd, slot.device, *rates)
+            slot.rates = rates
         self._links.assign(slot.device, group)
         slot.group = group
         slot.assignments += 1
@@ -199,7 +208,11 @@ class EgressNetwork:
         try:
             if slot.group != QUARANTINE:
                 self._links.assign(slot.device, QUARANTINE)
-            kept = not self._closing and _traces(slot.fd) == slot.unused is not None
+            kept = (
+                not self._closing
+                and slot.rates == UNSHAPED
+                and _traces(slot.fd) == slot.unused is not None
+            )
             if not kept:
                 self._links.cut(slot.addresses)
             if slot.group != QUARANTINE:

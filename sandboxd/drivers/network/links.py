@@ -134,6 +134,16 @@ class Links:
         with _translated("set the group of a device"):
             self._netlink.link("set", index=index, group=self._plan.group(offset))
 
+    def shape(self, namespace: int, index: int, upload: int | None, download: int | None) -> None:
+        """Bound what the sandbox sends and gets, in bytes a second; None lifts the bound.
+
+        Each direction waits at the end where it is sent: its own device for what it sends, which it
+        has no right to change, and the node's end for what it gets. Raises DriverFault.
+        """
+        with _translated("shape a device"):
+            _bucket(self._netlink, index, download)
+            inside(namespace, self._home, lambda: _shape_inside(upload))
+
     def traffic(self, index: int) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got since its device was made."""
         with _translated("read the counters of a device"):
@@ -159,6 +169,21 @@ class Links:
                 opened_by.attrs()  # sets its flags
                 only = {"attrs": [["CTA_FILTER_ORIG_FLAGS", opened_by.flags]]}
                 self._conntrack[family].entry("del", tuple_orig=opened_by, cta_filter=only)
+
+
+def _shape_inside(rate: int | None) -> None:
+    with IPRoute() as link:
+        _bucket(link, socket.if_nametoindex(_DEVICE), rate)
+
+
+def _bucket(link: Any, index: int, rate: int | None) -> None:
+    if rate is None:
+        with suppress(NetlinkError):  # there was none
+            link.tc("del", index=index, root=True)
+        return
+    # A tenth of a second at once, and one full packet of a device that offloads in any case.
+    burst = max(rate // 10, 70_000)
+    link.tc("replace", "tbf", index, 0x10000, rate=rate, burst=burst, latency="200ms")
 
 
 @contextmanager

@@ -1,0 +1,220 @@
+"""What becomes of sandboxes' networks over time: rates, policies that change, addresses that come back,
+many of them, and nodes that die."""
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from sandboxd.drivers.network.egress import EgressNetwork
+from sandboxd.errors import Overload
+from sandboxd.model.egress import EgressRule
+from tests.network.driven import ANY_UDP, ANYWHERE, network, policy, sandbox
+from tests.network.world import OTHER4, PUBLIC4, PUBLIC6, World, reaches, tcp, udp
+
+pytestmark = pytest.mark.root
+
+OPEN = policy(*ANYWHERE, *ANY_UDP)
+NARROW = policy(EgressRule(cidr=OTHER4))
+
+
+@pytest.fixture(scope="module", params=["nftables"])
+def net(world: World, request: pytest.FixtureRequest) -> Iterator[EgressNetwork]:
+    with network(firewall=request.param) as made:
+        yield made
+
+
+def transfer(target: str, size: int) -> float:
+    """Seconds that it takes to send so many bytes and to get them back."""
+    begin = time.monotonic()
+    with socket.create_connection((target, 8080), 20) as connection:
+        sender = threading.Thread(target=connection.sendall, args=(bytes(size),))
+        sender.start()
+        left = size
+        while left > 0:
+            left -= len(connection.recv(65_536))
+        sender.join()
+    return time.monotonic() - begin
+
+
+@pytest.mark.parametrize("target", [PUBLIC4, PUBLIC6])
+@pytest.mark.parametrize("direction", ["upload", "download"])
+def test_rates_hold_in_both_directions(
+    world: World, net: EgressNetwork, target: str, direction: str
+) -> None:
+    size, rate = 400_000, 500_000
+    shaped = policy(*ANYWHERE, **{direction: rate})
+    with sandbox(net, shaped) as slot:
+        slow = world.inside(slot.fd, lambda: transfer(target, size))
+    with sandbox(net, OPEN) as slot:
+        fast = world.inside(slot.fd, lambda: transfer(target, size))
+    assert slow > (size - 150_000) / rate
+    assert fast < slow / 2
+
+
+@pytest.mark.parametrize("target", [PUBLIC4, PUBLIC6])
+def test_a_flow_that_is_open_is_cut_when_its_policy_narrows(
+    world: World, net: EgressNetwork, target: str
+) -> None:
+    with sandbox(net, OPEN) as slot:
+        connection = world.inside(slot.fd, lambda: socket.create_connection((target, 8080), 1))
+        with connection:
+            connection.sendall(b"before")
+            assert connection.recv(100) == b"before"
+            net.assign(slot, NARROW)
+            world.packets.clear()
+            with pytest.raises(OSError):
+                for _ in range(20):
+                    connection.sendall(b"after")
+                    connection.recv(100)
+        assert not world.arrived(target)
+
+
+def test_what_the_other_side_sends_on_a_cut_flow_does_not_come_in(
+    world: World, net: EgressNetwork
+) -> None:
+    with sandbox(net, OPEN) as slot:
+        answering = world.inside(
+            world.inet, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        )
+        waiting = world.inside(slot.fd, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        with answering, waiting:
+            answering.bind((PUBLIC4, 4999))
+            answering.settimeout(1)
+            waiting.settimeout(0.3)
+            waiting.sendto(b"question", (PUBLIC4, 4999))
+            _, back = answering.recvfrom(100)
+            answering.sendto(b"answer", back)
+            assert waiting.recv(100) == b"answer"
+            net.assign(slot, NARROW)
+            answering.sendto(b"late", back)
+            with pytest.raises(TimeoutError):
+                waiting.recv(100)
+
+
+def test_an_address_that_comes_back_gets_nothing_of_its_former_life(world: World) -> None:
+    with network(slots=1) as net:
+        answering = world.inside(
+            world.inet, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        )
+        with answering:
+            answering.bind((PUBLIC4, 4998))
+            answering.settimeout(1)
+            with sandbox(net, OPEN) as slot:
+                first = slot.addresses
+
+                def ask() -> None:
+                    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+                        asking.bind(("0.0.0.0", 5555))
+                        asking.sendto(b"question", (PUBLIC4, 4998))
+
+                world.inside(slot.fd, ask)
+                _, back = answering.recvfrom(100)
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    slot = net.take()
+                    break
+                except Overload:  # the kernel is still taking the first one down
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+            try:
+                assert slot.addresses == first
+                net.assign(slot, OPEN)
+                waiting = world.inside(slot.fd, lambda: socket.socket(type=socket.SOCK_DGRAM))
+                with waiting:
+                    waiting.bind(("0.0.0.0", 5555))
+                    waiting.settimeout(0.3)
+                    answering.sendto(b"stray", back)
+                    with pytest.raises(TimeoutError):
+                        waiting.recv(100)
+            finally:
+                net.give_back(slot)
+
+
+def test_slots_run_out_as_overload_and_are_never_shared(world: World) -> None:
+    with network(slots=3) as net:
+        slots = [net.take() for _ in range(3)]
+        assert len({slot.addresses.ipv4 for slot in slots}) == 3
+        with pytest.raises(Overload):
+            net.take()
+        for slot in slots:
+            net.give_back(slot)
+        net.give_back(net.take())
+
+
+def test_an_unused_slot_serves_again_and_a_used_one_does_not(
+    world: World, net: EgressNetwork
+) -> None:
+    with network(warm=1) as warm:
+        first = warm.take()
+        warm.assign(first, OPEN)
+        warm.give_back(first)
+        some = [warm.take() for _ in range(3)]
+        assert any(slot is first for slot in some)
+        assert not world.inside(first.fd, lambda: reaches(tcp, PUBLIC4, 80)), "the policy stayed"
+        for slot in some:
+            warm.give_back(slot)
+        some = [warm.take() for _ in range(6)]
+        assert all(slot is not first for slot in some)
+        for slot in some:
+            warm.give_back(slot)
+
+
+def test_the_floods_of_one_do_not_hurt_its_neighbour(world: World, net: EgressNetwork) -> None:
+    """Ten thousand datagrams to as many ports: the table of connections stays small."""
+    flooding = policy(*ANYWHERE, *ANY_UDP, connection_rate=100, connections=50)
+    with sandbox(net, flooding) as bad, sandbox(net, OPEN) as good:
+
+        def flood() -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for port in range(10_000, 20_000):
+                    with suppress(OSError):
+                        sender.sendto(b"", (OTHER4, port))
+
+        before = _connections()
+        world.inside(bad.fd, flood)
+        assert _connections() - before <= 60
+        assert world.inside(good.fd, lambda: tcp(PUBLIC4, 8080)) == b"hello"
+        assert world.inside(good.fd, lambda: udp(PUBLIC6, 4000)) == b"hello"
+
+
+def _connections() -> int:
+    with open("/proc/thread-self/net/stat/nf_conntrack") as counts:
+        return int(counts.read().splitlines()[1].split()[0], 16)
+
+
+def test_a_thousand_sandboxes_add_no_rule_and_cost_as_the_first(world: World) -> None:
+    with network(slots=1_100, warm=0) as net:
+        rules = []
+        slots = []
+        seconds = []
+        for count in range(1_000):
+            begin = time.perf_counter()
+            slot = net.take()
+            net.assign(slot, OPEN)
+            seconds.append(time.perf_counter() - begin)
+            slots.append(slot)
+            if count in (0, 999):
+                table = net.plan.table
+                listed = subprocess.run(
+                    ["nft", "list", "table", "inet", table],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                rules.append(len(listed.stdout.splitlines()))
+        try:
+            assert rules[0] == rules[1]
+            first, last = sorted(seconds[:100])[50], sorted(seconds[-100:])[50]
+            assert last < 3 * first, (first, last)
+            assert world.inside(slots[-1].fd, lambda: tcp(PUBLIC4, 8080)) == b"hello"
+            assert not world.inside(slots[-1].fd, lambda: reaches(tcp, "10.1.2.3", 80))
+        finally:
+            for slot in slots:
+                os.close(slot.fd)  # all at once, as at the death of a node
