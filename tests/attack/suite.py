@@ -26,8 +26,8 @@ CASES: tuple[Case, ...] = (
 AT_ONCE, FLOODS_AT_ONCE = 8, 2
 _KEPT_CONNECTIONS = 64
 _KEPT_NAMESPACES = 64
-"""Empty network namespaces that the node keeps for the next sandboxes: as many as were in use at once. One
-that each sandbox left would be several hundred."""
+"""Empty network namespaces that the node keeps for the next sandboxes: as many as were in use at once.
+One that each sandbox left would be several hundred."""
 
 
 class Fight:
