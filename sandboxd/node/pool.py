@@ -9,12 +9,12 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from sandboxd.drivers.exec.base import Built, ExecDriver, Spec
 from sandboxd.errors import DriverFault, Overload, SystemFault
 from sandboxd.node.demand import LOOK_AGAIN, Demand, wanted
+from sandboxd.node.hands import End, Hands
 from sandboxd.node.stock import Stock, step
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,13 @@ class _Shelf:
         self.failures = 0
         self.failed_at = 0.0
         self.timer: asyncio.TimerHandle | None = None
+        self.due = 0.0
+        """When the timer goes off."""
+
+    def lacks(self) -> bool:
+        """More is wanted of it than is there or on its way."""
+        there = len(self.ready) + self.building
+        return there < self.target + len(self.waiting)
 
     def stock(self) -> Stock:
         return Stock(
@@ -53,10 +60,13 @@ class Pool:
         how many sandboxes may be kept in all, above what templates have at least."""
         self._room = room
         self._driver, self._concurrency, self._max_age = driver, concurrency, max_age
-        self._builders = ThreadPoolExecutor(concurrency, "build")
-        self._breakers = ThreadPoolExecutor(concurrency, "destroy")
+        self._builders = Hands(concurrency, "build")
+        self._breakers = Hands(concurrency, "destroy")
         self._shelves: dict[str, _Shelf] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        """Pieces of work given to threads."""
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closing = False
         self.built = 0
         self.build_seconds = 0.0
@@ -139,22 +149,25 @@ class Pool:
         if self._closing:
             raise Overload("the node is stopping", retry_after=1.0)
         self.cold_claims += 1
-        building = asyncio.get_running_loop().run_in_executor(
-            self._builders, self._driver.build, spec
-        )
-        try:
-            return await asyncio.shield(building)
-        except asyncio.CancelledError:
-            self._spawn(self._destroy_unwanted(building))
-            raise
+        future: asyncio.Future[Built] = asyncio.get_running_loop().create_future()
+        self._begin()
+        self._builders.do(partial(self._driver.build, spec), partial(self._made, future))
+        return await future
 
-    async def _destroy_unwanted(self, building: asyncio.Future[Built]) -> None:
+    def _made(self, future: asyncio.Future[Built], end: End[Built]) -> None:
+        self._end()
         try:
-            built = await building
+            built = end.result()
         except (SystemFault, Overload) as error:
-            log.error("build of a sandbox failed: %s", error)
+            if future.cancelled():
+                log.error("build of a sandbox failed: %s", error)
+            else:
+                future.set_exception(error)
         else:
-            await self._destroy(built)
+            if future.cancelled():
+                self.discard(built)
+            else:
+                future.set_result(built)
 
     def restock(self, built: Built) -> None:
         """Take back a sandbox that was handed out and never used."""
@@ -167,7 +180,24 @@ class Pool:
 
     def discard(self, built: Built) -> None:
         """Destroy a sandbox that was handed out, in the background."""
-        self._spawn(self._destroy(built))
+        self._begin()
+        self._breakers.do(partial(self._driver.destroy, built), partial(self._destroyed, built))
+
+    def _destroyed(self, built: Built, end: End[None]) -> None:
+        self._end()
+        try:
+            end.result()
+        except SystemFault as error:
+            log.error("sandbox %s would not go: %s", built.name, error)
+
+    def _begin(self) -> None:
+        self._under_way += 1
+        self._idle.clear()
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
 
     def _later(self, shelf: _Shelf) -> None:
         """Refill after the run that made room has had its turn."""
@@ -186,39 +216,57 @@ class Pool:
         )
         todo = step(shelf.stock(), now=now, max_age=self._max_age, slots=slots)
         for _ in range(todo.retire):
-            self._spawn(self._destroy(shelf.ready.popleft()))
+            self.discard(shelf.ready.popleft())
         for _ in range(todo.build):
             shelf.building += 1
-            self._spawn(self._build(shelf))
-        if shelf.timer is not None:
-            shelf.timer.cancel()
-            shelf.timer = None
+            self._begin()
+            self._builders.do(
+                partial(self._driver.build, shelf.spec), partial(self._built, shelf, now)
+            )
         again = [] if todo.again_in is None else [todo.again_in + 0.001]
         if shelf.target > shelf.least:
             again.append(LOOK_AGAIN)
         if again:
-            shelf.timer = asyncio.get_running_loop().call_later(min(again), self._step, shelf)
+            self._look_again(shelf, now + min(again))
 
-    async def _build(self, shelf: _Shelf) -> None:
-        begin = time.monotonic()
+    def _look_again(self, shelf: _Shelf, due: float) -> None:
+        """At `due`, or before: one that comes too early sets the next."""
+        if shelf.timer is not None:
+            if shelf.due <= due:
+                return
+            shelf.timer.cancel()
+        loop = asyncio.get_running_loop()
+        shelf.due = due
+        shelf.timer = loop.call_later(max(0.0, due - time.monotonic()), self._on_timer, shelf)
+
+    def _on_timer(self, shelf: _Shelf) -> None:
+        shelf.timer = None
+        self._step(shelf)
+
+    def _built(self, shelf: _Shelf, begin: float, end: End[Built]) -> None:
+        shelf.building -= 1
         try:
-            built = await asyncio.get_running_loop().run_in_executor(
-                self._builders, self._driver.build, shelf.spec
-            )
+            self._take_in(shelf, begin, end)
+        finally:
+            # There is a slot for another build: for whoever lacks one, and for this shelf.
+            for other in self._shelves.values():
+                if other is shelf or other.lacks():
+                    self._step(other)
+            self._end()
+
+    def _take_in(self, shelf: _Shelf, begin: float, end: End[Built]) -> None:
+        try:
+            built = end.result()
         except (SystemFault, Overload) as error:
             self._failed(shelf, error)
-        else:
-            shelf.failures = 0
-            self.built += 1
-            self.build_seconds += time.monotonic() - begin
-            if built.spec is not shelf.spec:
-                self.discard(built)  # renewed meanwhile
-            elif not self._hand_over(shelf, built):
-                shelf.ready.append(built)
-        finally:
-            shelf.building -= 1
-            for other in self._shelves.values():
-                self._step(other)
+            return
+        shelf.failures = 0
+        self.built += 1
+        self.build_seconds += time.monotonic() - begin
+        if built.spec is not shelf.spec:
+            self.discard(built)  # renewed meanwhile
+        elif not self._hand_over(shelf, built):
+            shelf.ready.append(built)
 
     def _failed(self, shelf: _Shelf, error: SystemFault | Overload) -> None:
         shelf.failures += 1
@@ -240,19 +288,6 @@ class Pool:
                 return True
         return False
 
-    async def _destroy(self, built: Built) -> None:
-        try:
-            await asyncio.get_running_loop().run_in_executor(
-                self._breakers, self._driver.destroy, built
-            )
-        except SystemFault as error:
-            log.error("sandbox %s would not go: %s", built.name, error)
-
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def close(self) -> None:
         """Destroy every sandbox that was not handed out and wait for all work to end."""
         self._closing = True
@@ -261,10 +296,10 @@ class Pool:
                 shelf.timer.cancel()
             for future in shelf.waiting:
                 future.cancel()
-        while self._tasks or any(shelf.ready for shelf in self._shelves.values()):
+        while self._under_way or any(shelf.ready for shelf in self._shelves.values()):
             for shelf in self._shelves.values():
                 while shelf.ready:
-                    self._spawn(self._destroy(shelf.ready.popleft()))
-            await asyncio.wait(self._tasks)
-        for threads in (self._builders, self._breakers):
-            await asyncio.to_thread(threads.shutdown)
+                    self.discard(shelf.ready.popleft())
+            await self._idle.wait()
+        await self._builders.close()
+        await self._breakers.close()

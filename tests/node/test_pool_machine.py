@@ -141,7 +141,7 @@ class PoolMachine(RuleBasedStateMachine):
             while True:
                 await asyncio.sleep(0.001)
                 self._collect()
-                if not self.driver.gate.is_set() or not (self.pool._tasks or self._held_back()):
+                if not self.driver.gate.is_set() or not (self.pool._under_way or self._held_back()):
                     return
 
     def _held_back(self) -> bool:
