@@ -102,7 +102,7 @@ class Sandbox:
             self._timers["wall"] = self._loop.call_later(
                 limits.wall_time, self.stop, Stop.WALL_TIME
             )
-            self._watch_cpu()
+            self._look_again_after(limits.cpu_time)
             await self._over
         finally:
             self._unwatch()
@@ -216,9 +216,13 @@ class Sandbox:
         if left <= 0:
             self.stop(Stop.CPU_TIME)
         else:
-            self._timers["cpu"] = self._loop.call_later(
-                max(left / self.built.spec.cpus, _CPU_STEP), self._watch_cpu
-            )
+            self._look_again_after(left)
+
+    def _look_again_after(self, cpu_seconds: float) -> None:
+        """When so much can have been used at the earliest."""
+        self._timers["cpu"] = self._loop.call_later(
+            max(cpu_seconds / self.built.spec.cpus, _CPU_STEP), self._watch_cpu
+        )
 
     def _finish(self) -> None:
         if not self._over.done():
