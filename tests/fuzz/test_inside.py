@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Spec
 from sandboxd.drivers.exec.cgroups import Cgroups, find
@@ -62,8 +63,12 @@ class Ground:
     def look(self) -> Sight:
         status = self._canary.stat()
         digest = hashlib.sha256(self._canary.read_bytes()).hexdigest()
+        held = footprint(INSTANCE, self.stage)
+        # An empty network namespace that nothing has used is kept for the next sandbox.
+        kept = {fd for fd in held.fds if fd[1].startswith("net:[")}
+        assert len(kept) <= 1
         return Sight(
-            footprint=footprint(INSTANCE, self.stage),
+            footprint=replace(held, fds=held.fds - kept),
             canary=(status.st_mode, status.st_uid, status.st_mtime_ns, digest),
             tainted=Path("/proc/sys/kernel/tainted").read_text(),
             hostname=socket.gethostname(),
