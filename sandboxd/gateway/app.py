@@ -14,6 +14,7 @@ from sandboxd.gateway.api.images import Images
 from sandboxd.gateway.api.judge_problems import Problems
 from sandboxd.gateway.api.languages import Languages
 from sandboxd.gateway.api.runs import Runs
+from sandboxd.gateway.api.sandbox_routes import sandbox_routes
 from sandboxd.gateway.api.stream import Streams
 from sandboxd.gateway.api.submission_stream import SubmissionStream
 from sandboxd.gateway.api.submissions import Submissions, owned_submission
@@ -53,6 +54,7 @@ def _routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
         Route("/v1/runs/{id}/events", Events(gateway), methods=["GET"]),
         WebSocketRoute("/v1/runs/{id}/stream", streams.attach),
         *_judge_routes(gateway),
+        *sandbox_routes(gateway),
         Route("/v1/languages", languages.list, methods=["GET"]),
         *_stored_routes(gateway),
         Route("/healthz", probes.alive, methods=["GET"]),

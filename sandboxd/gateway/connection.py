@@ -7,6 +7,7 @@ buffers for peers that do not read. Here a head has `header_timeout` seconds and
 
 import asyncio
 from enum import Enum, auto
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
@@ -54,6 +55,8 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timed: tuple[_Phase, int] | None = None
         """What the timer is for: a phase of the n-th request."""
+        self._patient = 0
+        """The request whose handler watches over its body's time itself."""
         self._head = 0
         """Bytes of this request's URL and header fields, trailers included."""
         self._unseen = 0
@@ -127,6 +130,7 @@ class Connection(HttpToolsProtocol):
         full = len(self.connections) > self._settings.max_connections
         self.app = cast(Any, _overloaded) if full else self.config.loaded_app
         super().on_headers_complete()
+        self.scope["sandboxd.patient"] = partial(self._be_patient, self._request)  # type: ignore[typeddict-unknown-key]
 
     def on_body(self, body: bytes) -> None:
         self._unseen = 0
@@ -138,6 +142,11 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     # Limits
+
+    def _be_patient(self, request: int) -> None:
+        """A handler that takes a body of any size bounds its pauses, not its length."""
+        self._patient = request
+        self._watch()
 
     def _count(self, size: int) -> None:
         self._unseen = 0
@@ -153,7 +162,8 @@ class Connection(HttpToolsProtocol):
     def _watch(self) -> None:
         """Give the phase that the connection is now in its time; keep the timer if it runs."""
         resting = self._phase is _Phase.IDLE and self._is_busy()
-        if resting or self._phase is _Phase.UPGRADED or self.transport.is_closing():
+        patient = self._phase is _Phase.BODY and self._patient == self._request
+        if resting or patient or self._phase is _Phase.UPGRADED or self.transport.is_closing():
             self._unwatch()
             return
         timed = (self._phase, self._request)

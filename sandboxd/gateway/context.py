@@ -14,6 +14,7 @@ from sandboxd.gateway.metrics import Metrics
 from sandboxd.gateway.node_link import NodeLink
 from sandboxd.gateway.offers import Offers
 from sandboxd.gateway.replies import Replies
+from sandboxd.gateway.sessions.sandboxes import Sandboxes
 from sandboxd.gateway.waiting import Slots, unless
 from sandboxd.policy import Policies
 from sandboxd.queue import Queue
@@ -43,6 +44,7 @@ class Gateway:
         self.templates = Templates(settings)
         self.node = NodeLink(settings.images_socket)
         self.offers = Offers(queue)
+        self.sandboxes = Sandboxes(settings, self.offers)
         self.slots = Slots(settings.gateway.max_waiting)
         self.metrics = Metrics(self.slots)
         self.replies = Replies(queue, self.id, settings.gateway.outage_timeout)
@@ -65,6 +67,7 @@ class Gateway:
                 for task in background:
                     task.cancel()
                 await self.store.close()
+                await self.sandboxes.close()
                 await self.templates.close()
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from sandboxd.errors import UnknownLanguage
+from sandboxd.model import NodeRecord
 from sandboxd.queue import Queue
 
 _FRESH = 1.0
@@ -15,7 +16,7 @@ class Offers:
         self._queue, self._clock = queue, clock
         self._read_at: float | None = None
         self._offered: frozenset[str] | None = None
-        self._room: list[tuple[int, int]] = []
+        self._nodes: list[NodeRecord] = []
 
     async def check(self, language: str | None) -> None:
         """Raises UnknownLanguage if there are nodes and none of them offers `language`.
@@ -31,13 +32,17 @@ class Offers:
     async def room(self) -> list[tuple[int, int]]:
         """What each live node can hold: CPU in thousandths of a core, memory in bytes."""
         await self._look()
-        return self._room
+        return [(node.cpu_capacity, node.memory_capacity) for node in self._nodes]
+
+    async def nodes(self) -> list[NodeRecord]:
+        """The live nodes."""
+        await self._look()
+        return self._nodes
 
     async def _look(self) -> None:
         if self._read_at is None or self._clock() - self._read_at > _FRESH:
-            nodes = await self._queue.nodes()
+            nodes = self._nodes = await self._queue.nodes()
             self._offered = (
                 frozenset(x for node in nodes for x in node.languages) if nodes else None
             )
-            self._room = [(node.cpu_capacity, node.memory_capacity) for node in nodes]
             self._read_at = self._clock()

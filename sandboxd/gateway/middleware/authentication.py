@@ -1,7 +1,7 @@
 """Puts the tenant into the scope, or refuses the request.
 
-Open to everybody: `/healthz` and `/openapi.json`. Open to this machine only: `/readyz` and
-`/metrics` (a reverse proxy on this machine counts as this machine and has to hide them itself).
+Open to everybody: `/healthz`, `/openapi.json` and signed addresses. Open to this machine only: `/readyz`
+and `/metrics` (a reverse proxy on this machine counts as this machine and has to hide them itself).
 """
 
 import ipaddress
@@ -13,6 +13,8 @@ from sandboxd.errors import Forbidden, Unauthorized
 from sandboxd.gateway.auth import DEFAULT_TENANT, Keys
 
 _OPEN = frozenset({"/healthz", "/openapi.json"})
+_SIGNED = "/v1/signed/"
+"""What comes after it is the credential, see `api/sandbox_signed`."""
 _OPEN_LOCALLY = frozenset({"/readyz", "/metrics"})
 
 
@@ -35,6 +37,8 @@ class Authentication:
         tenant = self._keys.tenant(_presented(scope, headers))
         if tenant is not None:
             return tenant
+        if scope["path"].startswith(_SIGNED):
+            return DEFAULT_TENANT
         if scope["path"] in _OPEN or (scope["path"] in _OPEN_LOCALLY and _is_local(scope)):
             return DEFAULT_TENANT
         raise Unauthorized("send the header Authorization: Bearer <key>")

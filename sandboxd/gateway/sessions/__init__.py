@@ -1,0 +1,1 @@
+"""How the gateway reaches sandboxes that live: where they are, and connections to their nodes."""

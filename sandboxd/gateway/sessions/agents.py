@@ -1,0 +1,60 @@
+"""Connections to nodes' agents, kept open from one call to the next."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sandboxd.errors import DriverFault, Unavailable
+from sandboxd.gateway.sessions.line import Line
+
+_IDLE_MAX = 64
+"""Connections that are kept for each node while nobody uses them."""
+
+
+class Agents:
+    def __init__(self) -> None:
+        self._idle: dict[str, list[Line]] = {}
+
+    @asynccontextmanager
+    async def line(self, address: str) -> AsyncIterator[Line]:
+        """A connection for one call. If that is not over at the end of the block, it is given up.
+
+        Raises Unavailable if the node is not there, DriverFault if it cannot be reached from here.
+        """
+        line = self._kept(address) or await _connected(address)
+        try:
+            yield line
+        finally:
+            idle = self._idle.setdefault(address, [])
+            if line.usable and len(idle) < _IDLE_MAX:
+                idle.append(line)
+            else:
+                line.close()
+
+    def _kept(self, address: str) -> Line | None:
+        idle = self._idle.get(address, [])
+        while idle:
+            line = idle.pop()
+            if line.usable:
+                return line
+            line.close()
+        return None
+
+    def close(self) -> None:
+        for lines in self._idle.values():
+            for line in lines:
+                line.close()
+        self._idle.clear()
+
+
+async def _connected(address: str) -> Line:
+    scheme, _, path = address.partition(":")
+    if scheme != "unix":
+        raise DriverFault(
+            "agent", "connect", f"{address}: only nodes of the gateway's own machine are reached"
+        )
+    try:
+        _, line = await asyncio.get_running_loop().create_unix_connection(Line, path)
+    except OSError as error:
+        raise Unavailable(f"the sandbox's node does not answer: {error}", retry_after=1.0) from None
+    return line
