@@ -24,7 +24,7 @@ The node checks tenant and sandbox of every call again. A sandbox that is not th
 is ERROR `not_found`; one that ended, `sandbox_ended`; one that was lost with its node is in the
 directory of sessions (`queue.sessions`), which also says which node to ask. The codes of ERROR are
 those of `sandboxd.errors` (`errors.known(code)` finds the class). Calls other than Get, Metrics,
-Processes, Inspect, Extend, Update, Pause and Kill wake a paused sandbox.
+Processes, Inspect, Extend, Update, Pause, Snapshot, Fork and Kill wake a paused sandbox.
 
 | call | input | stream | REPLY |
 |---|---|---|---|

@@ -15,6 +15,7 @@ from sandboxd.drivers.exec.cgroups import find as find_cgroups
 from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.exec.uids import UidSlots
 from sandboxd.drivers.graph import host_image
+from sandboxd.drivers.graph.copies import Copies
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.graph.overlay import Rootfs
@@ -53,6 +54,7 @@ class Host:
         made.callback(self.driver.close)
         self.graph = made.enter_context(Graph(settings))
         self.rootfs = self._rootfs = Rootfs(self.graph, settings.graph.uid_base)
+        self.copies = Copies(self.graph, self.rootfs)
         self.volumes = Volumes(self.graph.store, settings.graph.uid_base, self._owner_map)
         self.images = {
             "host": host_image.build(settings.state_path / "images", settings.host_image.binds)

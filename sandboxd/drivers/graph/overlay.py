@@ -65,6 +65,11 @@ class Rootfs:
         )
 
     @property
+    def uid_base(self) -> int | None:
+        """First owner of the layers' files, where they can be mapped."""
+        return self._uid_base
+
+    @property
     def changes(self) -> Path:
         """A file that is written whenever a name changes its meaning."""
         return self._graph.store.changes

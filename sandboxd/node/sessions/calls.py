@@ -16,7 +16,7 @@ from sandboxd.node.sessions.session import Session
 Handler = Callable[[Session, Any, Link], Awaitable[object]]
 
 _ASLEEP = (agent.Get, agent.Metrics, agent.Processes, agent.Inspect, agent.Extend, agent.Update,
-           agent.Pause, agent.Kill)  # fmt: skip
+           agent.Pause, agent.Kill, agent.Snapshot, agent.Fork)  # fmt: skip
 """They do not wake a sandbox, and Get and Metrics are no use of it."""
 _WITH_INPUT = (agent.Exec, agent.Attach, agent.WriteFile, agent.WriteFiles)
 _HANDLERS: dict[type, Handler] = {**PROCESS_CALLS, **FILE_CALLS}
@@ -76,8 +76,10 @@ class Calls:
                 await self._registry.update(session, "extended")
             case agent.Update():
                 await self._update(session, call)
-            case agent.Snapshot() | agent.Fork():
-                return await self._registry.copy(session, call)
+            case agent.Snapshot():
+                return await self._registry.snapshot(session, call)
+            case agent.Fork():
+                return await self._registry.fork(session, call)
             case _:
                 return await _HANDLERS[type(call)](session, call, link)
         return session.record()

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built, Spec
+from sandboxd.drivers.graph.image import Image
 from sandboxd.errors import (
     Conflict,
     InvalidRequest,
@@ -23,7 +24,7 @@ from sandboxd.errors import (
     Unavailable,
     UnknownTemplate,
 )
-from sandboxd.model.agent import Create, Fork, Snapshot
+from sandboxd.model.agent import Create, Fork, Forked, Snapshot, Snapshotted
 from sandboxd.model.session import EndReason, Entry, Sandbox, SessionLimits
 from sandboxd.node.host import Host
 from sandboxd.node.pool import Pool
@@ -129,12 +130,19 @@ class Registry:
         if networks is None:
             raise InvalidRequest(f"there is no network {request.network!r}", field="network")
         built = await self._build(networks.spec(spec), network_shelf(template), request.image)
+        await self._attach(built, request.network)
+        return built
+
+    async def _attach(self, built: Built, network: str) -> None:
+        """Put a new sandbox under the policy of that name, if it has a network at all."""
+        networks = self._host.networks
+        if network == "none" or networks is None:
+            return
         try:
-            await networks.attach(built, request.network)
+            await networks.attach(built, network)
         except BaseException:
             self._pool.discard(built)
             raise
-        return built
 
     async def _build(self, spec: Spec, shelf: str, image: str | None) -> Built:
         """From the shelf, or on another image."""
@@ -217,6 +225,13 @@ class Registry:
         ):
             session.kill(EndReason.NODE_LOST)
 
+    def _forked_spec(self, session: Session, image: Image) -> Spec:
+        """An image of the store has nothing of a network yet; one on top of the sandbox's own has."""
+        networks = self._host.networks
+        if networks is None or session.identity.network == "none" or not image.digest:
+            return replace(session.built.spec, image=image)
+        return networks.spec(replace(self._host.specs[session.identity.template], image=image))
+
     async def change_network(self, session: Session, name: str) -> None:
         """Put a sandbox with a network under another policy. Raises Conflict, InvalidRequest."""
         networks = self._host.networks
@@ -225,8 +240,68 @@ class Registry:
         await networks.attach(session.built, name)
         session.identity = replace(session.identity, network=name)
 
-    async def copy(self, session: Session, call: Snapshot | Fork) -> object:
-        raise Conflict("this node makes no snapshots")
+    async def snapshot(self, session: Session, call: Snapshot) -> Snapshotted:
+        """Its file system as an image. Raises Conflict, InvalidImage."""
+        built = session.built
+        async with session.still():
+            digest, size = await asyncio.to_thread(
+                self._host.copies.snapshot,
+                built.spec.image,
+                built.native.scratch,
+                built.uid,
+                name=call.name,
+                note=f"snapshot of {session.identity.id}",
+            )
+        self.note(session, "snapshot", image=digest)
+        return Snapshotted(digest, size)
+
+    async def fork(self, session: Session, call: Fork) -> Forked:
+        """Sandboxes on one instant of this one's file system; all of them, or none. Raises Overload,
+        Conflict, InvalidImage."""
+        if self._closing or len(self._live) + len(call.children) > self._settings.max:
+            raise Overload(f"the node has {self._settings.max} sandboxes", retry_after=1.0)
+        built, copies = session.built, self._host.copies
+        async with session.still():
+            image = await asyncio.to_thread(
+                copies.beneath, built.spec.image, built.native.scratch, built.uid
+            )
+        try:
+            begun = [self._fork_one(session, child, image) for child in call.children]
+            outcomes = await asyncio.gather(*begun, return_exceptions=True)
+        finally:
+            if image is not None and image.hold is not None:
+                image.hold.drop()
+        children = [made for made in outcomes if isinstance(made, Session)]
+        for failure in outcomes:
+            if isinstance(failure, BaseException):
+                for child in children:
+                    child.kill(EndReason.KILLED)
+                raise failure
+        self.note(session, "forked", children=" ".join(call.children))
+        return Forked([child.record() for child in children])
+
+    async def _fork_one(self, session: Session, child: str, image: Image | None) -> Session:
+        identity = session.identity
+        request = replace(
+            session.request,
+            key=None,
+            metadata=session.metadata,
+            timeout=session.life.timeout,
+            idle_timeout=session.life.idle_timeout,
+            on_timeout=session.life.on_timeout,
+            network=identity.network,
+            limits=session.limits,
+        )
+        call = Create(tenant=identity.tenant, sandbox=child, request=request, limits=session.limits)
+        if child in self._live:
+            raise Conflict("there is a sandbox of this id", field="children")
+        if image is None:
+            template, spec = self._template(call)
+            built = await self._claim(call, template, spec)
+        else:
+            built = await self._pool.make(self._forked_spec(session, image))
+            await self._attach(built, identity.network)
+        return await self.adopt(call, built, identity.template, forked_from=identity.id)
 
     def _on_end(self, session: Session) -> None:
         identity = session.identity

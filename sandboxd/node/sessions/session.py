@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from msgspec import Struct
 
@@ -67,7 +67,7 @@ class Session:
     ) -> None:
         """`limits` are complete and in force. `on_change` is told of what time has done (`paused`),
         `on_end` once, when nothing of it runs any more and the sandbox may be destroyed."""
-        self.identity, self.limits, self.built = identity, limits, built
+        self.identity, self.request, self.limits, self.built = identity, request, limits, built
         self.metadata, self._env = dict(request.metadata), request.env
         self._processes_max, self._on_change, self._on_end = processes_max, on_change, on_end
         self._loop = asyncio.get_running_loop()
@@ -206,9 +206,19 @@ class Session:
             self.built.group.freeze(False)
             raise Conflict(f"the sandbox did not stand still within {_SETTLE:g} s")
 
-    async def frozen(self) -> "_Frozen":
-        """Hold it still: `async with await session.frozen(): …`."""
-        return _Frozen(self)
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """Nothing in it moves meanwhile, whatever is asked. Raises Conflict, SandboxEnded."""
+        async with self._change:
+            self._living()
+            if self.life.paused:
+                yield
+                return
+            await asyncio.to_thread(self._freeze, True)
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(self._freeze, False)
 
     def _living(self) -> None:
         if self._ending is not None or self.end is not None:
@@ -386,18 +396,3 @@ class Session:
         if not process.running:
             raise Conflict("the process has ended")
         self._init.signal(process.number, signal)
-
-
-class _Frozen:
-    """A sandbox that is held still for a moment, and goes on as it was."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._was_running = False
-
-    async def __aenter__(self) -> None:
-        self._was_running = await self._session.pause()
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._was_running:
-            await self._session.resume()

@@ -12,7 +12,9 @@ import msgspec
 import pytest
 
 from sandboxd.drivers.exec.base import Spec
-from sandboxd.errors import UnknownImage
+from sandboxd.drivers.graph.copies import Copies
+from sandboxd.drivers.graph.graph import Graph
+from sandboxd.drivers.graph.overlay import Rootfs
 from sandboxd.model.session import EndReason
 from sandboxd.node.agent import Agent
 from sandboxd.node.pool import Pool
@@ -20,7 +22,7 @@ from sandboxd.node.sessions.enforcing import OWN_PIDS
 from sandboxd.node.sessions.registry import Registry
 from sandboxd.node.sessions.server import Server
 from sandboxd.queue.sessions import Sessions
-from sandboxd.settings import load
+from sandboxd.settings import Settings, load
 from tests.node.bench import MIB, Bench
 from tests.node.sessions.gateway import Box, Gateway
 
@@ -30,11 +32,14 @@ class FakeHost:
 
     networks = None
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, graph: Graph, rootfs: Rootfs) -> None:
         self.specs = {"session": spec, "default": msgspec.structs.replace(spec, session=False)}
+        self.graph, self._rootfs = graph, rootfs
+        self.copies = Copies(graph, rootfs)
 
     async def on_image(self, spec: Spec, name: str) -> Spec:
-        raise UnknownImage(f"no image {name}")
+        image = await asyncio.to_thread(self._rootfs.image, name)
+        return msgspec.structs.replace(spec, image=image)
 
     def open_files(self, template: str) -> int:
         return 256
@@ -53,25 +58,44 @@ def spec(bench: Bench) -> Spec:
 
 
 class Node:
-    def __init__(self, gateway: Gateway, registry: Registry, directory: Sessions) -> None:
+    def __init__(
+        self, gateway: Gateway, registry: Registry, directory: Sessions, graph: Graph
+    ) -> None:
         self.gateway, self.registry, self.directory = gateway, registry, directory
+        self.graph = graph
 
 
 @pytest.fixture
-async def node(bench: Bench, spec: Spec, redis_url: str, tmp_path: Path) -> AsyncIterator[Node]:
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    names = (f"redis.url={redis_url}", f"instance=s{os.urandom(5).hex()}")
+    return load(environ={}, flags=[*names, f"state_dir={tmp_path}/state"])
+
+
+@pytest.fixture
+def graph(settings: Settings) -> Iterator[Graph]:
+    with Graph(settings) as graph:
+        yield graph
+
+
+@pytest.fixture
+def rootfs(settings: Settings, graph: Graph) -> Rootfs:
+    return Rootfs(graph, settings.graph.uid_base)
+
+
+@pytest.fixture
+async def node(
+    bench: Bench, spec: Spec, settings: Settings, graph: Graph, rootfs: Rootfs, tmp_path: Path
+) -> AsyncIterator[Node]:
     before = _held()
-    settings = load(
-        environ={}, flags=[f"redis.url={redis_url}", f"instance=s{os.urandom(5).hex()}"]
-    )
     pool = Pool(bench.driver, concurrency=2, max_age=600)
     pool.stock(spec, 1)
     directory = Sessions(settings)
-    host: Any = FakeHost(spec)
+    host: Any = FakeHost(spec, graph, rootfs)
     path = tmp_path / "node" / "agent.sock"
     registry = Registry(settings.sessions, host, pool, directory, node="n1", address=f"unix:{path}")
     agent = Agent({}, Server(registry))
     await agent.listen(path, os.getuid())
-    yield Node(Gateway(path), registry, directory)
+    yield Node(Gateway(path), registry, directory, graph)
     await agent.close()
     await registry.end_all(EndReason.NODE_STOPPED)
     await pool.close()
@@ -84,12 +108,12 @@ async def node(bench: Bench, spec: Spec, redis_url: str, tmp_path: Path) -> Asyn
 
 
 def _held() -> Counter[str]:
-    """Kinds of descriptors that sessions use. Network namespaces are kept to be used again."""
+    """Kinds of descriptors that sessions use. Namespaces are kept to be used again."""
     kinds: Counter[str] = Counter()
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
             kinds[os.readlink(f"/proc/self/fd/{name}").split(":[")[0]] += 1
-    del kinds["net"]
+    del kinds["net"], kinds["user"]
     return kinds
 
 
