@@ -23,7 +23,7 @@ OPEN = policy(*ANYWHERE, *ANY_UDP)
 NARROW = policy(EgressRule(cidr=OTHER4))
 
 
-@pytest.fixture(scope="module", params=["nftables"])
+@pytest.fixture(scope="module", params=["nftables", "iptables"])
 def net(world: World, request: pytest.FixtureRequest) -> Iterator[EgressNetwork]:
     with network(firewall=request.param) as made:
         yield made

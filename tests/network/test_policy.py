@@ -21,7 +21,7 @@ from tests.network.world import (
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(scope="module", params=["nftables"])
+@pytest.fixture(scope="module", params=["nftables", "iptables"])
 def net(world: World, request: pytest.FixtureRequest) -> Iterator[EgressNetwork]:
     with network(firewall=request.param) as made:
         yield made

@@ -271,7 +271,7 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize("firewall", ["nftables"])
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.rule)
 def test_rule_stops_its_probe_and_nothing_else_does(
     world: World, case: Case, firewall: str

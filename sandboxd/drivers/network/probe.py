@@ -14,13 +14,17 @@ from typing import Self
 from sandboxd.drivers.network.addresses import Plan
 from sandboxd.drivers.network.firewall import Firewall, Layout
 from sandboxd.drivers.network.floor import floor
+from sandboxd.drivers.network.iptables import IptablesFirewall
 from sandboxd.drivers.network.links import Links
 from sandboxd.drivers.network.namespaces import close, here, inside
 from sandboxd.drivers.network.nftables import NftablesFirewall
 from sandboxd.errors import DriverFault
 from sandboxd.native import new_netns
 
-BACKENDS: dict[str, Callable[[Layout], Firewall]] = {"nftables": NftablesFirewall}
+BACKENDS: dict[str, Callable[[Layout], Firewall]] = {
+    "nftables": NftablesFirewall,
+    "iptables": IptablesFirewall,
+}
 _PATIENCE = 2.0
 """Seconds that a datagram may take between two namespaces of one, busy, machine."""
 
