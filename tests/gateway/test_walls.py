@@ -6,6 +6,7 @@ to make one; any other in NAMELESS: a new route fails here until somebody has de
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,13 @@ import httpx
 import pytest
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
+from sandboxd.errors import NotFound
 from sandboxd.gateway.app import build_app
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.ids import new_problem_id, new_run_id, new_submission_id
+from sandboxd.gateway.sessions.names import new_process_id, new_sandbox_id
+from sandboxd.model.session import Entry, Sandbox, SandboxState, SessionLimits
+from sandboxd.model.stored import TemplateRequest
 from tests.gateway.fakes import FakeNode
 
 ANN, BOB = ({"Authorization": f"Bearer {key}"} for key in ("ka", "kb"))
@@ -23,17 +29,47 @@ ASYNC = {"Prefer": "respond-async"}
 RUN = {"language": "python", "source": "print(1)"}
 CASES = [{"input": "a", "answer": "a"}]
 JUDGE0, GO_JUDGE, PISTON = (f"/compat/{name}" for name in ("judge0", "go_judge", "piston"))
+_AT = "2030-01-01T00:00:00.000Z"
 _HANDSHAKE = {
     "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }  # fmt: skip
 
 
+ONE = "/v1/sandboxes/{id}"
+OF_SANDBOXES: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "": ("", {}),
+    **{f"/{verb}": ("", {}) for verb in ("extend", "pause", "resume", "snapshot", "fork")},
+    "/metrics": ("", None),
+    "/metrics/stream": ("", None),
+    "/events": ("", None),
+    "/exec": ("", {"command": ["true"]}),
+    "/processes": ("", {"command": ["true"]}),
+    "/processes/{process}": ("", None),
+    "/processes/{process}/output": ("", None),
+    "/processes/{process}/signal": ("", {"signal": 9}),
+    "/processes/{process}/stdin": ("", {"data": "x"}),
+    "/processes/{process}/resize": ("", {"rows": 2, "cols": 2}),
+    "/processes/{process}/stream": ("", None),
+    **{
+        f"/files{rest}": ("?path=/work/x", None)
+        for rest in ("", "/stat", "/content", "/archive", "/watch")
+    },
+    "/files/batch": ("", {"files": [{"path": "/work/x", "text": "y"}]}),
+    "/files/directory": ("", {"path": "/work/x"}),
+    "/files/move": ("", {"source": "/work/x", "target": "/work/y"}),
+    "/files/mode": ("", {"path": "/work/x", "mode": 420}),
+    "/files/sign": ("", {"path": "/work/x"}),
+}
+"""What follows a sandbox's id -> the query and the body that a good request has."""
+PROCESS = "prc_" + "a" * 26
+
+
 class Bob:
     """What one tenant has: an id of each kind, all of them before another one looks."""
 
-    def __init__(self, wire: httpx.AsyncClient) -> None:
-        self._wire = wire
+    def __init__(self, wire: httpx.AsyncClient, gateway: Gateway) -> None:
+        self._wire, self._gateway = wire, gateway
         self.ids: dict[str, str] = {}
         self.digest = ""
 
@@ -50,9 +86,20 @@ class Bob:
         file = await self._wire.post(
             f"{GO_JUDGE}/file", files={"file": ("f", b"bob's file")}, headers=BOB
         )
+        sandbox = new_sandbox_id()
+        # Its node does not answer, which its owner is told and nobody else.
+        entry = Entry(
+            tenant="bob", address="unix:/nowhere/agent.sock",
+            sandbox=Sandbox(
+                id=sandbox, state=SandboxState.RUNNING, template="session", image="host",
+                limits=SessionLimits(), network="none", node="n1", isolation=[], created_at=_AT,
+                expires_at=_AT, timeout=60.0, on_timeout="kill", metadata={"whose": "bob"},
+            ),
+        )  # fmt: skip
+        assert await self._gateway.sandboxes.directory.add(entry)
         self.ids = {
-            "run": run["id"], "submission": submission["id"], "problem": problem["id"],
-            "token": token["token"], "file": file.json(),
+            "sandbox": sandbox, "run": run["id"], "submission": submission["id"],
+            "problem": problem["id"], "token": token["token"], "file": file.json(),
         }  # fmt: skip
 
     async def _made(
@@ -71,16 +118,26 @@ NAMED = {
     "/v1/submissions/{id}/events": "submission",
     "/v1/submissions/{id}/stream": "submission",
     "/v1/problems/{id}": "problem",
+    **dict.fromkeys((f"{ONE}{rest}" for rest in OF_SANDBOXES), "sandbox"),
     f"{JUDGE0}/submissions/{{token}}": "token",
     f"{GO_JUDGE}/file/{{id}}": "file",
 }
 """Path of a route -> what its parameter names."""
+BY_NAME = {
+    "/v1/images/{name:path}", "/v1/volumes/{name}", "/v1/templates/{name}",
+}  # fmt: skip
+"""Names that each tenant has for itself, so that none is another's: the test below looks at whose the
+gateway says they are."""
 MAKES = {
+    *(f"/v1/images{rest}" for rest in ("", "/build", "/import", "/pull", "/push", "/tag")),
+    "/v1/volumes", "/v1/templates", "/v1/sandboxes", "/v1/sandboxes/events",
     "/v1/runs", "/v1/submissions", "/v1/problems", "/v1/files", f"{JUDGE0}/submissions",
     f"{JUDGE0}/submissions/batch", f"{PISTON}/api/v2/execute", f"{PISTON}/api/v2/connect",
     f"{GO_JUDGE}/run", f"{GO_JUDGE}/ws", f"{GO_JUDGE}/file", "/compat/sandboxfusion/run_code",
 }  # fmt: skip
 """Made by the caller, or listed: the tests below look at what they may refer to and list."""
+SIGNED = "/v1/signed/{token}"
+"""For whoever has the token, which names tenant and sandbox and is not to be made up."""
 PUBLIC = {
     "/v1/languages", "/healthz", "/readyz", "/metrics", "/openapi.json",
     *(f"{JUDGE0}/{name}" for name in (
@@ -115,16 +172,16 @@ def keys_file(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def bob(wire: httpx.AsyncClient, node: FakeNode) -> Bob:
+async def bob(wire: httpx.AsyncClient, gateway: Gateway, node: FakeNode) -> Bob:
     node.gate.clear()  # Bob's jobs are under way while Ann looks
-    found = Bob(wire)
+    found = Bob(wire, gateway)
     await found.settle()
     return found
 
 
 async def test_every_route_is_known_here(gateway: Gateway) -> None:
     paths = {path for path, _ in routes(build_app(gateway).routes)}
-    assert paths == {*NAMED, *MAKES, *PUBLIC}
+    assert paths == {*NAMED, *BY_NAME, *MAKES, *PUBLIC, SIGNED}
 
 
 async def test_nothing_of_another_tenant_is_there_on_any_route(
@@ -136,10 +193,9 @@ async def test_nothing_of_another_tenant_is_there_on_any_route(
         for path, methods in routes(build_app(gateway).routes):
             if path not in NAMED:
                 continue
-            before, _, rest = path.partition("{")
-            place = before + bob.ids[NAMED[path]] + rest.partition("}")[2]
+            place, body = request_of(path, bob)
             for method in sorted(methods - {"DELETE", "WebSocket"}) + sorted(methods & {"DELETE"}):
-                code = await _status(wire, method, place, headers)
+                code = await _status(wire, method, place, headers, body)
                 assert (code == 404) == foreign, f"{method} {path}: {code}"
                 tried += 1
             if "WebSocket" in methods:
@@ -151,9 +207,29 @@ async def test_nothing_of_another_tenant_is_there_on_any_route(
     assert tried > 2 * len(NAMED)
 
 
-async def _status(wire: httpx.AsyncClient, method: str, place: str, headers: dict[str, str]) -> int:
+def request_of(path: str, bob: Bob) -> tuple[str, dict[str, Any] | None]:
+    """The path and query of what is Bob's, and a body that is right."""
+    place, query, body = path, "", None
+    if path.startswith(ONE):
+        query, body = OF_SANDBOXES[path.removeprefix(ONE)]
+        place = path.replace("{process}", PROCESS)
+    return re.sub(r"\{\w+\}", bob.ids[NAMED[path]], place) + query, body
+
+
+async def _status(
+    wire: httpx.AsyncClient,
+    method: str,
+    place: str,
+    headers: dict[str, str],
+    body: dict[str, Any] | None = None,
+) -> int:
     """Of the head alone: some bodies do not end."""
-    async with wire.stream(method, place, headers=headers) as answer:
+    sent: dict[str, Any] = {}
+    if method in ("POST", "PATCH"):
+        sent = {"json": body or {}}
+    elif method == "PUT":
+        sent = {"content": b""}
+    async with wire.stream(method, place, headers=headers, **sent) as answer:
         return answer.status_code
 
 
@@ -191,9 +267,34 @@ async def test_a_file_id_of_another_is_not_run(
 
 
 async def test_lists_hold_nothing_of_another(wire: httpx.AsyncClient, bob: Bob) -> None:
-    for path, name in (("/v1/problems", bob.ids["problem"]), (f"{GO_JUDGE}/file", bob.ids["file"])):
+    for path, name in (
+        ("/v1/problems", bob.ids["problem"]),
+        (f"{GO_JUDGE}/file", bob.ids["file"]),
+        ("/v1/sandboxes", bob.ids["sandbox"]),
+        ("/v1/sandboxes?metadata.whose=bob", bob.ids["sandbox"]),
+    ):
         assert name not in (await wire.get(path, headers=ANN)).text
         assert name in (await wire.get(path, headers=BOB)).text
+
+
+async def test_names_are_looked_up_as_the_callers_own(
+    gateway: Gateway, wire: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def ask(call: Any, *_: object) -> None:
+        asked.append(call.tenant)
+        raise NotFound("there is no such name")
+
+    monkeypatch.setattr(gateway.node, "ask", ask)
+    await gateway.templates.put("bob", "mine", TemplateRequest(image="host"))
+    for path, methods in routes(build_app(gateway).routes):
+        if path in BY_NAME:
+            place = path.partition("{")[0] + "mine"
+            for method in sorted(methods & {"GET", "DELETE"}, reverse=True):
+                assert await _status(wire, method, place, ANN) == 404, f"{method} {path}"
+    assert len(asked) >= 3 and {*asked} == {"ann"}
+    assert await _status(wire, "GET", "/v1/templates/mine", BOB) == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1.evil.example"])
@@ -205,25 +306,22 @@ async def test_every_web_socket_refuses_a_page_of_another_origin(
     ]
     assert len(sockets) >= 4
     for path in sockets:
-        before, brace, rest = path.partition("{")
-        place = before + (bob.ids[NAMED[path]] + rest.partition("}")[2] if brace else "")
+        place = request_of(path, bob)[0] if path in NAMED else path
         headers = {**BOB, **_HANDSHAKE, "Origin": origin}
         assert await _status(wire, "GET", place, headers) == 403, path
 
 
 async def test_what_is_guessed_is_as_absent_as_what_is_anothers(
-    wire: httpx.AsyncClient, bob: Bob
+    gateway: Gateway, wire: httpx.AsyncClient, bob: Bob
 ) -> None:
     """An answer that told the two apart would say which ids exist."""
-    for path, kind in NAMED.items():
-        if path.endswith("/stream"):
+    for path, methods in routes(build_app(gateway).routes):
+        if path not in NAMED or "GET" not in methods:
             continue
-        before, _, rest = path.partition("{")
+        kind, (place, _) = NAMED[path], request_of(path, bob)
         other = bob.ids[kind][:-1] + ("a" if bob.ids[kind][-1] != "a" else "b")
-        answers = [
-            await wire.get(before + name + rest.partition("}")[2], headers=ANN)
-            for name in (bob.ids[kind], other)
-        ]
+        places = (place, place.replace(bob.ids[kind], other))
+        answers = [await wire.get(each, headers=ANN) for each in places]
         assert answers[0].status_code == answers[1].status_code == 404
         told = [a.text.replace(bob.ids[kind], "ID").replace(other, "ID") for a in answers]
         assert told[0] == told[1]
@@ -235,9 +333,7 @@ def _digest(data: bytes) -> str:
 
 def test_ids_cannot_be_guessed() -> None:
     """At least 120 random bits, all of them different in every place."""
-    from sandboxd.gateway.ids import new_problem_id, new_run_id, new_submission_id
-
-    for make in (new_run_id, new_submission_id, new_problem_id):
+    for make in (new_run_id, new_submission_id, new_problem_id, new_sandbox_id, new_process_id):
         made = [make().partition("_")[2] for _ in range(500)]
         assert len({*made}) == 500 and {len(text) for text in made} == {26}
         for place in range(26):
