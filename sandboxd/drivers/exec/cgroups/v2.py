@@ -50,6 +50,8 @@ class V2:
         return group
 
     def sweep(self) -> int:
+        if not self._root.is_dir():
+            return 0  # swept and taken down already, by another of the same instance
         groups = [path for path in self._root.iterdir() if path.is_dir()]
         with faults("sweep"):
             for path in groups:
