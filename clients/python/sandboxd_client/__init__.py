@@ -1,8 +1,11 @@
-"""Client of sandboxd: untrusted code in, exact verdict out. Sync (`Client`) and async."""
+"""Client of sandboxd: untrusted code in, exact verdict out; sandboxes that live. Sync and async."""
 
 from sandboxd_client._version import __version__
 from sandboxd_client.async_client import AsyncClient, AsyncRun
+from sandboxd_client.async_sandbox import AsyncProcess, AsyncSandbox
 from sandboxd_client.async_stream import AsyncStream
+from sandboxd_client.async_terminal import AsyncTerminal
+from sandboxd_client.async_tools import AsyncSandboxTools
 from sandboxd_client.collected import save_files
 from sandboxd_client.errors import (
     ConnectionFailed,
@@ -25,34 +28,71 @@ from sandboxd_client.model import (
     Status,
 )
 from sandboxd_client.request import RunOptions
+from sandboxd_client.sandbox_model import (
+    CommandResult,
+    FileEvent,
+    FileInfo,
+    Metrics,
+    ProcessInfo,
+    SandboxEnd,
+    SandboxEvent,
+    SandboxInfo,
+    SandboxLimits,
+    SandboxState,
+    SignedUrl,
+    Snapshot,
+)
 from sandboxd_client.sync_client import Client, Run
+from sandboxd_client.sync_sandbox import Process, Sandbox
 from sandboxd_client.sync_stream import Stream
+from sandboxd_client.sync_terminal import Terminal
+from sandboxd_client.sync_tools import SandboxTools
 
 __all__ = [
     "AsyncClient",
+    "AsyncProcess",
     "AsyncRun",
+    "AsyncSandbox",
+    "AsyncSandboxTools",
     "AsyncStream",
+    "AsyncTerminal",
     "CaseResult",
     "Client",
+    "CommandResult",
     "ConnectionFailed",
     "Event",
+    "FileEvent",
+    "FileInfo",
     "Health",
     "JudgeOptions",
     "Judgement",
     "Language",
     "Limits",
+    "Metrics",
     "Outcome",
     "Output",
     "Overload",
+    "Process",
+    "ProcessInfo",
     "RequestError",
     "Result",
     "Run",
     "RunOptions",
     "RunRecord",
+    "Sandbox",
+    "SandboxEnd",
+    "SandboxEvent",
+    "SandboxInfo",
+    "SandboxLimits",
+    "SandboxState",
+    "SandboxTools",
     "SandboxdError",
     "ServerError",
+    "SignedUrl",
+    "Snapshot",
     "Status",
     "Stream",
+    "Terminal",
     "Timeout",
     "__version__",
     "save_files",

@@ -26,6 +26,7 @@ from sandboxd_client.errors import SandboxdError
 from sandboxd_client.judging import PATIENCE, CaseResult, JudgeCore, Judgement, JudgeOptions
 from sandboxd_client.model import Event, Health, Language, Result, RunRecord
 from sandboxd_client.request import RunOptions, patience
+from sandboxd_client.sandbox_core import SandboxCore
 from sandboxd_client.transport import async_transport, timeouts, translated
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class AsyncClient:
         endpoint = Endpoint.of(url, api_key)
         self._core = Core(endpoint, Backoff(retries))
         self._judge = JudgeCore(endpoint, Backoff(retries))
+        self._sandboxes = SandboxCore(endpoint, Backoff(retries))
         self._transport = transport or async_transport(endpoint, max_connections)
 
     async def run(

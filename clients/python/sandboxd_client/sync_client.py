@@ -25,6 +25,7 @@ from sandboxd_client.errors import SandboxdError
 from sandboxd_client.judging import PATIENCE, CaseResult, JudgeCore, Judgement, JudgeOptions
 from sandboxd_client.model import Event, Health, Language, Result, RunRecord
 from sandboxd_client.request import RunOptions, patience
+from sandboxd_client.sandbox_core import SandboxCore
 from sandboxd_client.sync_stream import Stream
 from sandboxd_client.transport import sync_transport, timeouts, translated
 
@@ -50,6 +51,7 @@ class Client:
         endpoint = Endpoint.of(url, api_key)
         self._core = Core(endpoint, Backoff(retries))
         self._judge = JudgeCore(endpoint, Backoff(retries))
+        self._sandboxes = SandboxCore(endpoint, Backoff(retries))
         self._transport = transport or sync_transport(endpoint, max_connections)
 
     def run(
