@@ -53,6 +53,7 @@ class Ward(Struct, frozen=True):
     assignment: int
     group: int
     policy: EgressPolicy
+    member: str
 
 
 class Guard:
@@ -144,10 +145,12 @@ class Guard:
         every = (line, *self._datagrams, *self._streams, *self._proxies)
         return [one.fileno() for one in every]
 
-    async def assign(self, slot: EgressSlot, policy: EgressPolicy) -> None:
-        """Have the slot's questions answered by this policy. Raises DriverFault if the guard is not
+    async def assign(self, slot: EgressSlot, policy: EgressPolicy, member: str = "") -> None:
+        """Have the slot's questions answered by this policy; `member` is its name among its group's.
+
+        Raises DriverFault if the guard is not
         there for seconds."""
-        ward = Ward(slot, slot.assignments, slot.group, policy)
+        ward = Ward(slot, slot.assignments, slot.group, policy, member)
         number = next(self._ids)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
@@ -174,7 +177,7 @@ class Guard:
         if known is not ward.policy:
             self._learned[ward.group] = ward.policy
             self._send(Learn(ward.group, names(ward.policy)))
-        self._send(Assign(number, _addresses(ward.slot), ward.group))
+        self._send(Assign(number, _addresses(ward.slot), ward.group, ward.member))
 
     def _send(self, message: ToGuard) -> None:
         if self._writer is not None:

@@ -11,6 +11,7 @@ calling thread's namespace are no things to share.
 """
 
 import hashlib
+import ipaddress
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import dns.resolver
 from msgspec import Struct
 
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses, Plan
@@ -79,11 +81,22 @@ class EgressNetwork:
         self.ended: Callable[[EgressSlot], None] | None = None
         """Called, in some thread, when a slot's sandbox is gone and before its addresses are free."""
         try:
-            self._do(self._set_up, Layout(self.plan, self.floor, settings.nat, omit))
+            self._do(self._set_up, self._layout(omit))
         except BaseException:
             self._thread.shutdown()
             raise
         self._refill()
+
+    def _layout(self, omit: frozenset[str]) -> Layout:
+        asked = self._settings.resolvers or dns.resolver.Resolver().nameservers
+        return Layout(
+            self.plan,
+            self.floor,
+            self._settings.nat,
+            guard=self._settings.uid,
+            resolvers=tuple(ipaddress.ip_network(str(address)) for address in asked),
+            omit=omit,
+        )
 
     def _set_up(self, layout: Layout) -> None:
         self._links = Links(self.plan)
@@ -116,10 +129,13 @@ class EgressNetwork:
         """Have the rules of this policy written ahead. Raises DriverFault."""
         self._do(self._write, policy)
 
-    def assign(self, slot: EgressSlot, policy: EgressPolicy) -> None:
+    def assign(self, slot: EgressSlot, policy: EgressPolicy, network: str = "") -> None:
         """Let the slot's sandbox do what the policy allows, from now on and nothing else: what is open
-        and not allowed is cut. Blocks for a millisecond. Raises DriverFault."""
-        self._do(self._assign, slot, policy)
+        and not allowed is cut. Sandboxes of one `network` (by name) and policy also see one another.
+
+        Blocks for a millisecond. Raises DriverFault, or Overload if too many policies are in use.
+        """
+        self._do(self._assign, slot, policy, network)
 
     def open(self, slot: EgressSlot, assignment: int, openings: list[Opening]) -> None:
         """Let through what a name was answered with, unless the slot's `assignments` have gone on.
@@ -168,8 +184,8 @@ class EgressNetwork:
             return EgressSlot(fd=fd, addresses=addresses, device=device)
         raise Overload("every network slot of the node is in use", retry_after=1.0)
 
-    def _assign(self, slot: EgressSlot, policy: EgressPolicy) -> None:
-        former, group = slot.group, self._write(policy)
+    def _assign(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> None:
+        former, group = slot.group, self._write(policy, network)
         rates = (policy.upload, policy.download)
         if rates != slot.rates:
             self._links.shape(slot.fd, slot.device, *rates)
@@ -183,12 +199,12 @@ class EgressNetwork:
             slot.openings = []
             self._leave(former)
 
-    def _write(self, policy: EgressPolicy) -> int:
+    def _write(self, policy: EgressPolicy, network: str = "") -> int:
         """The group whose rules are this policy's, once more in use."""
-        group, chains = self._groups.hold(policy)
+        group, chains = self._groups.hold(policy, network)
         if chains is not None:
             try:
-                self._firewall.put(self.plan.group(group), chains)
+                self._firewall.put(self.plan.group(group), chains, members=bool(network))
             except BaseException:
                 self._groups.release(group)
                 raise

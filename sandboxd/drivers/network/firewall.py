@@ -10,7 +10,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from sandboxd.drivers.network.addresses import Addresses, Plan
-from sandboxd.drivers.network.floor import Address, Floor
+from sandboxd.drivers.network.floor import Address, Floor, Net
 from sandboxd.drivers.network.rules import PolicyChains
 
 PROXY_PORT = 15_080
@@ -23,6 +23,10 @@ class Layout(Struct, frozen=True):
     plan: Plan
     floor: Floor
     nat: bool
+    guard: int = 0
+    """User of the process that asks and connects on sandboxes' behalf; 0: there is none."""
+    resolvers: tuple[Net, ...] = ()
+    """Addresses that it may ask, wherever they are."""
     omit: frozenset[str] = frozenset()
     """Names of rules that a test leaves out."""
 

@@ -13,7 +13,7 @@ from sandboxd.model.egress import EgressPolicy
 
 
 class _Group(Struct):
-    policy: EgressPolicy
+    key: tuple[str, bytes]
     users: int
 
 
@@ -21,15 +21,16 @@ class Groups:
     def __init__(self) -> None:
         self._free = deque(offset for offset in range(GROUPS) if offset != QUARANTINE)
         self._groups: dict[int, _Group] = {}
-        self._by_policy: dict[bytes, int] = {}
+        self._by_policy: dict[tuple[str, bytes], int] = {}
         self._marks = 0
 
-    def hold(self, policy: EgressPolicy) -> tuple[int, PolicyChains | None]:
-        """The group of this policy, once more in use, and its chains if they are to be written first.
+    def hold(self, policy: EgressPolicy, network: str = "") -> tuple[int, PolicyChains | None]:
+        """The group of this policy, and of this network of sandboxes that see one another, once more
+        in use; and its chains if they are to be written first.
 
         Raises Overload if there are more policies in use than groups.
         """
-        key = _key(policy)
+        key = (network, _key(policy))
         offset = self._by_policy.get(key)
         if offset is not None:
             self._groups[offset].users += 1
@@ -37,10 +38,10 @@ class Groups:
         if not self._free:
             raise Overload("too many different network policies are in use", retry_after=5.0)
         offset = self._free.popleft()
-        self._groups[offset] = _Group(policy, 1)
+        self._groups[offset] = _Group(key, 1)
         self._by_policy[key] = offset
         self._marks = self._marks % 0xFFFF_FFFE + 1
-        return offset, policy_chains(policy, self._marks)
+        return offset, policy_chains(policy, self._marks, network=bool(network))
 
     def release(self, offset: int) -> bool:
         """One use less; True if it was the last, and the chains are to go."""
@@ -48,7 +49,7 @@ class Groups:
         group.users -= 1
         if group.users:
             return False
-        del self._groups[offset], self._by_policy[_key(group.policy)]
+        del self._groups[offset], self._by_policy[group.key]
         self._free.append(offset)
         return True
 

@@ -66,6 +66,10 @@ class IptablesFirewall:
             "local": self._lines(version, local),
             "inbound": self._lines(version, rules.INBOUND),
             "node": self._lines(version, rules.NODE_SENDS),
+            "guard": self._lines(
+                version,
+                rules.guard_rules(self._layout.floor, self._layout.guard, self._layout.resolvers),
+            ),
         }
         empty: dict[str, list[Line]] = {name: [] for name in ("members", "resolving")}
         empty |= {f"by-{part}": [] for part in _PARTS}
@@ -84,6 +88,7 @@ class IptablesFirewall:
             self._lead("FORWARD", "leaving", self._from_ours()),
             self._lead("INPUT", "here", self._from_ours()),
             self._lead("OUTPUT", "told", self._to_ours()),
+            self._lead("OUTPUT", "guard"),
         ]
 
     def _nat(self, version: int) -> list[Step]:

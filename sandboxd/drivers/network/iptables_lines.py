@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import msgspec
+
 from sandboxd.drivers.network.addresses import GROUPS
 from sandboxd.drivers.network.firewall import PROXY_PORT, Layout
 from sandboxd.drivers.network.rules import Cap, Mark, Match, Rule, Spans
@@ -53,7 +55,12 @@ class Scribe:
             mark = Part("connmark", {"mark": f"{match.marked:#x}"})
             yield Line(nothing, (Part("conntrack", of_mark), mark))
         else:
-            yield from _flows(match, version)
+            for line in _flows(match, version):
+                if match.user:
+                    owner = Part("owner", {"uid-owner": str(match.user)})
+                    first = Part("conntrack", {"ctdir": "ORIGINAL"})
+                    line = msgspec.structs.replace(line, matches=(owner, first, *line.matches))
+                yield line
 
     def _cap(self, cap: Cap, version: int, group: int) -> Iterator[Line]:
         side = "dst" if cap.receiving else "src"

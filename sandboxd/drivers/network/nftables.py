@@ -117,6 +117,9 @@ class NftablesFirewall:
             "local": rules.LOCAL,
             "inbound": rules.INBOUND,
             "node_sends": rules.NODE_SENDS,
+            "guard_sends": rules.guard_rules(
+                self._layout.floor, self._layout.guard, self._layout.resolvers
+            ),
         }
         written = "\n".join(
             f"chain {name} {{\n{self._lines(of_chain)}\n}}" for name, of_chain in chains.items()
@@ -156,6 +159,7 @@ iifgroup {ours} goto here
 }}
 chain output {{
 type filter hook output priority filter; policy accept;
+jump guard_sends
 oifgroup {ours} jump node_sends
 oifgroup {ours} oifgroup vmap @by_received
 }}
@@ -234,7 +238,10 @@ ip6 saddr {self._plan.ipv6} {others} masquerade
         if match.marked:
             direction = "ct direction reply " if match.reply else ""
             return [f"ct state established,related {direction}ct mark {match.marked}"]
-        return _flows(match)
+        flows = _flows(match)
+        if match.user:
+            return [f"meta skuid {match.user} ct direction original {flow}" for flow in flows]
+        return flows
 
 
 def _flows(match: Match) -> list[str]:

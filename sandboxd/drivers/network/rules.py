@@ -53,6 +53,8 @@ class Match(Struct, frozen=True, kw_only=True):
     """Destinations, of both families."""
     protocol: Literal["tcp", "udp"] | None = None
     ports: Spans = ()
+    user: int = 0
+    """Sent by a process of this user, and not as a reply."""
     marked: int = 0
     """Of a connection that carries this mark."""
     reply: bool = False
@@ -114,12 +116,29 @@ NODE_SENDS = (
 INBOUND = (Rule("inbound", Match(), "drop"),)
 
 
+def guard_rules(floor: Floor, user: int, resolvers: tuple[Net, ...]) -> tuple[Rule, ...]:
+    """Of packets that the guard, a process of this user, sends: it connects to nobody in the floor but
+    the name servers that it is to ask."""
+    if not user:
+        return ()
+    port: Spans = ((53, 53),)
+    asking = (
+        Rule("ask", Match(user=user, nets=resolvers, protocol="tcp", ports=port), "accept"),
+        Rule("ask", Match(user=user, nets=resolvers, protocol="udp", ports=port), "accept"),
+    )
+    nets: tuple[Net, ...] = (*floor.nets4, *floor.nets6)
+    return (*(asking if resolvers else ()), Rule("guard", Match(user=user, nets=nets), "drop"))
+
+
 def floor_rules(floor: Floor) -> tuple[Rule, ...]:
     return (Rule("floor", Match(nets=(*floor.nets4, *floor.nets6)), "refuse"),)
 
 
-def policy_chains(policy: EgressPolicy, mark: int) -> PolicyChains:
-    """The chains of `policy`; `mark` is one that no other policy, nor an earlier writing, has had."""
+def policy_chains(policy: EgressPolicy, mark: int, *, network: bool = False) -> PolicyChains:
+    """The chains of `policy`, whose sandboxes have a resolver besides if they are a `network`.
+
+    `mark` is one that no other policy, nor an earlier writing, has had.
+    """
     accept = Mark(mark)
     rules = [Rule("open", Match(marked=mark), "accept")]
     for rule in policy.deny:
@@ -146,7 +165,7 @@ def policy_chains(policy: EgressPolicy, mark: int) -> PolicyChains:
         ),
         policy=tuple(rules),
         replies=(Rule("reply", Match(reply=True, marked=mark), "accept"),),
-        resolving=policy.named,
+        resolving=policy.named or network,
     )
 
 

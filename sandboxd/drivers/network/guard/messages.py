@@ -51,6 +51,8 @@ class Assign(Struct, frozen=True, tag=True):
     id: int
     addresses: tuple[str, str]
     group: int
+    member: str = ""
+    """What its group's other sandboxes call it, without `.internal`."""
 
 
 class Release(Struct, frozen=True, tag=True):

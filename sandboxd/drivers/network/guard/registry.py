@@ -45,6 +45,8 @@ class Client(Struct):
 
     addresses: tuple[str, str]
     names: Names
+    group: int
+    member: str
     questions: Budget = field(default_factory=lambda: Budget(50.0, 100.0, 100.0))
     connections: set["asyncio.Task[None]"] = field(default_factory=set)
     """Those through the proxy."""
@@ -62,6 +64,15 @@ class Registry:
         """The sandbox that has this address now."""
         return self._clients.get(str(ipaddress.ip_address(address)))
 
+    def member(self, asking: Client, name: str) -> Client | None:
+        """The sandbox of the same group network that is called so."""
+        if not asking.member:
+            return None
+        for client in self._clients.values():
+            if client.group == asking.group and client.member == name:
+                return client
+        return None
+
     def learn(self, message: Learn) -> None:
         self._policies[message.group] = message.names
 
@@ -70,7 +81,9 @@ class Registry:
 
     def assign(self, message: Assign) -> None:
         self.release(Release(message.addresses))
-        client = Client(message.addresses, self._policies[message.group])
+        client = Client(
+            message.addresses, self._policies[message.group], message.group, message.member
+        )
         for address in message.addresses:
             self._clients[address] = client
 

@@ -12,6 +12,7 @@ import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.opcode
 import dns.rcode
 import dns.rdataclass
@@ -27,6 +28,8 @@ _UDP_MAX = 1_232
 _GRACE = 10
 """Seconds that an opening outlives its answer: a client may begin at the last moment."""
 _BLOCKED = dns.edns.EDECode.BLOCKED
+_MEMBERS = ".internal"
+"""Names of sandboxes of one group network; the domain is reserved for private use."""
 _KINDS = {dns.rdatatype.A: "A", dns.rdatatype.AAAA: "AAAA"}
 
 
@@ -67,14 +70,28 @@ class Resolver:
         question = query.question[0]
         asked = question.name.to_text(omit_final_dot=True)
         name = plain(asked)
+        kind = _KINDS.get(question.rdtype)
+        if name is not None and name.endswith(_MEMBERS) and client.member:
+            self._member(response, question, client, name.removesuffix(_MEMBERS))
+            return
         rules = [] if name is None else list(rules_for(client.names, name))
         verdict = _verdict(client, name, rules)
         if verdict != "allowed" or name is None:
             self._refuse(response, peer, asked, verdict)
-            return
-        kind = _KINDS.get(question.rdtype)
-        if kind is None:
-            return
+        elif kind is not None:
+            await self._look_up(response, question.name, name, kind, client, rules)
+
+    async def _look_up(
+        self,
+        response: dns.message.Message,
+        question: dns.name.Name,
+        name: str,
+        kind: str,
+        client: Client,
+        rules: list[NameRule],
+    ) -> None:
+        """Answer with what the name means on the host's side, once that is open."""
+        peer = client.addresses[0]
         try:
             found = await self._upstream.ask(name, kind)
         except Refused as refused:
@@ -91,10 +108,19 @@ class Resolver:
             response.set_rcode(dns.rcode.SERVFAIL)
             return
         texts = [str(address) for address in found.addresses]
-        response.answer.append(
-            dns.rrset.from_text_list(question.name, found.ttl, "IN", kind, texts)
-        )
+        response.answer.append(dns.rrset.from_text_list(question, found.ttl, "IN", kind, texts))
         self._registry.seen(Seen(peer, "name", "allowed", name=name, address=texts[0]))
+
+    def _member(
+        self, response: dns.message.Message, question: dns.rrset.RRset, client: Client, name: str
+    ) -> None:
+        """Answer for another sandbox of the client's group network."""
+        found, kind = self._registry.member(client, name), _KINDS.get(question.rdtype)
+        if found is None:
+            response.set_rcode(dns.rcode.NXDOMAIN)
+        elif kind is not None:
+            address = found.addresses[0 if kind == "A" else 1]
+            response.answer.append(dns.rrset.from_text(question.name, 5, "IN", kind, address))
 
     async def _open(
         self,
