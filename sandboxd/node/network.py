@@ -52,13 +52,16 @@ class Networks:
         return replace(image, lower=self._layer, below=(image.lower, *image.below))
 
     async def attach(self, built: Built, name: str) -> None:
-        """Put a sandbox, not started yet, under the policy of that name. Raises DriverFault."""
+        """Put a sandbox under the policy of that name: a new one, or one that runs, whose open
+        connections are then held against the new policy. Raises DriverFault."""
         policy = self._policies.get(name)
         if policy is None or not isinstance(built.slot, EgressSlot):
             raise DriverFault("network", "find the policy", name)
         await asyncio.to_thread(self.driver.assign, built.slot, policy)
         if policy.named:
             await self.guard.assign(built.slot, policy)
+        else:
+            self.guard.release(built.slot)  # it may have had names until now
 
     async def run(self) -> None:
         """Keep what answers names and carries connections running, until cancelled."""

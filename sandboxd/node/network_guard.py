@@ -168,9 +168,9 @@ class Guard:
     def release(self, slot: EgressSlot) -> None:
         """The slot's sandbox is gone."""
         addresses = _addresses(slot)
-        for address in addresses:
-            self._wards.pop(address, None)
-        self._send(Release(addresses))
+        known = [self._wards.pop(address, None) for address in addresses]
+        if any(ward is not None for ward in known):
+            self._send(Release(addresses))
 
     def _tell(self, ward: Ward, number: int) -> None:
         known = self._learned.get(ward.group)

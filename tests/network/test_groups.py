@@ -12,10 +12,11 @@ import dns.query
 import pytest
 
 from sandboxd.drivers.network.egress import EgressNetwork
+from sandboxd.model.egress import EgressRule
 from sandboxd.node.network_guard import Guard
 from sandboxd.settings import NetworkSettings, Settings
 from tests.network.driven import policy
-from tests.network.world import NAMESERVER, World, reaches, udp
+from tests.network.world import NAMESERVER, PUBLIC4, World, reaches, tcp, udp
 
 pytestmark = pytest.mark.root
 
@@ -117,3 +118,46 @@ async def test_the_guards_user_reaches_nobody_in_the_floor(
             return ran.stdout.split()
 
     assert await asyncio.to_thread(look) == ["no", "no", "no", "yes", "yes"]
+
+
+async def test_a_name_that_a_live_policy_loses_is_lost_at_once(
+    world: World, guarded: tuple[EgressNetwork, Guard]
+) -> None:
+    """A connection through the proxy is cut, and the address that was answered is closed again."""
+    network, guard = guarded
+    world.names = {("one.example.org", "A"): [PUBLIC4]}
+    named = policy(EgressRule(domain="one.example.org"))
+    other = policy(EgressRule(domain="two.example.org"))
+    router = str(network.plan.router4)
+    slot = await asyncio.to_thread(network.take)
+    await asyncio.to_thread(network.assign, slot, named)
+    await guard.assign(slot, named)
+    request = b"GET / HTTP/1.1\r\nHost: one.example.org\r\n\r\n"
+
+    def begin() -> socket.socket:
+        question = dns.message.make_query("one.example.org.", "A")
+        answer = world.inside(slot.fd, lambda: dns.query.udp(question, router, timeout=2))
+        assert answer.answer[0][0].to_text() == PUBLIC4
+        connection = world.inside(slot.fd, lambda: socket.create_connection((PUBLIC4, 80), 2))
+        connection.sendall(request)
+        assert connection.recv(1_000) == request
+        return connection
+
+    def end(connection: socket.socket) -> None:
+        world.said.clear()
+        with connection, pytest.raises(OSError):
+            for _ in range(10):
+                connection.sendall(request)
+                if not connection.recv(1_000):
+                    raise ConnectionError("ended")
+        world.packets.clear()
+        assert not world.inside(slot.fd, lambda: reaches(tcp, PUBLIC4, 80, request))
+        world.settle()
+        assert not world.said
+        assert not any(request in packet.payload for packet in world.packets)
+
+    connection = await asyncio.to_thread(begin)
+    await asyncio.to_thread(network.assign, slot, other)
+    await guard.assign(slot, other)
+    await asyncio.to_thread(end, connection)
+    await asyncio.to_thread(network.give_back, slot)
