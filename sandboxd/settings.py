@@ -284,6 +284,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.run_path / "node" / "images.sock"
 
     @property
+    def keeper_socket(self) -> Path:
+        """Where `sandboxd/keeper.py` holds descriptors for the node."""
+        return self.run_path / "keeper.sock"
+
+    @property
     def redis_socket(self) -> Path:
         return self.run_path / "redis" / "redis.sock"
 

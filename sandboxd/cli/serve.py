@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from sandboxd import __version__
+from sandboxd import __version__, keeper
 from sandboxd.child import Child, spawn
 from sandboxd.cli.supervision import Process, Supervised
 from sandboxd.errors import Conflict, SandboxdError, Unavailable
@@ -109,6 +109,7 @@ class Supervisor:
         queue = Queue.connect(self._settings)
         try:
             before = await _announced(queue)
+            await self._add("keeper", self._spawn_keeper)
             await self._add("node", self._spawn_node)
             await self._add("courier", self._spawn_courier)
             await self._add("gateway", self._spawn_gateway)
@@ -131,6 +132,11 @@ class Supervisor:
         child = Supervised(name, start, self._settled)
         self._children.append(child)
         await child.start()
+
+    async def _spawn_keeper(self) -> Child:
+        """It outlives the node, so that sandboxes can."""
+        command = [sys.executable, "-I", "-S", keeper.__file__, str(self._settings.keeper_socket)]
+        return await spawn(command, env=_environment())
 
     async def _spawn_node(self) -> Child:
         return await spawn(self._command("node"), env=_environment())

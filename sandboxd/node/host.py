@@ -22,9 +22,11 @@ from sandboxd.drivers.graph.overlay import Rootfs
 from sandboxd.drivers.graph.volumes import DataSource, Volumes
 from sandboxd.errors import RequestError
 from sandboxd.model import Language, Template, Warm, merge
+from sandboxd.node.adopting import Adopted, Survivors
 from sandboxd.node.janitor import InstanceLock, sweep
 from sandboxd.node.job_environment import base_env, order
 from sandboxd.node.network import Networks
+from sandboxd.node.sessions.keeping import fetch
 from sandboxd.node.specs import make_spec
 from sandboxd.node.warmth import default_limits, shelf_name
 from sandboxd.settings import Settings, SettingsError
@@ -45,10 +47,11 @@ class Host:
         self.policies = policy.load(settings.policy_path, networks=settings.network.enabled)
         self.cgroups: Cgroups = find_cgroups(settings.instance)
         made.callback(self.cgroups.close)
-        sweep(self.cgroups)
+        survivors = Survivors(fetch(settings.keeper_socket))
+        sweep(self.cgroups, survivors.groups)
         stage = settings.run_path / "stage"
         stage.mkdir(mode=0o700, exist_ok=True)
-        uids = UidSlots(settings.node.uid_base, settings.node.uid_slots)
+        uids = UidSlots(settings.node.uid_base, settings.node.uid_slots, held=survivors.locks)
         made.callback(uids.close)
         self.driver = NativeDriver(self.cgroups, uids, stage)
         made.callback(self.driver.close)
@@ -68,6 +71,8 @@ class Host:
         if settings.network.enabled:
             self.networks = Networks(settings, self.policies.egress)
             made.callback(self.networks.close)
+        self._adopted = survivors.adopt(self.driver, self.specs, self.rootfs.image)
+        sweep(self.cgroups, {adopted.kept.name for adopted in self._adopted})
         self.layers = self._prove(settings.isolation.require)
         self._inside = inside.install(settings.run_path / "inside")
 
@@ -119,6 +124,16 @@ class Host:
         """A template's spec on another image. Raises UnknownImage, InvalidImage."""
         image = await asyncio.to_thread(self._rootfs.image, name)
         return msgspec.structs.replace(spec, image=image)
+
+    def take_adopted(self) -> list[Adopted]:
+        """Sandboxes of the node before this one that live; whoever takes them owns them."""
+        adopted, self._adopted = self._adopted, []
+        return adopted
+
+    @property
+    def locks(self) -> list[int]:
+        """Descriptors by which the uid ranges are this node's."""
+        return self.driver.locks
 
     def open_files(self, template: str) -> int:
         """Of a process of this template, unless it is asked for otherwise."""

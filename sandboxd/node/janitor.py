@@ -8,6 +8,7 @@ them, are gone too. uid ranges are free again once the lock of the dead node is,
 import fcntl
 import logging
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from sandboxd.drivers.exec.cgroups import Cgroups
@@ -34,9 +35,9 @@ class InstanceLock:
         os.close(self._fd)
 
 
-def sweep(cgroups: Cgroups) -> int:
-    """Kill and remove the sandboxes of earlier nodes; how many there were."""
-    count = cgroups.sweep()
+def sweep(cgroups: Cgroups, keep: Collection[str] = ()) -> int:
+    """Kill and remove the sandboxes of earlier nodes, but those to `keep`; how many there were."""
+    count = cgroups.sweep(keep)
     if count:
         log.warning("removed %d sandboxes that an earlier node left", count)
     return count

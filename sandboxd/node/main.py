@@ -98,7 +98,9 @@ async def _run(settings: Settings) -> int:
         directory,
         node=node,
         address=f"unix:{settings.node_socket}",
+        keeper=settings.keeper_socket,
     )
+    await registry.start()
     agent = Agent(worker.live, Server(registry))
     await agent.listen(settings.node_socket, settings.gateway.uid)
     images = ImagesService(Library(host, settings.graph), fitter, builds=settings.graph.builds)

@@ -193,6 +193,44 @@ class NativeDriver:
             skip_layers=self.skip_layers,
         )
 
+    def adopt(
+        self,
+        name: str,
+        spec: Spec,
+        native: Native,
+        *,
+        uid: int,
+        netns: int,
+        limits: tuple[int, int],
+        disk: int,
+    ) -> Built:
+        """A sandbox of the node before this one that lives, without a network of its own; the
+        descriptors are ours from then on. The image is held once more. Raises DriverFault."""
+        self._uids.adopt(uid)
+        try:
+            group = self._cgroups.adopt(name, memory=limits[0], pids=limits[1])
+        except BaseException:
+            self._uids.give_back(uid)
+            raise
+        if spec.image.hold is not None:
+            spec.image.hold.take()
+        return Built(
+            name=name,
+            spec=spec,
+            native=native,
+            group=group,
+            uid=uid,
+            slot=self._no_network.adopt(netns),
+            layers=self.layers | native.layers,
+            built_at=time.monotonic(),
+            disk=disk,
+        )
+
+    @property
+    def locks(self) -> list[int]:
+        """Descriptors by which the uid ranges are ours."""
+        return self._uids.locks
+
     def destroy(self, built: Built) -> None:
         reap(built.native.pidfd)
         close_all(built.native)

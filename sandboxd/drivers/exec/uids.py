@@ -8,6 +8,7 @@ only after its sandbox was seen to be gone; one that failed to go is kept out of
 import fcntl
 import os
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from sandboxd.errors import DriverFault, Overload
@@ -19,8 +20,12 @@ _LOCKS = Path("/run/sandboxd-uids")
 
 
 class UidSlots:
-    def __init__(self, base: int, count: int, locks: Path = _LOCKS) -> None:
-        """Lock enough blocks for `count` slots from uid `base` upwards. Raises DriverFault."""
+    def __init__(
+        self, base: int, count: int, locks: Path = _LOCKS, held: Sequence[int] = ()
+    ) -> None:
+        """Lock enough blocks for `count` slots from uid `base` upwards. `held` are the locks of the
+        node before this one, which are still in force and now ours. Raises DriverFault."""
+        self._held = {_inode(fd): fd for fd in held}
         self._locks: list[int] = []
         self._free: deque[int] = deque()
         locks.mkdir(mode=0o700, exist_ok=True)
@@ -31,6 +36,9 @@ class UidSlots:
             if self._lock(locks / f"{block}.lock"):
                 self._free.extend(uid for uid in range(block, block + _SIZE, SLOT) if uid >= base)
             block += _SIZE
+        for fd in self._held.values():
+            os.close(fd)
+        self._held.clear()
         if not self._free:
             raise DriverFault("uids", "lock a range", "every range from uid_base is in use")
         while len(self._free) > count:
@@ -38,6 +46,10 @@ class UidSlots:
 
     def _lock(self, path: Path) -> bool:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if (ours := self._held.pop(_inode(fd), None)) is not None:
+            os.close(fd)
+            self._locks.append(ours)
+            return True
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,6 +57,18 @@ class UidSlots:
             return False
         self._locks.append(fd)
         return True
+
+    @property
+    def locks(self) -> list[int]:
+        """Descriptors of the locks; they stay ours."""
+        return list(self._locks)
+
+    def adopt(self, uid: int) -> None:
+        """A slot that is in use already. Raises DriverFault if it is not of our blocks."""
+        try:
+            self._free.remove(uid)
+        except ValueError:
+            raise DriverFault("uids", "adopt a slot", f"{uid} is none of ours") from None
 
     def take(self) -> int:
         """First uid of a free slot, the one longest out of use. Raises Overload when all are live."""
@@ -60,3 +84,8 @@ class UidSlots:
         for fd in self._locks:
             os.close(fd)
         self._locks.clear()
+
+
+def _inode(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

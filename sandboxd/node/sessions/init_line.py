@@ -81,10 +81,13 @@ def _settle(future: "asyncio.Future[None] | asyncio.Future[Failed | None]", valu
 
 
 class InitLine:
-    def __init__(self, native: Native, on_exit: Callable[[Exited], None]) -> None:
+    def __init__(
+        self, native: Native, on_exit: Callable[[Exited], None], *, first: int = 0
+    ) -> None:
+        """Processes get numbers above `first`."""
         self._native, self._on_exit = native, on_exit
         self._loop = asyncio.get_running_loop()
-        self._number = 0
+        self.number = first
         self._born: dict[int, asyncio.Future[Spawned]] = {}
         self._open = True
         self._loop.add_reader(native.control, self._on_message)
@@ -107,8 +110,8 @@ class InitLine:
     async def _spawn(self, *, files: bool) -> tuple[int, int, int]:
         if not self._open:
             raise SandboxEnded("the sandbox has ended")
-        self._number += 1
-        number = self._number
+        self.number += 1
+        number = self.number
         ours, theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
         )

@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from sandboxd.errors import Conflict, Overload
 from sandboxd.model.moment import rfc3339
 from sandboxd.model.session import Process, ProcessRequest, ProcessResult, ProcessState, PtySize
 from sandboxd.native import ExecOrder, Exited, Failed, send_exec
 from sandboxd.node.sessions.init_line import Runner
+from sandboxd.node.sessions.kept import KeptProcess
 from sandboxd.node.sessions.streams import Streams
 from sandboxd.node.sessions.waiting import Writer
 from sandboxd.node.stdio import FixedInput
@@ -26,12 +29,23 @@ _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 class LiveProcess:
     """Started once with `start`; its owner tells it of its end with `on_exit`."""
 
-    def __init__(self, number: str, request: ProcessRequest, kill: Callable[[], None]) -> None:
-        """`kill` sends SIGKILL to its group."""
-        self.id, self._request, self._kill = number, request, kill
+    def __init__(
+        self,
+        name: str,
+        request: ProcessRequest,
+        kill: Callable[[], None],
+        on_closed: Callable[[], None],
+        *,
+        lost: bool = False,
+    ) -> None:
+        """`kill` sends SIGKILL to its group; `on_closed` is called when its output has ended. `lost`:
+        a node before this one has read some of it."""
+        self.id, self._request, self._kill = name, request, kill
         self._loop = asyncio.get_running_loop()
-        self.streams = Streams(request.keep_output, lambda: None)
+        self.streams = Streams(request.keep_output, on_closed, lost=lost)
         self.runner: Runner | None = None
+        self.number = self.pid = 0
+        """By which init knows it, and by which the sandbox does."""
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._stdin: Writer | None = None
         self._terminal = -1
@@ -46,7 +60,7 @@ class LiveProcess:
     async def start(self, runner: Runner, order: ExecOrder, stdin: bytes | None) -> None:
         """Give the armed runner its order, and wait until it is the program or cannot be. `stdin` is
         all of it, where it is known. Raises Overload if the runner is gone."""
-        self.runner = runner
+        self.runner, self.number, self.pid = runner, runner.number, runner.pid
         self._started_at, self._started = time.time(), time.monotonic()
         try:
             if self._request.pty is not None:
@@ -102,10 +116,53 @@ class LiveProcess:
         if runner.terminal.cancelled() or not runner.terminal.done():
             return
         master = runner.terminal.result()
-        # Reading and writing wait apart, and a loop knows a descriptor once.
+        self._use_terminal(master)
+
+    def _use_terminal(self, master: int) -> None:
+        """Reading and writing wait apart, and a loop knows a descriptor once."""
         self._terminal = os.dup(master)
         self._stdin = Writer(os.dup(master))
         self.streams.stdout.start(master)
+
+    def kept(self) -> tuple[KeptProcess, list[int]]:
+        """What another node needs to go on with it: descriptors of stdout, stderr and stdin, those
+        that are open."""
+        stdin = self._stdin.fd if self._stdin is not None and self._terminal < 0 else -1
+        fds = (self.streams.stdout.fd, self.streams.stderr.fd, stdin)
+        kept = KeptProcess(
+            id=self.id,
+            number=self.number,
+            pid=self.pid,
+            request=replace(self._request, env={}),
+            started_at=self._started_at,
+            open=(fds[0] >= 0, fds[1] >= 0, fds[2] >= 0),
+            exited=self._exited,
+            exited_at=self._exited_at,
+            timed_out=self._timed_out,
+            failed=self._failed,
+        )
+        return kept, [fd for fd in fds if fd >= 0]
+
+    def restore(self, kept: KeptProcess, fds: list[int]) -> None:
+        """Go on where the node before this one was; the descriptors are ours."""
+        self.number, self.pid, self._started_at = kept.number, kept.pid, kept.started_at
+        self._started = time.monotonic() - (time.time() - kept.started_at)
+        self._exited, self._exited_at = kept.exited, kept.exited_at
+        self._timed_out, self._failed = kept.timed_out, kept.failed
+        stdout, stderr, stdin = (fds.pop(0) if there else -1 for there in kept.open)
+        if kept.request.pty is not None and stdout >= 0:
+            self._use_terminal(stdout)
+        else:
+            for output, fd in ((self.streams.stdout, stdout), (self.streams.stderr, stderr)):
+                if fd >= 0:
+                    output.start(fd)
+            if stdin >= 0:
+                self._stdin = Writer(stdin)
+        if kept.exited is not None:
+            self._finish()
+        elif kept.request.timeout is not None:
+            left = kept.started_at + kept.request.timeout - time.time()
+            self._timer = self._loop.call_later(max(0.0, left), self._on_timeout)
 
     def _on_timeout(self) -> None:
         self._timed_out = True
@@ -135,12 +192,6 @@ class LiveProcess:
     @property
     def running(self) -> bool:
         return self._exited is None
-
-    @property
-    def number(self) -> int:
-        """By which init knows it."""
-        assert self.runner is not None
-        return self.runner.number
 
     async def write(self, data: bytes) -> bool:
         """To stdin; False if nobody reads there (any more)."""
@@ -178,7 +229,7 @@ class LiveProcess:
         killed = status is not None and os.WIFSIGNALED(status)
         return Process(
             id=self.id,
-            pid=self.runner.pid if self.runner is not None else None,
+            pid=self.pid or None,
             command=request.command,
             cwd=request.cwd,
             tag=request.tag,

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -26,10 +27,13 @@ from sandboxd.errors import (
 )
 from sandboxd.model.agent import Create, Fork, Forked, Snapshot, Snapshotted
 from sandboxd.model.session import EndReason, Entry, Sandbox, SessionLimits
+from sandboxd.node.adopting import LOCKS
 from sandboxd.node.host import Host
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.enforcing import OWN_PIDS, differ, enforce, merged
-from sandboxd.node.sessions.session import Identity, Session
+from sandboxd.node.sessions.keeping import Keeping
+from sandboxd.node.sessions.kept import Identity, KeptSession
+from sandboxd.node.sessions.session import Session
 from sandboxd.node.warmth import network_shelf
 from sandboxd.queue.sessions import Sessions
 from sandboxd.settings import SessionSettings
@@ -52,6 +56,7 @@ class Registry:
         *,
         node: str,
         address: str,
+        keeper: Path,
     ) -> None:
         self._settings, self._host, self._pool = settings, host, pool
         self._directory, self._node, self._address = directory, node, address
@@ -60,11 +65,49 @@ class Registry:
         self._creating: dict[str, asyncio.Task[Session]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._keeping = Keeping(keeper, self._keep_all)
         self.created = 0
 
     @property
     def count(self) -> int:
         return len(self._live)
+
+    async def start(self) -> None:
+        """Go on with what the node before this one has left with the keeper."""
+        if not self._keeping.start():
+            log.info("no keeper: sandboxes end with this node")
+        self._keep_locks()
+        for adopted in self._host.take_adopted():
+            session = self._restore(adopted.kept, adopted.built)
+            for process, fds in adopted.processes:
+                session.restore(process, fds)
+            await self.update(session)
+        if self._live:
+            log.warning("%d sandboxes of the node before live on", len(self._live))
+
+    def _restore(self, kept: KeptSession, built: Built) -> Session:
+        session = Session(
+            kept.identity,
+            kept.request,
+            kept.limits,
+            built,
+            kept=kept,
+            processes_max=self._settings.processes_max,
+            keeping=self._keeping,
+            on_change=self.note,
+            on_end=self._on_end,
+        )
+        self._live[kept.identity.id] = session
+        return session
+
+    def _keep_all(self) -> None:
+        self._keep_locks()
+        for session in self._live.values():
+            session.keep_all()
+
+    def _keep_locks(self) -> None:
+        """Whoever has the locks of the uid ranges has the ranges: they must outlive this node too."""
+        self._keeping.put(LOCKS, None, self._host.locks)
 
     async def run(self) -> None:
         """Until cancelled: what an earlier node of this name had is lost, and what vanished nodes
@@ -190,6 +233,7 @@ class Registry:
             limits,
             built,
             processes_max=self._settings.processes_max,
+            keeping=self._keeping,
             on_change=self.note,
             on_end=self._on_end,
         )
@@ -325,6 +369,8 @@ class Registry:
             await asyncio.wait(self._tasks, timeout=5)
         for task in self._tasks:
             task.cancel()
+        self._keeping.drop(LOCKS)
+        self._keeping.close()
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -4,9 +4,9 @@ from collections import deque
 
 
 class Ring:
-    def __init__(self, cap: int) -> None:
-        """Keeps the last `cap` bytes."""
-        self._cap = cap
+    def __init__(self, cap: int, *, lost: bool = False) -> None:
+        """Keeps the last `cap` bytes. `lost`: there were bytes before, nobody knows how many."""
+        self._cap, self._lost = cap, lost
         self._chunks: deque[bytes] = deque()
         self.size = 0
         """Bytes kept."""
@@ -15,8 +15,8 @@ class Ring:
 
     @property
     def dropped(self) -> int:
-        """Bytes that are kept no more."""
-        return self.written - self.size
+        """Bytes that are kept no more; at least one if some were lost."""
+        return max(int(self._lost), self.written - self.size)
 
     def append(self, data: bytes) -> None:
         self.written += len(data)

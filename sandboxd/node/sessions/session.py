@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import Conflict, DriverFault, NotFound, Overload, QuotaExceeded, SandboxEnded
@@ -28,6 +28,8 @@ from sandboxd.node.sessions.enforcing import OWN_PIDS, enforce, merged
 from sandboxd.node.sessions.file_line import FileLine
 from sandboxd.node.sessions.files import Files
 from sandboxd.node.sessions.init_line import InitLine, Runner
+from sandboxd.node.sessions.keeping import Keeping
+from sandboxd.node.sessions.kept import Identity, KeptProcess, KeptSession
 from sandboxd.node.sessions.lifetime import Lifetime, Step, decide
 from sandboxd.node.sessions.process import LiveProcess
 
@@ -36,21 +38,8 @@ _SETTLE = 5.0
 _STACK = 64 << 20
 _TRIES = 3
 _NO_LIMIT = (1 << 64) - 1
-
-
-class Identity(Struct, frozen=True, kw_only=True):
-    """What does not change while a sandbox lives."""
-
-    id: str
-    tenant: str
-    node: str
-    template: str
-    image: str
-    network: str
-    created_at: float
-    """Seconds since the epoch."""
-    key: str | None = None
-    forked_from: str | None = None
+_UNKNOWN = 1 << 16
+"""Numbers that a node may have given to processes since it last said how many."""
 
 
 class Session:
@@ -61,15 +50,19 @@ class Session:
         limits: SessionLimits,
         built: Built,
         *,
+        kept: KeptSession | None = None,
         processes_max: int,
+        keeping: Keeping,
         on_change: Callable[["Session", str], None],
         on_end: Callable[["Session"], None],
     ) -> None:
         """`limits` are complete and in force. `on_change` is told of what time has done (`paused`),
-        `on_end` once, when nothing of it runs any more and the sandbox may be destroyed."""
+        `on_end` once, when nothing of it runs any more and the sandbox may be destroyed. With `kept`
+        it is one that lives already."""
         self.identity, self.request, self.limits, self.built = identity, request, limits, built
         self.metadata, self._env = dict(request.metadata), request.env
         self._processes_max, self._on_change, self._on_end = processes_max, on_change, on_end
+        self._keeping = keeping
         self._loop = asyncio.get_running_loop()
         now = time.monotonic()
         self._wall = time.time() - now
@@ -87,15 +80,19 @@ class Session:
         self._change = asyncio.Lock()
         self._processes: dict[str, LiveProcess] = {}
         self._by_number: dict[int, LiveProcess] = {}
-        self._init = InitLine(built.native, self._on_exit)
+        self._init = InitLine(built.native, self._on_exit, first=kept.numbers + _UNKNOWN if kept else 0)
         self.files = Files(line := FileLine(self._init))
         self._file_line = line
-        self._spare: Runner | None = self._init.first()
+        self._spare: Runner | None = self._init.first() if kept is None else None
         self._refilling: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timing: asyncio.Task[None] | None = None
         self._loop.add_reader(built.native.pidfd, self._on_gone)
+        if kept is not None:
+            self.life.since = kept.expires_at - self._wall - request.timeout
+            self.life.paused, self.paused_at = kept.paused_at is not None, kept.paused_at
         self._watch_time()
+        self.keep()
 
     # Life
 
@@ -123,6 +120,62 @@ class Session:
             end=self.end,
         )
 
+    def keep(self) -> None:
+        """Hand over what another node needs to go on with this sandbox, should this one die."""
+        if not self._portable or self.end is not None or self._ending is not None:
+            return
+        built, native, life = self.built, self.built.native, self.life
+        kept = KeptSession(
+            identity=self.identity,
+            request=replace(
+                self.request,
+                metadata=self.metadata,
+                timeout=life.timeout,
+                idle_timeout=life.idle_timeout,
+                on_timeout=life.on_timeout,
+            ),
+            limits=self.limits,
+            expires_at=self._wall + life.expires,
+            paused_at=self.paused_at,
+            numbers=self._init.number,
+            name=built.name,
+            image=built.spec.image.digest,
+            uid=built.uid,
+            pid=native.pid,
+            layers=sorted(native.layers),
+            group_limits=built.group.limits,
+            disk=built.disk,
+        )
+        fds = [native.control, native.pidfd, native.scratch, built.slot.fd]
+        self._keeping.put(self.identity.id, kept, fds)
+
+    @property
+    def _portable(self) -> bool:
+        """Whether another node could: a network dies with its node, and a fork on the host's own
+        directories is on a layer that only this node knows."""
+        image = self.built.spec.image
+        return self.identity.network == "none" and (bool(image.digest) or image.hold is None)
+
+    def keep_all(self) -> None:
+        """The same with its processes."""
+        self.keep()
+        for process in self._processes.values():
+            self._keep_process(process)
+
+    def _keep_process(self, process: LiveProcess) -> None:
+        if not self._portable or self.end is not None:
+            return
+        self._keeping.put(f"{self.identity.id}/{process.id}", *process.kept())
+
+    def restore(self, kept: KeptProcess, fds: list[int]) -> None:
+        """A process that the node before this one has started; its descriptors are ours."""
+        process = self._process(kept.id, kept.request, lost=True)
+        process.restore(kept, fds)
+        self._processes[kept.id] = process
+        if process.running:
+            self._by_number[kept.number] = process
+        self._keep_process(process)
+
     @contextmanager
     def used(self) -> Iterator[None]:
         """It is not idle meanwhile."""
@@ -138,6 +191,7 @@ class Session:
     def extend(self, timeout: float | None) -> None:
         self.life.extend(time.monotonic(), timeout)
         self._watch_time()
+        self.keep()
 
     def retime(self, idle_timeout: float | None, on_timeout: str | None) -> None:
         """Change what shall happen when; None leaves it, an idle timeout of 0 takes it away."""
@@ -146,6 +200,7 @@ class Session:
         if on_timeout is not None:
             self.life.on_timeout = "pause" if on_timeout == "pause" else "kill"
         self._watch_time()
+        self.keep()
 
     def _watch_time(self) -> None:
         if self._timer is not None:
@@ -181,6 +236,7 @@ class Session:
             self._living()
             self.life.paused, self.paused_at = True, time.time()
             self._watch_time()
+            self.keep()
             return True
 
     async def resume(self) -> bool:
@@ -194,6 +250,7 @@ class Session:
             self.life.woken(time.monotonic())
             self.paused_at = None
             self._watch_time()
+            self.keep()
             return True
 
     def _freeze(self, frozen: bool) -> None:
@@ -232,6 +289,7 @@ class Session:
             limits = merged(self.limits, wanted)
             await asyncio.to_thread(enforce, self.built, self.limits, limits)
             self.limits = limits
+            self.keep()
 
     async def metrics(self) -> Metrics:
         self._living()
@@ -291,6 +349,7 @@ class Session:
         if self._spare is not None:
             self._spare.close()
             self._spare = None
+        self._keeping.drop(self.identity.id)
         self.over.set_result(None)
         self._on_end(self)
 
@@ -307,8 +366,7 @@ class Session:
         self._forget_ended()
         for attempt in range(_TRIES):
             runner = await self._take_runner()
-            process = LiveProcess(number, request, lambda: self.signal(number, signal.SIGKILL))
-            process.runner = runner
+            process = self._process(number, request)
             self._by_number[runner.number] = self._processes[number] = process
             try:
                 await process.start(runner, self._order(request), stdin)
@@ -319,7 +377,18 @@ class Session:
                     raise
             else:
                 break
+        self._keep_process(process)
         self._refill()
+        return process
+
+    def _process(self, name: str, request: ProcessRequest, *, lost: bool = False) -> LiveProcess:
+        process = LiveProcess(
+            name,
+            request,
+            lambda: self.signal(name, signal.SIGKILL),
+            lambda: self._keep_process(process) if not process.running else None,
+            lost=lost,
+        )
         return process
 
     def _order(self, request: ProcessRequest) -> ExecOrder:
@@ -369,6 +438,7 @@ class Session:
         process = self._by_number.pop(exited.id, None)
         if process is not None:
             process.on_exit(exited)
+            self._keep_process(process)
         elif self._spare is not None and self._spare.number == exited.id:
             self._spare.close()
             self._spare = None
@@ -378,6 +448,7 @@ class Session:
         for process in ended[: max(0, len(ended) - _ENDED_KEPT + 1)]:
             process.close()
             del self._processes[process.id]
+            self._keeping.drop(f"{self.identity.id}/{process.id}")
 
     def process(self, number: str) -> LiveProcess:
         """Raises NotFound."""

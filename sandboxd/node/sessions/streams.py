@@ -66,8 +66,8 @@ class Viewer:
 class Output:
     """One stream: a descriptor that is read, and the ring of what came. Owns the descriptor."""
 
-    def __init__(self, kind: Kind, cap: int, streams: "Streams") -> None:
-        self.kind, self.ring, self._streams = kind, Ring(cap), streams
+    def __init__(self, kind: Kind, cap: int, streams: "Streams", lost: bool) -> None:
+        self.kind, self.ring, self._streams = kind, Ring(cap, lost=lost), streams
         self._loop = asyncio.get_running_loop()
         self._fd = -1
         self._reading = False
@@ -128,10 +128,11 @@ class Output:
 
 
 class Streams:
-    def __init__(self, cap: int, on_closed: Callable[[], None]) -> None:
-        """Keeps `cap` bytes of each; `on_closed` when nobody can write any more."""
-        self.stdout = Output(Kind.DATA, cap, self)
-        self.stderr = Output(Kind.STDERR, cap, self)
+    def __init__(self, cap: int, on_closed: Callable[[], None], *, lost: bool = False) -> None:
+        """Keeps `cap` bytes of each; `on_closed` when nobody can write any more. `lost`: what was
+        written so far has gone with a node."""
+        self.stdout = Output(Kind.DATA, cap, self, lost)
+        self.stderr = Output(Kind.STDERR, cap, self, lost)
         self._viewers: list[Viewer] = []
         self._on_closed = on_closed
 

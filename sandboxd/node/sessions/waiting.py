@@ -30,8 +30,9 @@ class Writer:
         self._waiting: asyncio.Future[None] | None = None
 
     @property
-    def open(self) -> bool:
-        return self._fd >= 0
+    def fd(self) -> int:
+        """-1 once it is closed."""
+        return self._fd
 
     async def write(self, data: bytes) -> bool:
         """Write all of `data`, waiting for the other side to take it; False once nobody does."""

@@ -16,6 +16,7 @@ from sandboxd.drivers.graph.copies import Copies
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.overlay import Rootfs
 from sandboxd.model.session import EndReason
+from sandboxd.node.adopting import Adopted
 from sandboxd.node.agent import Agent
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.enforcing import OWN_PIDS
@@ -40,6 +41,13 @@ class FakeHost:
     async def on_image(self, spec: Spec, name: str) -> Spec:
         image = await asyncio.to_thread(self._rootfs.image, name)
         return msgspec.structs.replace(spec, image=image)
+
+    def take_adopted(self) -> list[Adopted]:
+        return []
+
+    @property
+    def locks(self) -> list[int]:
+        return []
 
     def open_files(self, template: str) -> int:
         return 256
@@ -92,7 +100,15 @@ async def node(
     directory = Sessions(settings)
     host: Any = FakeHost(spec, graph, rootfs)
     path = tmp_path / "node" / "agent.sock"
-    registry = Registry(settings.sessions, host, pool, directory, node="n1", address=f"unix:{path}")
+    registry = Registry(
+        settings.sessions,
+        host,
+        pool,
+        directory,
+        node="n1",
+        address=f"unix:{path}",
+        keeper=tmp_path / "keeper.sock",
+    )
     agent = Agent({}, Server(registry))
     await agent.listen(path, os.getuid())
     yield Node(Gateway(path), registry, directory, graph)

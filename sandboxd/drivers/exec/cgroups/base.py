@@ -1,5 +1,6 @@
 """The interface of both implementations."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from msgspec import Struct
@@ -90,8 +91,13 @@ class Cgroups(Protocol):
     def make(self, name: str, *, memory: int, pids: int, cpus: float) -> Group:
         """A fresh group with its limits set and read back. Raises DriverFault, leaving nothing."""
 
-    def sweep(self) -> int:
-        """Kill and remove every group that an earlier node of this instance left; how many."""
+    def adopt(self, name: str, *, memory: int, pids: int) -> Group:
+        """The group of an earlier node's sandbox that lives, with the limits that it has. Raises
+        DriverFault."""
+
+    def sweep(self, keep: Collection[str] = ()) -> int:
+        """Kill and remove every group that an earlier node of this instance left, but those to
+        `keep`; how many."""
 
     def close(self) -> None:
         """Remove this instance's own (then empty) directories."""

@@ -9,6 +9,7 @@ import errno
 import os
 import select
 import signal
+from collections.abc import Collection
 from pathlib import Path
 
 from sandboxd.drivers.exec.cgroups.base import LimitBelowUse, Present, Usage
@@ -25,6 +26,7 @@ from sandboxd.drivers.exec.cgroups.files import (
 from sandboxd.errors import DriverFault
 from sandboxd.native.group import Groups, Step
 
+_READ = os.O_RDONLY | os.O_CLOEXEC
 _PERIOD_US = 100_000  # what every new group has
 _MEMORY, _SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 _SOCKETS = "memory.kmem.tcp.limit_in_bytes"
@@ -89,13 +91,38 @@ class V1:
             fds = self._groups.make(name, (memory, pids, int(cpus * _PERIOD_US)))
         return V1Group(self, name, fds, (memory, pids))
 
-    def sweep(self) -> int:
+    def adopt(self, name: str, *, memory: int, pids: int) -> "V1Group":
+        fds: list[int] = []
+        try:
+            with faults("adopt a group"):
+                fds.append(os.open(self.memory / name / "memory.oom_control", _READ))
+                fds.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+                event = f"{fds[1]} {fds[0]}"
+                write(self.memory / name / "cgroup.event_control", event)
+                fds.append(os.open(self.memory / name / "memory.max_usage_in_bytes", _READ))
+                fds.append(os.open(self.pids / name / "pids.events", _READ))
+                if self.unified is not None:
+                    unified = self.unified / name
+                    fds.append(os.open(unified / "cpu.stat", _READ))
+                    fds.append(os.open(unified / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC))
+                    fds.append(os.open(unified, _READ | os.O_DIRECTORY))
+                elif self._cpuacct is not None:
+                    fds.append(os.open(self._cpuacct / name / "cpuacct.usage", _READ))
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        group = V1Group(self, name, fds, (memory, pids))
+        group.settle()
+        return group
+
+    def sweep(self, keep: Collection[str] = ()) -> int:
         names = {
             path.name
             for root in self._roots
             if root.is_dir()
             for path in root.iterdir()
-            if path.is_dir()
+            if path.is_dir() and path.name not in keep
         }
         for name in names:
             with faults("sweep"):

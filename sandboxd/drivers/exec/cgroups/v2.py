@@ -1,6 +1,7 @@
 """The unified hierarchy, as production has it."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from sandboxd.drivers.exec.cgroups.base import Present, Usage
@@ -49,10 +50,22 @@ class V2:
             raise
         return group
 
-    def sweep(self) -> int:
+    def adopt(self, name: str, *, memory: int, pids: int) -> "V2Group":
+        group = V2Group(self._root / name)
+        try:
+            with faults("adopt a group"):
+                group.open()
+                group.settle()
+        except BaseException:
+            group.close()
+            raise
+        group.limits = (memory, pids)
+        return group
+
+    def sweep(self, keep: Collection[str] = ()) -> int:
         if not self._root.is_dir():
             return 0  # swept and taken down already, by another of the same instance
-        groups = [path for path in self._root.iterdir() if path.is_dir()]
+        groups = [path for path in self._root.iterdir() if path.is_dir() and path.name not in keep]
         with faults("sweep"):
             for path in groups:
                 write(path / "cgroup.kill", "1")
@@ -139,8 +152,12 @@ class V2Group:
                 int((self.path / "pids.current").read_text()),
             )
 
-    def remove(self) -> None:
+    def close(self) -> None:
+        """Close descriptors; the group stays."""
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
+
+    def remove(self) -> None:
+        self.close()
         remove_directory(self.path)

@@ -1,0 +1,124 @@
+"""Sandboxes that have outlived the node before this one, taken over at its start.
+
+The keeper gives descriptors and states back; a sandbox that is dead, or that cannot be taken over as it
+was (its image is gone, its control group is), is left to the janitor, and told to be lost.
+"""
+
+import logging
+import os
+import select
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from sandboxd.drivers.exec.base import Built, Spec
+from sandboxd.drivers.exec.native import NativeDriver
+from sandboxd.drivers.graph.image import Image
+from sandboxd.errors import SandboxdError
+from sandboxd.native import Native
+from sandboxd.node.sessions.keeping import Kept
+from sandboxd.node.sessions.kept import KeptProcess, KeptSession
+
+log = logging.getLogger(__name__)
+
+LOCKS = "locks"
+"""Name under which the locks of uid ranges are kept."""
+_session = msgspec.msgpack.Decoder(KeptSession).decode
+_process = msgspec.msgpack.Decoder(KeptProcess).decode
+
+
+class Adopted(Struct):
+    kept: KeptSession
+    built: Built
+    processes: list[tuple[KeptProcess, list[int]]]
+
+
+class Survivors:
+    """What the keeper had, until it is taken over or let go."""
+
+    def __init__(self, found: dict[str, Kept]) -> None:
+        locks = found.pop(LOCKS, None)
+        self.locks = locks.fds if locks is not None else []
+        self._found = found
+        self._sessions: dict[str, KeptSession] = {}
+        for name in [name for name in found if "/" not in name]:
+            kept = found[name]
+            if len(kept.fds) == 4 and not _dead(kept.fds[1]):
+                self._sessions[name] = _session(kept.state)
+            else:
+                self._let_go(name)
+
+    @property
+    def groups(self) -> set[str]:
+        """Names of control groups that are not to be swept."""
+        return {kept.name for kept in self._sessions.values()}
+
+    def adopt(
+        self,
+        driver: NativeDriver,
+        specs: Mapping[str, Spec],
+        image: Callable[[str], Image],
+    ) -> list[Adopted]:
+        """Take over all that can be; `image` gives that of a digest, held once for the caller."""
+        adopted = []
+        for name, kept in list(self._sessions.items()):
+            try:
+                built = self._adopt(driver, specs, image, kept, self._found[name].fds)
+            except SandboxdError as error:
+                log.warning("sandbox %s cannot be taken over: %s", name, error)
+                self._let_go(name)
+                continue
+            processes = [
+                (_process(self._found[each].state), self._found.pop(each).fds)
+                for each in [each for each in self._found if each.startswith(f"{name}/")]
+            ]
+            del self._found[name]
+            adopted.append(Adopted(kept, built, processes))
+        for name in list(self._found):
+            self._let_go(name)
+        return adopted
+
+    def _adopt(
+        self,
+        driver: NativeDriver,
+        specs: Mapping[str, Spec],
+        image: Callable[[str], Image],
+        kept: KeptSession,
+        fds: list[int],
+    ) -> Built:
+        template = specs.get(kept.identity.template)
+        if template is None:
+            raise SandboxdError(f"there is no template {kept.identity.template} any more")
+        held = image(kept.image) if kept.image else None
+        spec = template if held is None else msgspec.structs.replace(template, image=held)
+        control, pidfd, scratch, netns = fds
+        # Its first runner is long gone; the owner of a sandbox closes this number with the others.
+        exec_fd = os.dup(control)
+        native = Native(kept.pid, pidfd, control, exec_fd, scratch, frozenset(kept.layers))
+        try:
+            return driver.adopt(
+                kept.name,
+                spec,
+                native,
+                uid=kept.uid,
+                netns=netns,
+                limits=kept.group_limits,
+                disk=kept.disk,
+            )
+        except BaseException:
+            os.close(exec_fd)
+            raise
+        finally:
+            if held is not None and held.hold is not None:
+                held.hold.drop()
+
+    def _let_go(self, name: str) -> None:
+        self._sessions.pop(name, None)
+        for each in [each for each in self._found if each == name or each.startswith(f"{name}/")]:
+            for fd in self._found.pop(each).fds:
+                os.close(fd)
+
+
+def _dead(pidfd: int) -> bool:
+    return bool(select.select([pidfd], [], [], 0)[0])
