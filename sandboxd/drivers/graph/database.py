@@ -32,6 +32,9 @@ CREATE TABLE IF NOT EXISTS builds(  -- what instructions made, see `builder/cach
     key TEXT PRIMARY KEY, digest TEXT REFERENCES blobs ON DELETE CASCADE, made REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS builds_of ON builds(digest);
+CREATE TABLE IF NOT EXISTS unsynced(  -- not yet known to be on the disk, see `Store.settle`
+    digest TEXT PRIMARY KEY REFERENCES blobs ON DELETE CASCADE, boot TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS volumes(  -- file systems of tenants, see `volumes`
     tenant TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
     created REAL NOT NULL, PRIMARY KEY (tenant, name)
@@ -71,8 +74,12 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """The one write transaction; committed at the end, rolled back on an exception."""
+        """The one write transaction; committed at the end, rolled back on an exception. Within
+        another of the same thread it is part of that one."""
         with self._lock, faults("write"):
+            if self._connection.in_transaction:
+                yield self._connection
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

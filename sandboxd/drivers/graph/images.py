@@ -53,7 +53,7 @@ class Images:
     def __init__(self, store: Store, layers: Layers) -> None:
         self.store, self.layers = store, layers
 
-    def add(self, lease: Lease, manifest: bytes) -> str:
+    def add(self, lease: Lease, manifest: bytes, *, durable: bool = True) -> str:
         """Make an image of blobs that are in the store, held by `lease`. Returns its digest.
 
         Unpacks its layers. Raises InvalidImage if anything does not fit together.
@@ -63,21 +63,25 @@ class Images:
         config = self._config(parsed)
         layers = self.layers.ensure(layer.digest for layer in parsed.layers)
         _same_layers(layers, config)
-        digest = self.store.add(lease, manifest)
+        digest = self.store.add(lease, manifest, durable=durable)
         self.store.refer(digest, [parsed.config.digest, *(layer.digest for layer in layers)])
         return digest
 
-    def assemble(self, lease: Lease, config: Config, layers: Sequence[Descriptor]) -> str:
+    def assemble(
+        self, lease: Lease, config: Config, layers: Sequence[Descriptor], *, durable: bool = True
+    ) -> str:
         """Make an image of a new configuration and blobs that are in the store."""
         data = msgspec.json.encode(config)
         manifest = Manifest(
             schema_version=2,
             config=Descriptor(
-                "application/vnd.oci.image.config.v1+json", self.store.add(lease, data), len(data)
+                "application/vnd.oci.image.config.v1+json",
+                self.store.add(lease, data, durable=durable),
+                len(data),
             ),
             layers=list(layers),
         )
-        return self.add(lease, msgspec.json.encode(manifest))
+        return self.add(lease, msgspec.json.encode(manifest), durable=durable)
 
     def resolve(self, name: str) -> str:
         """The manifest's digest for a name, a digest, or enough of one. Raises UnknownImage."""

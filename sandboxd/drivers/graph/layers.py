@@ -33,7 +33,7 @@ class Layer(Struct, frozen=True):
 class Layers:
     def __init__(self, store: Store, limits: Limits, uid_base: int) -> None:
         """Owners on disk are `uid_base` and the 65,535 ids above it."""
-        self._store, self.limits, self._uid_base = store, limits, uid_base
+        self._store, self.limits, self.uid_base = store, limits, uid_base
 
     def path(self, digest: str) -> Path:
         return self._store.root / "layers" / hex_of(digest)
@@ -54,15 +54,12 @@ class Layers:
         nothing of it is left.
         """
         wanted = list(digests)
-        with ThreadPoolExecutor(_AT_ONCE, "unpack") as threads:
-            made = dict(
-                zip(
-                    dict.fromkeys(wanted),
-                    threads.map(self._ensure, dict.fromkeys(wanted)),
-                    strict=True,
-                )
-            )
-        return [made[digest] for digest in wanted]
+        made = {digest: self.get(digest) for digest in wanted}
+        missing = [digest for digest, layer in made.items() if layer is None]
+        if missing:  # threads only then: a transaction of this one would keep them waiting
+            with ThreadPoolExecutor(_AT_ONCE, "unpack") as threads:
+                made |= zip(missing, threads.map(self._ensure, missing), strict=True)
+        return [layer for digest in wanted if (layer := made[digest]) is not None]
 
     def _ensure(self, digest: str) -> Layer:
         known = self.get(digest)
@@ -73,13 +70,13 @@ class Layers:
         staging.chmod(0o755)  # unless the archive says otherwise; `staging` itself is ours alone
         try:
             unpacked = unpack(
-                self._store.blob(digest), staging, limits=self.limits, uid_base=self._uid_base
+                self._store.blob(digest), staging, limits=self.limits, uid_base=self.uid_base
             )
             layer = Layer(
                 digest, unpacked.diff_id, unpacked.entries, unpacked.bytes, self.path(digest)
             )
             self._settle(staging)
-            self._place(staging, layer)
+            self.place(staging, layer)
         finally:
             remove(staging)
         return layer
@@ -91,7 +88,8 @@ class Layers:
         finally:
             os.close(fd)
 
-    def _place(self, staging: Path, layer: Layer) -> None:
+    def place(self, staging: Path, layer: Layer) -> None:
+        """Let `staging`, whose content is that of the layer's blob, be its directory."""
         with self._store.database.write() as db:
             row = (layer.digest, layer.diff_id, layer.entries, layer.bytes)
             if db.execute("INSERT OR IGNORE INTO layers VALUES (?, ?, ?, ?)", row).rowcount == 0:

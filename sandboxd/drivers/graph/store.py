@@ -17,12 +17,13 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
 from msgspec import Struct
 
-from sandboxd.drivers.graph import holders
+from sandboxd.drivers.graph import holders, syscalls
 from sandboxd.drivers.graph.database import Database
 from sandboxd.errors import DriverFault, InvalidImage, UnknownImage
 
@@ -50,6 +51,7 @@ class Store:
         except OSError as error:
             raise DriverFault("graph", "open the store", str(error)) from error
         self.database = Database(root / "graph.db")
+        self._recover()
         self._serial = 0
 
     def close(self) -> None:
@@ -82,10 +84,13 @@ class Store:
         return self.blob(digest).read_bytes()
 
     @contextmanager
-    def writing(self, lease: "Lease", expected: str | None = None) -> Iterator["BlobWriter"]:
+    def writing(
+        self, lease: "Lease", expected: str | None = None, *, durable: bool = True
+    ) -> Iterator["BlobWriter"]:
         """Stream a blob in. It is in the store at the end of the block, if its digest is right.
 
-        The lease keeps it from then on.
+        The lease keeps it from then on. What is not `durable` may be lost with the machine's power
+        until `settle`, and is then found to be lost; `kill -9` of whatever process loses nothing.
 
         Raises InvalidImage for content that is not `expected`; then, as on any exception inside the
         block, nothing is left.
@@ -95,25 +100,59 @@ class Store:
         try:
             with writer:
                 yield writer
-                digest = writer.finish(expected)
-            self._place(path, digest, writer.size, lease)
+                digest = writer.finish(expected, sync=durable)
+            self.place(path, digest, writer.size, lease, durable=durable)
         finally:
             path.unlink(missing_ok=True)
 
-    def add(self, lease: "Lease", data: bytes) -> str:
+    def add(self, lease: "Lease", data: bytes, *, durable: bool = True) -> str:
         """Store a small document. Returns its digest."""
-        with self.writing(lease) as writer:
+        with self.writing(lease, durable=durable) as writer:
             writer.write(data)
         return writer.digest
 
-    def _place(self, path: Path, digest: str, size: int, lease: "Lease") -> None:
+    def settle(self) -> None:
+        """Write out what was not durable; blocks as long as the disk takes."""
+        marks = self.database.rows("SELECT digest FROM unsynced WHERE boot = ?", _boot())
+        if not marks:
+            return
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.sync_filesystem(fd)
+        finally:
+            os.close(fd)
+        with self.database.write() as db:
+            db.executemany("DELETE FROM unsynced WHERE digest = ?", marks)
+
+    def _recover(self) -> None:
+        """Look at what an earlier boot of the machine had not written out yet."""
+        for (text,) in self.database.rows("SELECT digest FROM unsynced WHERE boot <> ?", _boot()):
+            digest = str(text)
+            whole = _is_whole(self.blob(digest), digest)
+            with self.database.write() as db:
+                # Its directory cannot be told from a whole one: it is unpacked again.
+                db.execute("DELETE FROM layers WHERE digest = ?", (digest,))
+                if not whole:
+                    broken = "SELECT parent FROM refs WHERE child = ? OR parent = ?"
+                    for (parent,) in db.execute(broken, (digest, digest)).fetchall():
+                        db.execute("DELETE FROM tags WHERE digest = ?", (parent,))
+                        db.execute("DELETE FROM blobs WHERE digest = ?", (parent,))
+                    db.execute("DELETE FROM tags WHERE digest = ?", (digest,))
+                    db.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+                db.execute("DELETE FROM unsynced WHERE digest = ?", (digest,))
+
+    def place(self, path: Path, digest: str, size: int, lease: "Lease", *, durable: bool) -> None:
+        """Let the file at `path`, which is `digest`, be a blob."""
         with self.database.write() as db:
             lease.put(db, digest)
             known = db.execute("SELECT 1 FROM blobs WHERE digest = ?", (digest,)).fetchone()
             if known is None:
                 path.rename(self.blob(digest))
-                sync_directory(self.root / "blobs")
+                if durable:
+                    sync_directory(self.root / "blobs")
                 db.execute("INSERT INTO blobs VALUES (?, ?, ?)", (digest, size, time.time()))
+                if not durable:
+                    db.execute("INSERT INTO unsynced VALUES (?, ?)", (digest, _boot()))
 
     def refer(self, parent: str, children: Iterable[str]) -> None:
         """Record that a blob needs others to stay. Raises InvalidImage if one is not here."""
@@ -203,10 +242,11 @@ class BlobWriter:
         """Of what was written so far."""
         return f"sha256:{self._hash.hexdigest()}"
 
-    def finish(self, expected: str | None) -> str:
+    def finish(self, expected: str | None, *, sync: bool = True) -> str:
         if expected is not None and self.digest != expected:
             raise InvalidImage(f"{expected}: the content is {self.digest}")
-        os.fsync(self._fd)
+        if sync:
+            os.fsync(self._fd)
         return self.digest
 
     def __enter__(self) -> "BlobWriter":
@@ -247,6 +287,20 @@ def hex_of(digest: str) -> str:
     if algorithm != "sha256" or len(name) != 64 or not set(name) <= set("0123456789abcdef"):
         raise InvalidImage(f"{digest[:80]!r} is not a sha256 digest")
     return name
+
+
+@cache
+def _boot() -> str:
+    """Another one after every start of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == hex_of(digest)
+    except FileNotFoundError:
+        return False
 
 
 def sync_directory(path: Path) -> None:
