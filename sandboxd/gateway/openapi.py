@@ -13,6 +13,11 @@ from sandboxd.gateway.api.health import Health
 from sandboxd.gateway.api.languages import LanguageList
 from sandboxd.gateway.ids import RUN_ID
 from sandboxd.gateway.openapi_judge import JUDGE_OPERATIONS, JUDGE_PARAMETERS, JUDGE_TYPES
+from sandboxd.gateway.openapi_sandboxes import (
+    SANDBOX_OPERATIONS,
+    SANDBOX_PARAMETERS,
+    SANDBOX_TYPES,
+)
 from sandboxd.gateway.openapi_stored import (
     STORED_OPERATIONS,
     STORED_PARAMETERS,
@@ -65,6 +70,7 @@ _OPERATIONS: tuple[Operation, ...] = (
     ),
     *JUDGE_OPERATIONS,
     *STORED_OPERATIONS,
+    *SANDBOX_OPERATIONS,
     Operation(
         path="/v1/languages",
         method="get",
@@ -110,6 +116,7 @@ _OPERATIONS: tuple[Operation, ...] = (
 _PARAMETERS: dict[str, dict[str, Any]] = {
     **JUDGE_PARAMETERS,
     **STORED_PARAMETERS,
+    **SANDBOX_PARAMETERS,
     "id": {
         "name": "id",
         "in": "path",
@@ -193,7 +200,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
     if operation.request is not None:
         content[JSON] = {"schema": _reference(operation.request)}
     if content:
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": not operation.optional, "content": content}
     if operation.open:
         described["security"] = []
     return described
@@ -241,6 +248,7 @@ def _schemas() -> dict[str, Any]:
         Problem,
         *JUDGE_TYPES,
         *STORED_TYPES,
+        *SANDBOX_TYPES,
     )
     _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
     return {name: _portable(schema) for name, schema in schemas.items()}

@@ -33,6 +33,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     errors: tuple[type[SandboxdError], ...] = GUARDED
     parameters: tuple[str, ...] = ()
     request: type[Struct] | None = None
+    optional: bool = False
+    """The body may be left out."""
     also: tuple[str, ...] = ()
     """Media types of a body that may also be sent, as bytes."""
     open: bool = False

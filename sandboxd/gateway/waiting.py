@@ -92,4 +92,5 @@ async def unless(
         for task in (doing, ending):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({doing, ending})
+            # Whatever the other one ended with, nobody hears of it any more.
+            await asyncio.gather(doing, ending, return_exceptions=True)
