@@ -47,7 +47,9 @@ def collect(store: Store, *, dry_run: bool = False) -> Garbage:
 
 
 def _bury_holders(store: Store, db: sqlite3.Connection) -> None:
-    for (name,) in db.execute("SELECT DISTINCT holder FROM leases").fetchall():
+    known = {str(row[0]) for row in db.execute("SELECT DISTINCT holder FROM leases")}
+    files = {path.name for path in (store.root / "holders").iterdir()}
+    for name in known | files:
         if name != store.holder.name and not holders.alive(store.root / "holders", name):
             db.execute("DELETE FROM leases WHERE holder = ?", (name,))
 
