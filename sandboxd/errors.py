@@ -7,7 +7,7 @@
     │   ├── InvalidImage, InvalidDockerfile, BuildFailed, UnknownImage
     │   ├── Unauthorized, Forbidden, NotFound, Conflict
     │   ├── SandboxEnded, and what a sandbox's file system answers: PathNotFound, PathExists,
-    │   │   PathDenied, WrongFileType, NoSpace, FileProblem
+    │   │   PathDenied, WrongFileType, NoSpace, FileProblem; PortClosed
     ├── Overload          try later, 429/503 with retry_after
     │   ├── QueueFull, QuotaExceeded, Unavailable
     └── SystemFault       ours, 500
@@ -131,6 +131,10 @@ class PathExists(Conflict):
 
 class PathDenied(Forbidden):
     code, title = "path_denied", "Not allowed to the sandbox's user"
+
+
+class PortClosed(Conflict):
+    code, title = "port_closed", "Nobody listens on this port of the sandbox"
 
 
 class WrongFileType(Conflict):

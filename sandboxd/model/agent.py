@@ -44,6 +44,8 @@ Processes, Inspect, Extend, Update, Pause, Snapshot, Fork and Kill wake a paused
 | ReadFile | | EVENT `FileInfo` first, DATA | `Transferred` |
 | WriteFile | DATA, END | | `FileInfo` |
 | WriteFiles | DATA of all files one after the other, END | | `Written` |
+| Connect | DATA, END | EVENT `Connected` first, DATA | `Closed` |
+| WaitForPort | | | `PortState` |
 | Watch | | EVENT `Watching` first, then EVENT `Changes` | none: until the connection closes |
 
 Exec and Attach: END closes stdin; input for a process without one is thrown away. More than one client
@@ -352,6 +354,36 @@ class Changes(Struct, frozen=True):
     events: list[FileEvent]
 
 
+class Connect(_Call, frozen=True, kw_only=True):
+    """A TCP connection to a server in the sandbox, on its loopback. END closes our direction; the
+    REPLY comes when the server has closed its own, ERROR `port_closed` where nobody listens."""
+
+    port: Annotated[int, Meta(ge=1, le=65_535)]
+
+
+class Connected(Struct, frozen=True):
+    port: int
+
+
+class Closed(Struct, frozen=True):
+    sent: int
+    """Bytes to the server."""
+    received: int
+
+
+class WaitForPort(_Call, frozen=True, kw_only=True):
+    """Until somebody listens there."""
+
+    port: Annotated[int, Meta(ge=1, le=65_535)]
+    timeout: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+
+
+class PortState(Struct, frozen=True):
+    port: int
+    open: bool
+    """False if nobody listened within the timeout."""
+
+
 Call = (
     Create
     | Get
@@ -382,6 +414,8 @@ Call = (
     | WriteFile
     | WriteFiles
     | Watch
+    | Connect
+    | WaitForPort
 )
 
 

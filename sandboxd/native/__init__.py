@@ -27,6 +27,7 @@ from sandboxd.native.core import (
     send_quiesce,
     send_signal,
     send_spawn,
+    socket_inside,
 )
 from sandboxd.native.plan import Bind, ExecOrder, Plan
 from sandboxd.native.seccomp import compile_seccomp, eval_seccomp
@@ -60,4 +61,5 @@ __all__ = [
     "send_quiesce",
     "send_signal",
     "send_spawn",
+    "socket_inside",
 ]

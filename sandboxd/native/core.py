@@ -309,6 +309,15 @@ def new_netns() -> int:
     return fd
 
 
+def socket_inside(netns: int, family: int) -> int:
+    """Descriptor of a TCP socket in a network namespace, non-blocking. In a thread: it changes its
+    namespace for the moment. Raises OSError."""
+    fd: int = lib.sbx_socket_inside(netns, family)
+    if fd < 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
+    return fd
+
+
 def netns_traces(netns: int) -> bytes:
     """What use leaves in a network namespace: every count it keeps, as text. Blocks ~0.1 ms."""
     buffer = ffi.new("uint8_t[]", _TRACES_MAX)

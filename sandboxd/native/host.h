@@ -46,6 +46,11 @@ int sbx_exec_send(int exec, struct sbx_exec *head, const uint8_t *body, size_t b
  * end of the stream, -1 with errno (EAGAIN: none is there). */
 ssize_t sbx_message(int socket, uint8_t *buffer, size_t size, int *fd);
 
+/* inside_socket.c: a TCP socket, non-blocking, in a network namespace; `family` is AF_INET or
+ * AF_INET6. The calling thread is elsewhere for the moment: never the event loop's. -1 with errno.
+ */
+int sbx_socket_inside(int netns, int family);
+
 /* f_type of statfs(2), or -1 with errno. */
 long sbx_fs_type(int fd);
 

@@ -9,6 +9,7 @@ from sandboxd.model import agent
 from sandboxd.model.session import EndReason
 from sandboxd.node.sessions.file_calls import FILE_CALLS
 from sandboxd.node.sessions.link import Link
+from sandboxd.node.sessions.port_calls import PORT_CALLS
 from sandboxd.node.sessions.process_calls import PROCESS_CALLS
 from sandboxd.node.sessions.registry import Registry
 from sandboxd.node.sessions.session import Session
@@ -18,8 +19,8 @@ Handler = Callable[[Session, Any, Link], Awaitable[object]]
 _ASLEEP = (agent.Get, agent.Metrics, agent.Processes, agent.Inspect, agent.Extend, agent.Update,
            agent.Pause, agent.Kill, agent.Snapshot, agent.Fork)  # fmt: skip
 """They do not wake a sandbox, and Get and Metrics are no use of it."""
-_WITH_INPUT = (agent.Exec, agent.Attach, agent.WriteFile, agent.WriteFiles)
-_HANDLERS: dict[type, Handler] = {**PROCESS_CALLS, **FILE_CALLS}
+_WITH_INPUT = (agent.Exec, agent.Attach, agent.WriteFile, agent.WriteFiles, agent.Connect)
+_HANDLERS: dict[type, Handler] = {**PROCESS_CALLS, **FILE_CALLS, **PORT_CALLS}
 
 
 class Calls:

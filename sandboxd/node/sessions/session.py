@@ -80,7 +80,9 @@ class Session:
         self._change = asyncio.Lock()
         self._processes: dict[str, LiveProcess] = {}
         self._by_number: dict[int, LiveProcess] = {}
-        self._init = InitLine(built.native, self._on_exit, first=kept.numbers + _UNKNOWN if kept else 0)
+        self._init = InitLine(
+            built.native, self._on_exit, first=kept.numbers + _UNKNOWN if kept else 0
+        )
         self.files = Files(line := FileLine(self._init))
         self._file_line = line
         self._spare: Runner | None = self._init.first() if kept is None else None
