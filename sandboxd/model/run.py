@@ -11,6 +11,7 @@ from sandboxd.model.image import ImageName
 from sandboxd.model.judgement import Judgement
 from sandboxd.model.limits import LimitOverrides
 from sandboxd.model.mounts import DataMount, VolumeMount
+from sandboxd.model.network_use import NetworkUse
 from sandboxd.model.status import Status
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+_.-]{0,63}\Z")]
@@ -119,6 +120,8 @@ class Result(Struct, frozen=True, kw_only=True):
     compile: Outcome | None = None
     judgement: Judgement | UnsetType = UNSET
     """Of a submission's job; `status` is then `ok`."""
+    network: NetworkUse | UnsetType = UNSET
+    """Of a run with a network: what it asked of it, and what became of that."""
     isolation: list[str] = []
     """The layers that held, e.g. `userns`, `seccomp`, `landlock`."""
     language: str | None = None

@@ -8,12 +8,14 @@ import asyncio
 from datetime import UTC, datetime
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import DriverFault
 from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, Status
 from sandboxd.model import argv as fill
+from sandboxd.model.network_use import NetworkUse
 from sandboxd.native import ExecOrder
 from sandboxd.node.files import Brought
 from sandboxd.node.fitting import Fitter, special
@@ -21,6 +23,7 @@ from sandboxd.node.job_environment import base_env
 from sandboxd.node.job_environment import order as make_order
 from sandboxd.node.live import Live
 from sandboxd.node.network import Networks
+from sandboxd.node.network_use import Use
 from sandboxd.node.outcome import Stop, Verdict, classify
 from sandboxd.node.pool import Pool
 from sandboxd.node.results import collected, outcome
@@ -64,6 +67,8 @@ class Execution:
         self._cancelled = False
         self.live = Live(interactive=job.request.interactive)
         self._started_at = _now()
+        self._use: Use | None = None
+        self._network: NetworkUse | UnsetType = UNSET
 
     def cancel(self) -> None:
         """End whatever runs now; the result says `cancelled`."""
@@ -160,6 +165,7 @@ class Execution:
             files=found,
             file_errors=errors,
             compile=compiled,
+            network=self._network,
             reason=_reason(verdict),
         )
 
@@ -168,7 +174,7 @@ class Execution:
         try:
             if self._networks is None:
                 raise DriverFault("network", "find the policy", network)
-            await self._networks.attach(built, network)
+            self._use = await self._networks.attach(built, network)
         except BaseException:
             self._pool.discard(built)
             raise
@@ -195,6 +201,8 @@ class Execution:
                 sandbox.stop(Stop.CANCELLED)
             ended = await sandbox.run(order, limits, stdin, stdout, stderr, quiesce=bool(collect))
             verdict = classify(ended.facts, limits)
+            if self._use is not None:
+                self._network = await self._use.told()
             brought: list[Brought] = []
             if collect and verdict.status is not Status.CANCELLED:
                 budget = _ARTIFACTS_MAX if glob else self._collect_max

@@ -6,6 +6,7 @@ pool; which policy it is under is decided when it is handed out, so that one she
 """
 
 import asyncio
+import ipaddress
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +15,13 @@ from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.network import nflog
 from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
 from sandboxd.errors import DriverFault
 from sandboxd.model.egress import EgressPolicy
+from sandboxd.model.network_use import NetworkRecord
 from sandboxd.node.network_guard import Guard
+from sandboxd.node.network_use import Use, of_firewall, of_guard
 from sandboxd.node.warmth import network_shelf
 from sandboxd.settings import Settings
 
@@ -26,6 +30,7 @@ class Networks:
     def __init__(self, settings: Settings, policies: dict[str, EgressPolicy]) -> None:
         """Raises SettingsError or DriverFault where this host cannot hold to a policy."""
         self._policies = policies
+        self._uses: dict[int, Use] = {}
         self.driver = EgressNetwork(settings.instance, settings.network)
         try:
             for policy in policies.values():
@@ -51,23 +56,49 @@ class Networks:
         """The image with our /etc/resolv.conf over its own."""
         return replace(image, lower=self._layer, below=(image.lower, *image.below))
 
-    async def attach(self, built: Built, name: str) -> None:
+    async def attach(self, built: Built, name: str) -> Use:
         """Put a sandbox under the policy of that name: a new one, or one that runs, whose open
-        connections are then held against the new policy. Raises DriverFault."""
+        connections are then held against the new policy. What it does is written down in the answer.
+
+        Raises DriverFault.
+        """
         policy = self._policies.get(name)
         if policy is None or not isinstance(built.slot, EgressSlot):
             raise DriverFault("network", "find the policy", name)
+        use = self._uses.setdefault(built.slot.addresses.index, Use(built.slot, self.driver))
         await asyncio.to_thread(self.driver.assign, built.slot, policy)
         if policy.named:
             await self.guard.assign(built.slot, policy)
         else:
             self.guard.release(built.slot)  # it may have had names until now
+        return use
 
     async def run(self) -> None:
         """Keep what answers names and carries connections running, until cancelled."""
         loop = asyncio.get_running_loop()
-        self.driver.ended = lambda slot: _quietly(loop, self.guard.release, slot)
-        await self.guard.run()
+        self.driver.ended = lambda slot: _quietly(loop, self._over, slot)
+        self.guard.seen = lambda ward, seen: self._told(ward.slot.addresses.index, of_guard(seen))
+        loop.add_reader(self.driver.reports, self._reported)
+        try:
+            await self.guard.run()
+        finally:
+            loop.remove_reader(self.driver.reports)
+
+    def _over(self, slot: EgressSlot) -> None:
+        self.guard.release(slot)
+        self._uses.pop(slot.addresses.index, None)
+
+    def _reported(self) -> None:
+        with suppress(OSError):  # nothing left, or the kernel had more than it could keep
+            for report in nflog.reports(self.driver.reports.recv(65_536)):
+                index = self.driver.plan.index_of(ipaddress.ip_address(report.source))
+                if index is not None:
+                    self._told(index, of_firewall(report))
+
+    def _told(self, index: int, record: NetworkRecord) -> None:
+        use = self._uses.get(index)
+        if use is not None:
+            use.add(record)
 
     def close(self) -> None:
         self.driver.close()

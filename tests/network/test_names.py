@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.network.serving import printed, serving
+from tests.network.serving import printed, run, serving
 from tests.network.world import OTHER4, PUBLIC4, PUBLIC6, World
 from tests.service import host
 from tests.service.instance import Service
@@ -262,3 +262,26 @@ def test_the_guard_comes_back_and_goes_on(world: World, served: Service) -> None
     os.kill(guard, signal.SIGKILL)
     time.sleep(0.2)
     assert look(served, "lookup('one.example.org')") == [PUBLIC4]
+
+
+def test_names_and_connections_are_in_the_result(world: World, served: Service) -> None:
+    expression = (
+        f"(lookup('one.example.org'), lookup('other.example.net'), "
+        f"say({PUBLIC4!r}, 443, hello('one.example.org')), "
+        f"say({PUBLIC4!r}, 443, hello('other.example.net')))"
+    )
+    result = run(served, PROGRAM, expression, network="named")
+    found = [
+        (record["kind"], record["verdict"], record.get("name", ""), record.get("port", 0))
+        for record in result["network"]["records"]
+    ]
+    assert ("name", "allowed", "one.example.org", 0) in found
+    assert ("name", "no rule names it", "other.example.net", 0) in found
+    assert ("connection", "allowed", "one.example.org", 443) in found
+    assert ("connection", "no rule names it", "other.example.net", 443) in found
+    passed = next(
+        record
+        for record in result["network"]["records"]
+        if record["kind"] == "connection" and record["verdict"] == "allowed"
+    )
+    assert passed["sent"] > 100 and passed["received"] > 100

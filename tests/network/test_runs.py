@@ -62,6 +62,23 @@ def test_a_run_reaches_what_its_network_names_and_nothing_else(
     assert not world.arrived(OTHER4)
 
 
+def test_a_result_says_what_was_asked_of_the_network(served: Service) -> None:
+    result = run(served, ASK, PUBLIC4, OTHER4, "10.1.2.3", PUBLIC6, network="narrow")
+    use = result["network"]
+    assert use["sent"] > 200 and use["received"] > 100
+    found = {
+        (record["kind"], record["verdict"], record["address"], record["port"], record["protocol"])
+        for record in use["records"]
+    }
+    assert found == {
+        ("connection", "allowed", PUBLIC4, 8080, "tcp"),
+        ("connection", "allowed", PUBLIC6, 8080, "tcp"),
+        ("refused", "default", OTHER4, 8080, "tcp"),
+        ("refused", "floor", "10.1.2.3", 8080, "tcp"),
+    }
+    assert "network" not in run(served, ASK, PUBLIC4)
+
+
 def test_a_run_has_no_network_unless_it_asks(world: World, served: Service) -> None:
     world.packets.clear()
     result = run(served, ASK, PUBLIC4)

@@ -34,6 +34,8 @@ class Plan:
         """Of every device; 10 of the 15 characters that one may have."""
         self.table = f"sandboxd_{instance.replace('-', '_')}"
         self.group_base = 0x5000_0000 | (int.from_bytes(digest[:2]) << 12)
+        self.reports = int.from_bytes(digest[2:4]) | 1
+        """NFLOG group of what the firewall reports."""
         self.slots = slots
         try:
             self.ipv4, self.ipv6 = ipaddress.IPv4Network(ipv4), ipaddress.IPv6Network(ipv6)

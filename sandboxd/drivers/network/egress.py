@@ -23,6 +23,7 @@ from typing import TypeVar
 import dns.resolver
 from msgspec import Struct
 
+from sandboxd.drivers.network import nflog
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses, Plan
 from sandboxd.drivers.network.base import Slot
 from sandboxd.drivers.network.firewall import Firewall, Layout, Opening
@@ -93,6 +94,7 @@ class EgressNetwork:
             self.plan,
             self.floor,
             self._settings.nat,
+            reports=self.plan.reports,
             guard=self._settings.uid,
             resolvers=tuple(ipaddress.ip_network(str(address)) for address in asked),
             omit=omit,
@@ -103,6 +105,7 @@ class EgressNetwork:
         self._firewall: Firewall = choose(self._settings.firewall, layout)
         self._firewall.install()
         self._links.prepare()
+        self.reports = nflog.bound(self.plan.reports)
 
     @property
     def firewall(self) -> str:
@@ -167,6 +170,7 @@ class EgressNetwork:
             os.close(self._warm.pop().fd)
         self._links.sweep()
         self._firewall.remove()
+        self.reports.close()
         self._links.close()
 
     def _make(self) -> EgressSlot:

@@ -27,6 +27,8 @@ class Layout(Struct, frozen=True):
     """User of the process that asks and connects on sandboxes' behalf; 0: there is none."""
     resolvers: tuple[Net, ...] = ()
     """Addresses that it may ask, wherever they are."""
+    reports: int = 0
+    """NFLOG group that packets are reported to; 0: they are not."""
     omit: frozenset[str] = frozenset()
     """Names of rules that a test leaves out."""
 

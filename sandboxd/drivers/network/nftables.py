@@ -12,7 +12,7 @@ from sandboxd.drivers.network.rules import Cap, Mark, Match, PolicyChains, Rule,
 
 _PARTS = ("sent", "received", "policy", "replies")
 """Chains of a policy; a verdict map leads to those of each kind."""
-_COUNTS = ("packets", "bytes", "new", "connections")
+_COUNTS = ("packets", "bytes", "new", "connections", "reported")
 _STATE_MAX = 65_536
 """Elements of a set of counts: more than there can be sandboxes, so that no cap fails open."""
 _NAMES_MAX = 1 << 20
@@ -23,6 +23,7 @@ _FLAWS = {
     "options": ["ip hdrlength > 5", "exthdr hbh exists", "exthdr rt exists", "exthdr dst exists"],
     "invalid": ["ct state invalid"],
 }
+_ONLY_4, _ONLY_6 = re.compile(r"\bip "), re.compile(r"\bip6 |\bexthdr ")
 _COUNTED = re.compile(r'counter packets (\d+) bytes \d+ .*comment "([a-z]+)"')
 
 
@@ -211,11 +212,25 @@ ip6 saddr {self._plan.ipv6} {others} masquerade
         for rule in of_chain:
             if rule.name not in self._layout.omit:
                 for match in self._matches(rule.match):
+                    texts += self._reports(match, rule)
                     texts += [
                         f'{condition} counter {verdict} comment "{rule.name}"'
                         for condition, verdict in _verdicts(match, rule)
                     ]
         return texts
+
+    def _reports(self, condition: str, rule: Rule) -> list[str]:
+        """Rules that report a packet, so many of each sandbox, and let the next one decide."""
+        if not rule.report or not self._layout.reports:
+            return []
+        family_of = 6 if _ONLY_6.search(condition) else 4 if _ONLY_4.search(condition) else 0
+        of_family = [(digit, word) for digit, word, _ in _FAMILIES if family_of in (0, digit)]
+        limit = f"limit rate {rules.REPORTS_RATE}/second burst {rules.REPORTS_BURST} packets"
+        return [
+            f"{condition} update @reported{digit} {{ {family} saddr {limit} }} "
+            f'log prefix "{rule.report}" group {self._layout.reports}'
+            for digit, family in of_family
+        ]
 
     def _matches(self, match: Match) -> list[str]:
         """The condition; several where one text cannot say it."""

@@ -78,10 +78,23 @@ class Mark(Struct, frozen=True):
 Verdict = Literal["accept", "drop", "refuse"] | Mark
 
 
+_COUNTED_ONLY = frozenset({"packets", "bytes", "multicast", "inbound", "invalid", "guard"})
+"""Rules whose packets are many, or not the sandbox's deed: they are counted and not reported."""
+REPORTS_RATE, REPORTS_BURST = 10, 50
+"""Reports a second of one sandbox, and at once."""
+
+
 class Rule(Struct, frozen=True):
     name: str
     match: Match
     verdict: Verdict
+
+    @property
+    def report(self) -> str:
+        """How its packets are reported, `verdict:rule`; empty if they are not."""
+        if self.verdict == "accept" or self.name in _COUNTED_ONLY:
+            return ""
+        return f"{'allowed' if isinstance(self.verdict, Mark) else 'refused'}:{self.name}"
 
 
 class PolicyChains(Struct, frozen=True, kw_only=True):
