@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
-from sandboxd.gateway.adapters import mounts
+from sandboxd.gateway import adapters
 from sandboxd.gateway.api.events import Events
 from sandboxd.gateway.api.health import Probes
 from sandboxd.gateway.api.images import Images
@@ -33,10 +33,15 @@ def build_app(gateway: Gateway) -> Starlette:
         route.endpoint: route.path for route in routes if isinstance(route, Route)
     }
     app = Starlette(
-        routes=[*routes, *mounts(gateway)],
+        routes=[*routes, *adapters.mounts(gateway)],
         middleware=[
             Middleware(Edge, metrics=gateway.metrics, routes=templates),
-            Middleware(Authentication, keys=gateway.keys),
+            Middleware(
+                Authentication,
+                keys=gateway.keys,
+                also_open=adapters.OPEN,
+                also_open_locally=adapters.OPEN_LOCALLY,
+            ),
         ],
         exception_handlers={HTTPException: _outward},
     )

@@ -3,15 +3,27 @@
 import asyncio
 from typing import Any
 
+from starlette.websockets import WebSocket
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
 
 from sandboxd.gateway.connection import ServerConfig
 from sandboxd.gateway.stall import WriteStall
 
 _MAX_FRAGMENTS = 64
 _POLICY_VIOLATION = 1008
+_WIDEN = "sandboxd.take_large_messages"
+_LARGE = 1 << 20
+"""Bytes of a message that holds a whole request, sources and all."""
+
+
+def take_large_messages(socket: WebSocket) -> None:
+    """From a client who may speak here, and whose messages are requests."""
+    widen = socket.scope.get("extensions", {}).get(_WIDEN)
+    if widen is not None:
+        widen["call"]()
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
@@ -49,6 +61,14 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         if not self.writable.is_set():
             self.transport.pause_reading()
         return message
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.handshake_complete:
+            self.scope["extensions"][_WIDEN] = {"call": self._widen}
+
+    def _widen(self) -> None:
+        self.conn.max_message_size = _LARGE
 
     def handle_cont(self, event: Frame) -> None:
         """Empty fragments count nothing towards a message's size and are kept all the same."""

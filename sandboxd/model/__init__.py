@@ -8,6 +8,7 @@ from sandboxd.model.node import NodeRecord
 from sandboxd.model.run import (
     FileContent,
     Outcome,
+    PartOutcome,
     Result,
     RunRecord,
     RunRequest,
@@ -28,6 +29,7 @@ __all__ = [
     "Limits",
     "NodeRecord",
     "Outcome",
+    "PartOutcome",
     "Result",
     "RunRecord",
     "RunRequest",

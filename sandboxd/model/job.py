@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from sandboxd.model.limits import Limits
+from sandboxd.model.parts import Together
 from sandboxd.model.run import RunRequest
 from sandboxd.model.stored import PoolBounds
 from sandboxd.model.submission import Submission
@@ -28,6 +29,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """How many sandboxes of `request.image` are kept built ahead; None: what was lately asked for."""
     submission: Submission | None = None
     """Set if the program is to be judged, on these cases, and not only run."""
+    together: Together | None = None
+    """Set if these commands, of which `request` is the first, are to run together."""
 
 
 class Lease(Struct, frozen=True, kw_only=True):

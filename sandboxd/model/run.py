@@ -99,6 +99,14 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=False):
     peak_memory: int
 
 
+class PartOutcome(Outcome, frozen=True, kw_only=True, omit_defaults=False):
+    """The end of one of a job's parts, see `model/parts`."""
+
+    files: dict[str, FileContent] = {}
+    file_errors: dict[str, Literal["not_found", "not_regular", "too_large", "denied"]] = {}
+    reason: str | None = None
+
+
 class Result(Struct, frozen=True, kw_only=True):
     """Answer of a finished run."""
 
@@ -120,6 +128,8 @@ class Result(Struct, frozen=True, kw_only=True):
     compile: Outcome | None = None
     judgement: Judgement | UnsetType = UNSET
     """Of a submission's job; `status` is then `ok`."""
+    parts: list[PartOutcome] | UnsetType = UNSET
+    """Of a job of several commands; `status` is then `ok`."""
     network: NetworkUse | UnsetType = UNSET
     """Of a run with a network: what it asked of it, and what became of that."""
     isolation: list[str] = []

@@ -15,7 +15,7 @@ from sandboxd.model import Lease, Result, Status
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.execution import Execution
 from sandboxd.node.fitting import Fitter
-from sandboxd.node.judging import Judge, Reported
+from sandboxd.node.judging import Judge, Parts, Reported
 from sandboxd.node.live import Live
 from sandboxd.node.network import Networks
 from sandboxd.node.pool import Pool
@@ -23,7 +23,7 @@ from sandboxd.policy import Policies
 from sandboxd.queue import Queue
 
 P = ParamSpec("P")
-Work = Execution | Reported
+Work = Execution | Reported | Parts
 log = logging.getLogger(__name__)
 
 _WAIT = 5.0
@@ -156,6 +156,8 @@ class Worker:
 
     def _work(self, lease: Lease) -> Work:
         """Raises DriverFault if this node's policies do not know a language."""
+        if lease.job.together is not None:
+            return Parts(lease.job, self._pool, node=self._node, collect_max=self._collect_max)
         if lease.job.submission is None:
             return Execution(
                 lease.job,

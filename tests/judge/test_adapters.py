@@ -245,7 +245,7 @@ def test_go_judge_compiles_once_and_runs(go):
             "copyIn": {"a": {"fileId": file_id}}, "copyOut": ["stdout"],
         }]}).json()  # fmt: skip
         assert (ran["status"], ran["exitStatus"], ran["files"]) == (
-            "Accepted", 0, {"stdout": str(number * 2)},
+            "Accepted", 0, {"stdout": str(number * 2), "stderr": ""},
         )  # fmt: skip
         assert ran["time"] > 0
         assert ran["memory"] > 0

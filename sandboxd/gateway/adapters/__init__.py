@@ -14,6 +14,10 @@ from sandboxd.gateway.context import Gateway
 
 NAMES = ("judge0", "piston", "go_judge", "sandboxfusion")
 PREFIX = "/compat"
+OPEN = frozenset({f"{PREFIX}/go_judge/version", f"{PREFIX}/go_judge/config"})
+"""Answered without a key, as the service whose API it is does."""
+OPEN_LOCALLY = frozenset({f"{PREFIX}/go_judge/metrics"})
+"""Answered to this machine without a key, as our own metrics are."""
 
 
 def mounts(gateway: Gateway) -> list[Mount]:
@@ -47,4 +51,4 @@ class Fronts:
         await self._app(scope, receive, send)
 
 
-__all__ = ["NAMES", "PREFIX", "Fronts", "mounts"]
+__all__ = ["NAMES", "OPEN", "OPEN_LOCALLY", "PREFIX", "Fronts", "mounts"]

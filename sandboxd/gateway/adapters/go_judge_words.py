@@ -2,13 +2,22 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from sandboxd.model import FileContent, LimitOverrides, Limits, Result, RunRequest, Status
+from sandboxd.gateway.adapters.jobs import stream
+from sandboxd.model import (
+    FileContent,
+    LimitOverrides,
+    Limits,
+    PartOutcome,
+    Result,
+    RunRequest,
+    Status,
+)
 
 _NANO = 1e9
 _STREAMS = ("stdout", "stderr")
@@ -39,7 +48,15 @@ _SIGNALS = {
 
 
 class Bad(ValueError):
-    """Answered 400 with its text."""
+    """Answered with its text and this status."""
+
+    status = 400
+
+
+class WorkerError(Bad):
+    """What go-judge finds out only when it runs the request."""
+
+    status = 500
 
 
 class Label(Struct, frozen=True):
@@ -53,11 +70,27 @@ class Asked(Struct, frozen=True, kw_only=True):
     """One command: the run, and what its answer is to hold."""
 
     request: RunRequest
-    streams: dict[str, int]
-    """Name under which stdout or stderr is collected -> descriptor."""
+    wiring: "Wiring"
     returned: list[str]
     cached: list[str]
     optional: frozenset[str]
+    copy_out_max: int | None = None
+    """Bytes of one file that is brought back."""
+    truncate: bool = False
+    """Cut what is larger, and complain of nothing."""
+
+
+class Wiring(Struct, frozen=True, kw_only=True):
+    """What a command's three streams are."""
+
+    stdin: bytes = b""
+    streams: dict[str, list[int]] = {}
+    """Name under which stdout or stderr or both are collected -> descriptors."""
+    output: int | None = None
+    """The largest of their caps."""
+    live_in: bool = False
+    live_out: frozenset[int] = frozenset()
+    """Descriptors that the client has as they come, of `/stream`."""
 
 
 def file_ids(commands: list[Any]) -> Iterator[str]:
@@ -71,59 +104,88 @@ def file_ids(commands: list[Any]) -> Iterator[str]:
                 yield str(file["fileId"])
 
 
-def ask(command: dict[str, Any], contents: Mapping[str, bytes], maximum: Limits) -> Asked:
-    """Raises Bad."""
+def ask(
+    command: dict[str, Any],
+    contents: Mapping[str, bytes],
+    maximum: Limits,
+    piped: frozenset[int] = frozenset(),
+    pipe_names: Collection[str] = (),
+    *,
+    live: bool = False,
+) -> Asked:
+    """`piped` are the descriptors that a pipe takes, `pipe_names` under what is collected from them;
+    `live` that the client may be at the other end of some. Raises Bad."""
     args = command.get("args")
     if not isinstance(args, list) or not args or not all(isinstance(x, str) for x in args):
         raise Bad("args: a list of strings is required")
     if command.get("tty"):
         raise Bad("tty is not supported")
-    stdin, streams, output = _files(command.get("files") or [], contents)
+    wiring = _wiring(command.get("files") or [], contents, live=live)
+    _check_free(command.get("files") or [], piped)
     out = [str(name) for name in command.get("copyOut") or []]
     cached = [str(name) for name in command.get("copyOutCached") or []]
     optional = frozenset(name[:-1] for name in (*out, *cached) if name.endswith("?"))
     out, cached = ([name.removesuffix("?") for name in names] for names in (out, cached))
+    streams = {*wiring.streams, *pipe_names}
     collect = [name for name in dict.fromkeys((*out, *cached)) if name not in streams]
     return Asked(
         request=RunRequest(
             template="default",
             command=[str(word) for word in args],
-            stdin=FileContent.of(stdin) if stdin else "",
+            stdin=FileContent.of(wiring.stdin) if wiring.stdin else "",
             env=_environment(command.get("env") or []),
             files={
                 str(name): FileContent.of(_content(file, contents, str(name)))
                 for name, file in (command.get("copyIn") or {}).items()
             },
             collect=collect,
-            limits=_limits(command, output, maximum),
+            limits=_limits(command, wiring.output, maximum),
+            interactive=wiring.live_in,
         ),
-        streams=streams,
-        returned=out,
+        wiring=wiring,
+        # Streams that are collected come back though nobody asked for them again.
+        returned=[
+            name
+            for name in dict.fromkeys((*wiring.streams, *pipe_names, *out))
+            if name not in cached
+        ],
         cached=cached,
         optional=optional,
+        copy_out_max=_whole(command.get("copyOutMax") or 0, "copyOutMax") or None,
+        truncate=bool(command.get("copyOutTruncate")),
     )
 
 
-def _files(
-    given: list[Any], contents: Mapping[str, bytes]
-) -> tuple[bytes, dict[str, int], int | None]:
-    """stdin's bytes, which streams are collected, and the largest of their caps."""
-    stdin, streams, output = b"", {}, None
+def _wiring(given: list[Any], contents: Mapping[str, bytes], *, live: bool) -> Wiring:
+    stdin, output, streams = b"", None, dict[str, list[int]]()
+    live_in, live_out = False, set[int]()
     for descriptor, file in enumerate(given):
         if file is None:
             continue
-        if not isinstance(file, dict):
-            raise Bad(f"file type is not valid for cmd: {descriptor}")
-        if "name" in file:
-            if descriptor not in (1, 2):
-                raise Bad(f"file type is not valid for cmd: collecting descriptor {descriptor}")
-            streams[str(file["name"])] = descriptor
+        if not isinstance(file, dict) or descriptor > 2:
+            raise Bad(f"file type is not valid for cmd: descriptor {descriptor}")
+        if file.get("streamIn") and live and descriptor == 0:
+            live_in = True
+        elif file.get("streamOut") and live and descriptor != 0:
+            live_out.add(descriptor)
+        elif "name" in file and descriptor != 0:
+            streams.setdefault(str(file["name"]), []).append(descriptor)
             output = max(output or 0, _whole(file.get("max", 0), "max"))
         elif descriptor == 0:
             stdin = _content(file, contents, "stdin")
         else:
             raise Bad(f"file type is not valid for cmd: descriptor {descriptor}")
-    return stdin, streams, output
+    # One cap serves both streams; the client takes what it sees of the other without one.
+    return Wiring(
+        stdin=stdin, streams=streams, output=None if live_out else output,
+        live_in=live_in, live_out=frozenset(live_out),
+    )  # fmt: skip
+
+
+def _check_free(files: list[Any], piped: frozenset[int]) -> None:
+    for descriptor in sorted(piped):
+        if descriptor < len(files) and files[descriptor] is not None:
+            raise WorkerError(f"pipe fd have been occupied {descriptor}")
 
 
 def _content(file: Any, contents: Mapping[str, bytes], name: str) -> bytes:
@@ -171,24 +233,24 @@ def _whole(value: Any, name: str) -> int:
     return int(value)
 
 
-def answer(asked: Asked, result: Result) -> dict[str, Any]:
-    """One Result of go-judge, without the ids of the files that are kept."""
-    status = _STATUS[result.status]
-    files = _returned(asked, result)
-    errors = _errors(asked, result)
+def answer(asked: Asked, of: Result | PartOutcome, piped: Collection[str] = ()) -> dict[str, Any]:
+    """One Result of go-judge, without the ids of the files that are kept. `piped` are the names of the
+    pipes that it wrote to."""
+    status = _STATUS[of.status]
+    files, errors = _returned(asked, of, piped), _errors(asked, of)
     if errors and status == "Accepted":
         status = "File Error"
     found: dict[str, Any] = {
         "status": status,
-        "exitStatus": _exit_status(result),
-        "time": round(result.cpu_time * _NANO),
-        "runTime": round(result.wall_time * _NANO),
-        "memory": result.peak_memory,
+        "exitStatus": _exit_status(of),
+        "time": round(of.cpu_time * _NANO),
+        "runTime": round(of.wall_time * _NANO),
+        "memory": of.peak_memory,
     }
     if status == "Output Limit Exceeded":
         found["error"] = status
-    elif result.reason:
-        found["error"] = result.reason
+    elif of.reason:
+        found["error"] = of.reason
     if files:
         found["files"] = files
     if errors:
@@ -196,37 +258,50 @@ def answer(asked: Asked, result: Result) -> dict[str, Any]:
     return found
 
 
-def _returned(asked: Asked, result: Result) -> dict[str, str]:
+def kept(asked: Asked, of: Result | PartOutcome) -> Iterator[tuple[str, bytes]]:
+    """What is to be kept in the file store, by name."""
+    for name in asked.cached:
+        data = _content_of(asked, of, name)
+        if data is not None:
+            yield name, data
+
+
+def _returned(asked: Asked, of: Result | PartOutcome, piped: Collection[str]) -> dict[str, str]:
     files: dict[str, str] = {}
-    for name in asked.returned:
-        if name in asked.streams:
-            files[name] = _stream(result, asked.streams[name])
-        elif name in result.files:
-            files[name] = result.files[name].data().decode(errors="replace")
+    for name in (*asked.returned, *piped):
+        data = _content_of(asked, of, name)
+        if data is not None:
+            files[name] = data.decode(errors="replace")
     return files
 
 
-def _errors(asked: Asked, result: Result) -> list[dict[str, str]]:
+def _content_of(asked: Asked, of: Result | PartOutcome, name: str) -> bytes | None:
+    if name in asked.wiring.streams:
+        return b"".join(stream(of, _STREAMS[n - 1]) for n in asked.wiring.streams[name])
+    if name not in of.files:
+        return None
+    data = of.files[name].data()
+    if asked.copy_out_max is None or len(data) <= asked.copy_out_max:
+        return data
+    return data[: asked.copy_out_max] if asked.truncate else None
+
+
+def _errors(asked: Asked, of: Result | PartOutcome) -> list[dict[str, str]]:
     errors: list[dict[str, str]] = []
     for name in dict.fromkeys((*asked.returned, *asked.cached)):
-        why = result.file_errors.get(name)
+        why = of.file_errors.get(name)
+        if why is None and name in of.files and _content_of(asked, of, name) is None:
+            why = "too_large"
         if why is not None and not (why == "not_found" and name in asked.optional):
             errors.append({"name": name, "type": _FILE_ERRORS[why], "message": why})
-    for name, descriptor in asked.streams.items():
-        if (result.stdout_truncated, result.stderr_truncated)[descriptor - 1]:
+    for name, descriptors in asked.wiring.streams.items():
+        if any((of.stdout_truncated, of.stderr_truncated)[n - 1] for n in descriptors):
             message = f"{name}: collected more than its limit"
             errors.append({"name": name, "type": "CollectSizeExceeded", "message": message})
     return errors
 
 
-def _stream(result: Result, descriptor: int) -> str:
-    text: str = getattr(result, _STREAMS[descriptor - 1])
-    if result.encoding == "base64":
-        return base64.b64decode(text).decode(errors="replace")
-    return text
-
-
-def _exit_status(result: Result) -> int:
+def _exit_status(result: Result | PartOutcome) -> int:
     if result.exit_code is not None:
         return result.exit_code
     if result.status is Status.OUTPUT_EXCEEDED:

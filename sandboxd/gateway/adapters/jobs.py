@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.parser import BytesParser
 from email.policy import HTTP
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -16,8 +17,10 @@ from sandboxd.gateway.admission import admit
 from sandboxd.gateway.bodies import Budget, read_bytes
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.ids import new_run_id, timestamp
+from sandboxd.gateway.parts import admit_together
 from sandboxd.gateway.waiting import ClientGone, outcome
 from sandboxd.model import Outcome, Result, RunRequest
+from sandboxd.model.parts import Pipe
 from sandboxd.policy import Policies
 
 _BODIES = 8
@@ -61,6 +64,22 @@ async def submit_run(
     return await gateway.queue.submit(job)
 
 
+async def submit_together(
+    gateway: Gateway,
+    tenant: str,
+    requests: Sequence[RunRequest],
+    pipes: list[Pipe],
+    reply_to: str,
+    run_id: str,
+) -> str:
+    """Queue commands that run together. Raises InvalidRequest, Overload."""
+    job = admit_together(
+        requests, pipes, gateway.policies, room=await gateway.offers.room(), tenant=tenant,
+        run_id=run_id, created_at=timestamp(), reply_to=reply_to,
+    )  # fmt: skip
+    return await gateway.queue.submit(job)
+
+
 async def run(
     gateway: Gateway, tenant: str, request: RunRequest, receive: Receive | None = None
 ) -> Result:
@@ -68,9 +87,29 @@ async def run(
 
     Raises InvalidRequest, Overload, ClientGone; Unavailable when it takes too long.
     """
+    return await _result(
+        gateway, receive, partial(submit_run, gateway, tenant, request, gateway.id)
+    )
+
+
+async def run_together(
+    gateway: Gateway,
+    tenant: str,
+    requests: Sequence[RunRequest],
+    pipes: list[Pipe],
+    receive: Receive | None = None,
+) -> Result:
+    """As `run`, of commands that are joined by pipes."""
+    submit = partial(submit_together, gateway, tenant, requests, pipes, gateway.id)
+    return await _result(gateway, receive, submit)
+
+
+async def _result(
+    gateway: Gateway, receive: Receive | None, submit: Callable[[str], Awaitable[str]]
+) -> Result:
     run_id = new_run_id()
     with gateway.slots.take(), gateway.replies.expect(run_id) as waiter:
-        await submit_run(gateway, tenant, request, gateway.id, run_id)
+        await submit(run_id)
         waiter.accepted = True
         try:
             result = await outcome(

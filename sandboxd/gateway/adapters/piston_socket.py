@@ -20,6 +20,7 @@ from sandboxd.gateway.adapters.jobs import stream, submit_run
 from sandboxd.gateway.api.stream import STDERR, STDIN, STDOUT, Stream, check_origin
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.waiting import ClientGone
+from sandboxd.gateway.websocket import take_large_messages
 from sandboxd.model import Outcome, Result, RunRequest, Status
 
 _INIT_WITHIN = 1.0
@@ -48,6 +49,7 @@ class PistonSocket:
         check_origin(socket.headers)
         with self._gateway.slots.take():
             await socket.accept()
+            take_large_messages(socket)
             try:
                 async with asyncio.timeout(self._gateway.settings.gateway.total_timeout):
                     await self._gateway.unless_closing(self._serve(socket))

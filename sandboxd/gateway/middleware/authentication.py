@@ -19,9 +19,16 @@ _OPEN_LOCALLY = frozenset({"/readyz", "/metrics"})
 
 
 class Authentication:
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        self._app = app
-        self._keys = keys
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        also_open: frozenset[str] = frozenset(),
+        also_open_locally: frozenset[str] = frozenset(),
+    ) -> None:
+        """The paths of adapters beside our own."""
+        self._app, self._keys = app, keys
+        self._open, self._open_locally = _OPEN | also_open, _OPEN_LOCALLY | also_open_locally
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -39,7 +46,9 @@ class Authentication:
             return tenant
         if scope["path"].startswith(_SIGNED):
             return DEFAULT_TENANT
-        if scope["path"] in _OPEN or (scope["path"] in _OPEN_LOCALLY and _is_local(scope)):
+        if scope["path"] in self._open or (
+            scope["path"] in self._open_locally and _is_local(scope)
+        ):
             return DEFAULT_TENANT
         raise Unauthorized("send the header Authorization: Bearer <key>")
 

@@ -5,9 +5,9 @@ node stands in the middle of each, reads a piece only when the one before has be
 """
 
 import asyncio
-import os
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,10 +16,10 @@ from sandboxd.model import Limits
 from sandboxd.model.judgement import Line
 from sandboxd.native import ExecOrder
 from sandboxd.node.judging.program import Ran, Workplace
+from sandboxd.node.judging.relay import pipe
 from sandboxd.node.outcome import Stop, classify
 from sandboxd.node.stdio import LiveInput, PassedInput, PassedOutput
 
-_PIECE = 65_536
 _AFTER = 5.0
 """Seconds that an interactor has left when its program has ended."""
 Speaker = Literal["program", "interactor"]
@@ -78,8 +78,10 @@ async def interact(
     """
     parts = place.part(), place.part()
     async with asyncio.TaskGroup() as copying:
-        there = _pipe(copying, "program", transcript)
-        back = _pipe(copying, "interactor", transcript)
+        there, back = (
+            pipe(copying, partial(transcript.note, by) if transcript is not None else None)
+            for by in get_args(Speaker)
+        )
         solution = asyncio.create_task(_run(parts[0], program, back[0], there[1]))
         judge = asyncio.create_task(_run(parts[1], interactor, there[0], back[1]))
         both = {solution, judge}
@@ -126,59 +128,3 @@ async def _run(
         side.shelves, side.order, side.limits, stdin,
         stdout=stdout, collect=side.collect, budget=side.budget,
     )  # fmt: skip
-
-
-def _pipe(
-    copying: asyncio.TaskGroup, by: Speaker, transcript: Transcript | None
-) -> tuple[PassedInput | LiveInput, PassedOutput]:
-    """The end to read from and the end to write to."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    if transcript is None:
-        return PassedInput(reading), PassedOutput(writing)
-    os.set_blocking(reading, False)
-    sink = _Relayed()
-    copying.create_task(_copy(reading, sink, lambda data: transcript.note(by, data)))
-    return sink, PassedOutput(writing)
-
-
-class _Relayed(LiveInput):
-    """stdin that is closed by who copies to it, at the end of what it copies from."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended = asyncio.Event()
-
-    def close(self) -> None:
-        """By the sandbox, when its program has ended: nobody reads any more."""
-        super().close()
-        self.ended.set()
-
-
-async def _copy(source: int, sink: _Relayed, note: Callable[[bytes], None]) -> None:
-    """All of `source` to `sink`, until either ends; then both are closed."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(source, ready.set)
-    gone = asyncio.ensure_future(sink.ended.wait())
-    try:
-        while not sink.ended.is_set():
-            waiting = asyncio.ensure_future(ready.wait())
-            await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            ready.clear()
-            try:
-                data = os.read(source, _PIECE)
-            except BlockingIOError:
-                continue
-            if not data:
-                break
-            note(data)
-            loop.remove_reader(source)
-            if not await sink.write(data):
-                break
-            loop.add_reader(source, ready.set)
-    finally:
-        gone.cancel()
-        loop.remove_reader(source)
-        os.close(source)
-        sink.close()

@@ -1,0 +1,267 @@
+"""go-judge's pipes, streams, sockets and metrics, by their bytes."""
+
+import hashlib
+import json
+import os
+import tempfile
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.service.instance import running
+
+SECOND = 1_000_000_000
+OUT = [None, {"name": "stdout", "max": 4096}, {"name": "stderr", "max": 4096}]
+
+
+def command(script, files, **fields):
+    return {
+        "args": ["/bin/sh", "-c", script], "files": files, "cpuLimit": SECOND,
+        "clockLimit": 10 * SECOND, "memoryLimit": 64 << 20, "procLimit": 8, **fields,
+    }  # fmt: skip
+
+
+def joined(writer, reader, **fields):
+    return {"in": {"index": writer, "fd": 1}, "out": {"index": reader, "fd": 0}, **fields}
+
+
+@pytest.fixture
+def go(service):
+    with httpx.Client(base_url=f"{service.url}/compat/go_judge", timeout=60) as client:
+        yield client
+
+
+def test_a_solution_and_its_interactor_talk_through_pipes(go):
+    solution = command("read n; echo $((n * 2)); read word; test $word = right", [])
+    interactor = command(
+        "echo 21; read answer; echo right; test $answer = 42; echo judged >&2",
+        [None, None, {"name": "stderr", "max": 100}],
+    )
+    results = go.post("/run", json={
+        "cmd": [solution, interactor],
+        "pipeMapping": [joined(0, 1), joined(1, 0, proxy=True, name="said", max=4)],
+    }).json()  # fmt: skip
+    assert [x["status"] for x in results] == ["Accepted", "Accepted"], results
+    assert results[1]["files"] == {"stderr": "judged\n", "said": "21\nr"}
+    assert "files" not in results[0]
+    assert all(x["time"] > 0 and x["memory"] > 0 for x in results)
+
+
+def test_each_of_the_joined_commands_has_its_own_end(go):
+    """The writer of a plain pipe hears that its reader has left, that of a proxied one does not."""
+    writer = command("yes | head -c 1000000; echo done >&2", [None, None, OUT[2]])
+    reader = command("head -c 1 >/dev/null; exit 3", [])
+    for proxied, expected in ((False, ("Signalled", 13)), (True, ("Accepted", 0))):
+        # The shell must be the one that is hit, or it would tell of its child's end as its own.
+        script = {"args": ["/usr/bin/head", "-c", "1000000", "/dev/zero"]}
+        found = go.post("/run", json={
+            "cmd": [{**writer, **script}, reader], "pipeMapping": [joined(0, 1, proxy=proxied)],
+        }).json()  # fmt: skip
+        assert (found[0]["status"], found[0]["exitStatus"]) == expected, found
+        assert (found[1]["status"], found[1]["exitStatus"]) == ("Nonzero Exit Status", 3)
+
+
+def test_two_that_wait_for_each_other_end_by_their_own_clocks(go):
+    wait = command("read x", [], clockLimit=SECOND // 2)
+    patient = command("read x; exit 7", [], clockLimit=20 * SECOND)
+    found = go.post("/run", json={
+        "cmd": [wait, patient], "pipeMapping": [joined(0, 1), joined(1, 0)],
+    }).json()  # fmt: skip
+    assert [x["status"] for x in found] == ["Time Limit Exceeded", "Nonzero Exit Status"]
+    assert found[1]["exitStatus"] == 7
+
+
+@pytest.mark.parametrize(
+    ("mapping", "status", "text"),
+    [
+        ([joined(0, 5)], 500, "pipe index out of range 5"),
+        ([joined(0, 1), joined(0, 1)], 400, "a stream is in two pipes"),
+        ([{"in": {"index": 0, "fd": 7}, "out": {"index": 1, "fd": 0}}], 400,
+         "pipeMapping: in: only descriptor 1 can be"),
+        ([{"in": 3}], 400, "pipeMapping: in: an object is required"),
+        ({"in": 3}, 400, "pipeMapping: a list is required"),
+    ],
+)  # fmt: skip
+def test_pipes_that_make_no_sense(go, mapping, status, text):
+    body = {"cmd": [command("true", [])] * 2, "pipeMapping": mapping}
+    answer = go.post("/run", json=body)
+    assert (answer.status_code, answer.json()) == (status, text)
+
+
+def test_a_stream_that_a_pipe_takes_can_be_nothing_else(go):
+    body = {"cmd": [command("true", OUT), command("true", [])], "pipeMapping": [joined(0, 1)]}
+    answer = go.post("/run", json=body)
+    assert (answer.status_code, answer.json()) == (500, "pipe fd have been occupied 1")
+
+
+def test_collected_streams_come_back_and_large_files_do_not(go):
+    script = "echo out; echo err >&2; echo 123456 >large; echo 1 >small"
+    both = [None, {"name": "both", "max": 100}, {"name": "both", "max": 100}]
+    body = command(script, both, copyOut=["large", "small", "no?"], copyOutMax=4)
+    [found] = go.post("/run", json={"cmd": [body]}).json()
+    assert found["files"] == {"both": "out\nerr\n", "small": "1\n"}
+    assert found["status"] == "File Error"
+    assert [(x["name"], x["type"]) for x in found["fileError"]] == [
+        ("large", "CopyOutSizeExceeded")
+    ]
+    [found] = go.post("/run", json={"cmd": [{**body, "copyOutTruncate": True}]}).json()
+    assert (found["status"], found["files"]["large"]) == ("Accepted", "1234")
+    [found] = go.post(
+        "/run", json={"cmd": [{**body, "copyOut": [], "copyOutCached": ["both"]}]}
+    ).json()
+    assert go.get(f"/file/{found['fileIds']['both']}").text == "out\nerr\n"
+
+
+def stream(service):
+    return connect(service.url.replace("http", "ws") + "/compat/go_judge/stream")
+
+
+def talk(wire, *commands):
+    wire.send(bytes([1]) + json.dumps({"requestId": "r", "cmd": commands}).encode())
+
+
+def heard(wire):
+    """Output by command and descriptor, and the response."""
+    output = {}
+    while True:
+        message = wire.recv(timeout=60)
+        if message[0] == 1:
+            return output, json.loads(message[1:])
+        assert message[0] == 2
+        key = message[1] >> 4, message[1] & 15
+        output[key] = output.get(key, b"") + message[2:]
+
+
+LIVE = [{"streamIn": True}, {"streamOut": True}, {"streamOut": True}]
+
+
+def test_streams_of_several_commands_are_told_apart(service):
+    with stream(service) as wire:
+        talk(
+            wire,
+            command("read a; echo first $a; echo err >&2", LIVE),
+            command("read a; echo second $a", [{"streamIn": True}, {"streamOut": True}, OUT[2]]),
+            command("echo kept; echo seen >&2", [None, OUT[1], {"streamOut": True}]),
+        )
+        wire.send(bytes([3, 0x10]) + b"two\n")
+        wire.send(bytes([3, 0x00]) + b"one\n")
+        output, response = heard(wire)
+    assert output == {
+        (0, 1): b"first one\n", (0, 2): b"err\n", (1, 1): b"second two\n", (2, 2): b"seen\n",
+    }  # fmt: skip
+    assert response["requestId"] == "r"
+    assert [x["status"] for x in response["results"]] == ["Accepted"] * 3
+    assert response["results"][2]["files"] == {"stdout": "kept\n"}
+
+
+def test_a_large_request_an_answer_before_the_end_and_the_end_of_input(service):
+    with stream(service) as wire:
+        talk(wire, command(f"wc -c <data; cat # {'x' * 100_000}", LIVE,
+                           copyIn={"data": {"content": "y" * 200_000}}))  # fmt: skip
+        assert wire.recv(timeout=60) == bytes([2, 0x01]) + b"200000\n"
+        for piece in (b"one", b"two"):
+            wire.send(bytes([3, 0x00]) + piece)
+            assert wire.recv(timeout=60) == bytes([2, 0x01]) + piece
+        wire.send(bytes([3, 0x00]))
+        assert heard(wire)[1]["results"][0]["status"] == "Accepted"
+
+
+def test_a_stream_is_cancelled(service):
+    with stream(service) as wire:
+        talk(wire, command("echo up; exec sleep 100", LIVE, clockLimit=100 * SECOND))
+        assert wire.recv(timeout=60)[2:] == b"up\n"
+        wire.send(bytes([4]))
+        [result] = heard(wire)[1]["results"]
+    assert result["status"] not in ("Accepted", "Time Limit Exceeded")
+    assert result["runTime"] < 60 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([bytes([3, 0]) + b"x"], "the first stream request must be exec request"),
+        ([bytes([1]) + b"{"], "the request is not JSON"),
+        ([bytes([1]) + b"{}"], "no cmd provided"),
+        (["text"], "an empty or textual message"),
+        ([None, bytes([3, 0x20]) + b"x"], "input does not exist: 2 0"),
+        ([None, bytes([2]) + b"{}"], "resize input does not have tty"),
+        ([None, bytes([9]) + b"x"], "invalid type code: 9"),
+    ],
+)
+def test_a_stream_that_makes_no_sense_is_closed(service, messages, reason):
+    with stream(service) as wire:
+        for message in messages:
+            if message is None:
+                talk(wire, command("exec sleep 100", LIVE, clockLimit=100 * SECOND))
+            else:
+                wire.send(message)
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                wire.recv(timeout=60)
+        assert closed.value.rcvd.reason == reason
+
+
+def test_requests_of_a_socket_may_be_large_and_are_cancelled(service):
+    url = service.url.replace("http", "ws") + "/compat/go_judge/ws"
+    with connect(url) as wire:
+        source = {
+            "requestId": "big",
+            "cmd": [command("wc -c <x", OUT, copyIn={"x": {"content": "z" * 300_000}})],
+        }
+        wire.send(json.dumps(source))
+        answer = json.loads(wire.recv(timeout=60))
+        assert answer["results"][0]["files"]["stdout"] == "300000\n"
+        slow = {
+            "requestId": "slow",
+            "cmd": [command("exec sleep 100", OUT, clockLimit=100 * SECOND)],
+        }
+        wire.send(json.dumps(slow))
+        wire.send(json.dumps({"cancelRequestId": "nobody"}))
+        wire.send(json.dumps({"cancelRequestId": "slow"}))
+        assert json.loads(wire.recv(timeout=60)) == {
+            "requestId": "slow", "results": [], "error": "cancelled",
+        }  # fmt: skip
+        wire.send(json.dumps({"requestId": "host", "cmd": [
+            command("cat x", OUT, copyIn={"x": {"src": "/etc/shadow"}})]}))  # fmt: skip
+        assert (
+            json.loads(wire.recv(timeout=60))["error"] == "file (/etc/shadow) does not under ([])"
+        )
+
+
+def test_what_is_open_without_a_key_and_what_is_not():
+    with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
+        keys.write(f"acme:{hashlib.sha256(b'secret').hexdigest()}\n")
+        keys.flush()
+        os.chmod(keys.name, 0o644)
+        with (
+            running(f"gateway.keys_file={keys.name}") as service,
+            httpx.Client(base_url=f"{service.url}/compat/go_judge", timeout=60) as go,
+        ):
+            assert go.get("/version").json()["fixSymlinkEscape"] is True
+            assert "runnerConfig" in go.get("/config").json()
+            # This test is on the gateway's machine.
+            assert go.get("/metrics").status_code == 200
+            for path in ("/file", "/file/NOPE", "/versions"):
+                assert go.get(path).status_code == 401
+            assert go.post("/run", json={"cmd": [command("true", [])]}).status_code == 401
+            assert service_closed(service)
+            allowed = {"Authorization": "Bearer secret"}
+            body = {"cmd": [command("exit 5", OUT, copyOutCached=["stdout"])]}
+            assert go.post("/run", json=body, headers=allowed).status_code == 200
+            lines = go.get("/metrics").text.splitlines()
+    assert 'go_judge_exec_time_seconds_count{status="Nonzero Exit Status"} 1.0' in lines
+    assert 'go_judge_exec_memory_bytes_count{status="Nonzero Exit Status"} 1.0' in lines
+    assert "go_judge_file_size_bytes_count 1.0" in lines
+    assert "go_judge_exec_error_count 0.0" in lines
+    assert "go_judge_worker_queue_count 0.0" in lines
+
+
+def service_closed(service):
+    try:
+        with stream(service) as wire:
+            wire.recv(timeout=10)
+    except Exception as error:
+        return "401" in str(error)
+    return False
