@@ -28,3 +28,5 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str = ""
     """Machine code of the problem; with `error`, as is `detail`."""
     detail: str = ""
+    status: int = 0
+    """What the problem's HTTP status would have been."""

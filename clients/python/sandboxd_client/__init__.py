@@ -42,11 +42,13 @@ from sandboxd_client.sandbox_model import (
     SignedUrl,
     Snapshot,
 )
+from sandboxd_client.store import Image, ImageDetail, Progress, TemplateInfo, Volume
 from sandboxd_client.sync_client import Client, Run
 from sandboxd_client.sync_sandbox import Process, Sandbox
 from sandboxd_client.sync_stream import Stream
 from sandboxd_client.sync_terminal import Terminal
 from sandboxd_client.sync_tools import SandboxTools
+from sandboxd_client.template import Template
 
 __all__ = [
     "AsyncClient",
@@ -64,6 +66,8 @@ __all__ = [
     "FileEvent",
     "FileInfo",
     "Health",
+    "Image",
+    "ImageDetail",
     "JudgeOptions",
     "Judgement",
     "Language",
@@ -74,6 +78,7 @@ __all__ = [
     "Overload",
     "Process",
     "ProcessInfo",
+    "Progress",
     "RequestError",
     "Result",
     "Run",
@@ -92,8 +97,11 @@ __all__ = [
     "Snapshot",
     "Status",
     "Stream",
+    "Template",
+    "TemplateInfo",
     "Terminal",
     "Timeout",
+    "Volume",
     "__version__",
     "save_files",
 ]

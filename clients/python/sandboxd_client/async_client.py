@@ -23,6 +23,8 @@ from sandboxd_client.core import (
 from sandboxd_client.deadline import SHORT, Backoff, Deadline
 from sandboxd_client.endpoint import Endpoint
 from sandboxd_client.errors import SandboxdError
+from sandboxd_client.async_store import AsyncImages, AsyncTemplates, AsyncVolumes
+from sandboxd_client.store import StoreCore
 from sandboxd_client.judging import PATIENCE, CaseResult, JudgeCore, Judgement, JudgeOptions
 from sandboxd_client.model import Event, Health, Language, Result, RunRecord
 from sandboxd_client.request import RunOptions, patience
@@ -48,6 +50,9 @@ class AsyncClient:
         endpoint = Endpoint.of(url, api_key)
         self._core = Core(endpoint, Backoff(retries))
         self._judge = JudgeCore(endpoint, Backoff(retries))
+        store = StoreCore(endpoint, Backoff(retries))
+        self.images, self.volumes = AsyncImages(self, store), AsyncVolumes(self, store)
+        self.templates = AsyncTemplates(self, store)
         self._sandboxes = SandboxCore(endpoint, Backoff(retries))
         self._transport = transport or async_transport(endpoint, max_connections)
 

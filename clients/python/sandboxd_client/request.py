@@ -22,6 +22,12 @@ class RunOptions(TypedDict, total=False):
     template: str
     command: Sequence[str]
     """argv, run in /work."""
+    image: str
+    """Run `command` in this image."""
+    volumes: Sequence[Mapping[str, Any]]
+    """`{"name", "path", "read_only"}` each."""
+    data: Sequence[Mapping[str, Any]]
+    """`{"digest", "path"}` each: the files of an image of one layer, read-only."""
     args: Sequence[str]
     """Appended to the program's command."""
     stdin: str | bytes
@@ -76,6 +82,8 @@ def _plain(name: str, value: Any) -> Any:
             return list(value)
         case "env":
             return dict(value)
+        case "volumes" | "data":
+            return [dict(mount) for mount in value]
         case _:
             return value
 

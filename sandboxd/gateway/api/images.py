@@ -167,7 +167,7 @@ def _end(work: asyncio.Task[bytes]) -> Progress:
         info = msgspec.msgpack.decode(work.result(), type=ImageInfo)
     except SandboxdError as error:
         told = problem(error)
-        return Progress(type="error", code=told.code, detail=told.detail)
+        return Progress(type="error", code=told.code, detail=told.detail, status=told.status)
     return Progress(type="done", digest=info.digest, name=info.name)
 
 

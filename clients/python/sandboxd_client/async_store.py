@@ -1,0 +1,129 @@
+"""`client.images`, `client.volumes`, `client.templates` of an AsyncClient."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandboxd_client.deadline import SHORT, Deadline
+from sandboxd_client.packing import pack
+from sandboxd_client.store import (
+    PATIENCE,
+    Image,
+    ImageDetail,
+    OnProgress,
+    StoreCore,
+    TemplateInfo,
+    Volume,
+)
+
+if TYPE_CHECKING:
+    from sandboxd_client.async_client import AsyncClient
+
+
+class AsyncImages:
+    """Your images, and those that the operator shares. Timeouts are in seconds."""
+
+    def __init__(self, client: "AsyncClient", core: StoreCore) -> None:
+        self._client, self._core = client, core
+
+    async def list(self, *, timeout: float = SHORT) -> tuple[Image, ...]:
+        return await self._client._do(self._core.images(Deadline(timeout)))
+
+    async def get(self, name: str, *, timeout: float = SHORT) -> ImageDetail:
+        """By name or digest. Raises RequestError if there is none of yours or shared."""
+        return await self._client._do(self._core.image(name, Deadline(timeout)))
+
+    async def tag(self, name: str, new: str, *, timeout: float = SHORT) -> Image:
+        return await self._client._do(self._core.tag(name, new, Deadline(timeout)))
+
+    async def remove(self, name: str, *, timeout: float = SHORT) -> None:
+        await self._client._do(self._core.remove("images", name, Deadline(timeout)))
+
+    async def build(
+        self,
+        name: str,
+        context: str | Path | bytes,
+        *,
+        dockerfile: str | None = None,
+        build_args: Mapping[str, str] | None = None,
+        target: str = "",
+        on_progress: OnProgress | None = None,
+        timeout: float = PATIENCE,
+    ) -> Image:
+        """`context` is a directory of this machine, or the bytes of a tar; `dockerfile` the text of
+        one, else it is in the context. `on_progress` hears steps and output as they come."""
+        data = context if isinstance(context, bytes) else pack(Path(context))
+        flow = self._core.build(
+            name, data, dockerfile, build_args or {}, target, Deadline(timeout), on_progress
+        )
+        return await self._client._do(flow)
+
+    async def import_rootfs(
+        self, name: str, archive: bytes | Path, *, on_progress: OnProgress | None = None,
+        timeout: float = PATIENCE,
+    ) -> Image:  # fmt: skip
+        """A root file system, or any files, as a tar: plain, gzip or zstd."""
+        data = archive if isinstance(archive, bytes) else archive.read_bytes()
+        return await self._client._do(
+            self._core.import_(name, data, Deadline(timeout), on_progress)
+        )
+
+    async def pull(
+        self, name: str, *, local: str | None = None, on_progress: OnProgress | None = None,
+        timeout: float = PATIENCE,
+    ) -> Image:  # fmt: skip
+        """From a registry that the operator allows."""
+        body = {"name": name} | ({"local": local} if local else {})
+        return await self._client._do(
+            self._core.transfer("pull", body, Deadline(timeout), on_progress)
+        )
+
+    async def push(
+        self, name: str, *, remote: str | None = None, on_progress: OnProgress | None = None,
+        timeout: float = PATIENCE,
+    ) -> Image:  # fmt: skip
+        """To a registry that the operator allows."""
+        body = {"name": name} | ({"remote": remote} if remote else {})
+        return await self._client._do(
+            self._core.transfer("push", body, Deadline(timeout), on_progress)
+        )
+
+
+class AsyncVolumes:
+    """File systems that outlive sandboxes."""
+
+    def __init__(self, client: "AsyncClient", core: StoreCore) -> None:
+        self._client, self._core = client, core
+
+    async def list(self, *, timeout: float = SHORT) -> tuple[Volume, ...]:
+        return await self._client._do(self._core.volumes(Deadline(timeout)))
+
+    async def create(self, name: str, size: int, *, timeout: float = SHORT) -> Volume:
+        """`size` in bytes: never more fits on it."""
+        return await self._client._do(self._core.create_volume(name, size, Deadline(timeout)))
+
+    async def remove(self, name: str, *, timeout: float = SHORT) -> None:
+        """Raises RequestError (`conflict`) while a sandbox has it."""
+        await self._client._do(self._core.remove("volumes", name, Deadline(timeout)))
+
+
+class AsyncTemplates:
+    """Images that are kept warm under a name."""
+
+    def __init__(self, client: "AsyncClient", core: StoreCore) -> None:
+        self._client, self._core = client, core
+
+    async def list(self, *, timeout: float = SHORT) -> tuple[TemplateInfo, ...]:
+        return await self._client._do(self._core.templates(Deadline(timeout)))
+
+    async def put(
+        self, name: str, image: str, *, pool: tuple[int, int] = (0, 8), base: str = "default",
+        timeout: float = SHORT,
+    ) -> TemplateInfo:  # fmt: skip
+        """Makes or changes it. `pool`: sandboxes kept ahead, at least and at most."""
+        return await self._client._do(
+            self._core.put_template(name, image, base, pool, Deadline(timeout))
+        )
+
+    async def remove(self, name: str, *, timeout: float = SHORT) -> None:
+        await self._client._do(self._core.remove("templates", name, Deadline(timeout)))
