@@ -1,7 +1,8 @@
 """The firewall by iptables, legacy tables of both families, for hosts without nftables.
 
-The same rules as `nftables` writes: chains where that has maps, sets of the kernel (ipset) where that has
-sets. Sources are checked before routing, in the raw table, the only place where rpfilter may be.
+The same rules as `nftables` writes: chains where that has maps, sets of the kernel (ipset) where that
+has sets. Sources are checked before routing, in the raw table, the only place where rpfilter may be.
+Packets are counted and not reported: NFLOG's options overwrite python-iptables' memory.
 """
 
 from collections import Counter

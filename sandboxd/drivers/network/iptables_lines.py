@@ -6,32 +6,18 @@ import msgspec
 
 from sandboxd.drivers.network.addresses import GROUPS
 from sandboxd.drivers.network.firewall import PROXY_PORT, Layout
-from sandboxd.drivers.network.rules import (
-    REPORTS_BURST,
-    REPORTS_RATE,
-    Cap,
-    Mark,
-    Match,
-    Rule,
-    Spans,
-)
+from sandboxd.drivers.network.rules import Cap, Mark, Match, Rule, Spans
 from sandboxd.drivers.network.xtables import Line, Options, Part
 
 _PORTS_MAX = 15
 """Of one multiport match; a range counts twice."""
-_TABLE: Options = {
-    "hashlimit-mode": "srcip",
-    "hashlimit-htable-max": "65536",
-    "hashlimit-htable-expire": "10000",  # ms; a full bucket by then
-    "hashlimit-htable-gcinterval": "1000",
-}
 _HAS_OPTIONS = "5,48 0 0 0,84 0 0 15,37 0 1 5,6 0 0 1,6 0 0 0"
 """A program on the IPv4 header: its length in words is above five."""
 
 
 class Scribe:
     def __init__(self, layout: Layout) -> None:
-        self._plan, self._reports = layout.plan, layout.reports
+        self._plan = layout.plan
         self.groups = f"{layout.plan.group_base:#x}/{0xFFFF_FFFF & ~(GROUPS - 1):#x}"
         """All link groups of the instance, as value and mask."""
 
@@ -43,22 +29,7 @@ class Scribe:
 
     def lines(self, rule: Rule, version: int, group: int) -> Iterator[Line]:
         for line in self._conditions(rule.match, version, group):
-            if rule.report and self._reports and not line.target.name:
-                yield self._report(line, rule)
             yield from _verdicts(line, rule, version)
-
-    def _report(self, line: Line, rule: Rule) -> Line:
-        """Reports a packet, so many of each sandbox, and lets the next line decide."""
-        limit: Options = {
-            "hashlimit-upto": f"{REPORTS_RATE}/sec",
-            "hashlimit-burst": str(REPORTS_BURST),
-            "hashlimit-name": f"{self._plan.prefix[2:]}-r",
-            **_TABLE,
-        }
-        options: Options = {"nflog-group": str(self._reports), "nflog-prefix": rule.report}
-        return msgspec.structs.replace(
-            line, target=Part("NFLOG", options), matches=(*line.matches, Part("hashlimit", limit))
-        )
 
     def _conditions(self, match: Match, version: int, group: int) -> Iterator[Line]:
         """What is matched, as lines without a target."""
@@ -115,7 +86,10 @@ class Scribe:
             rate: Options = {
                 "hashlimit-above": f"{cap.amount}/sec",
                 "hashlimit-burst": str(min(cap.amount, 10_000)),
-                **_TABLE,
+                "hashlimit-mode": "srcip",
+                "hashlimit-htable-max": "65536",
+                "hashlimit-htable-expire": "10000",  # ms; a full bucket by then
+                "hashlimit-htable-gcinterval": "1000",
                 "hashlimit-name": f"{self._plan.prefix[2:]}{cap.kind[0]}{group % GROUPS:x}",
             }
             parts = (Part("hashlimit", rate),)
