@@ -1,13 +1,15 @@
 """The client library on images, volumes and templates, against a whole service."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from sandboxd_client import AsyncClient, Client, Progress, RequestError, Template
 
 from tests.drivers.graph.archives import LINK, Item, archive
-from tests.service.instance import Service
+from tests.service.instance import ROOT, Service
 
 pytestmark = pytest.mark.service
 BUSYBOX = Item("bin/busybox", Path("/bin/busybox").read_bytes(), mode=0o755)
@@ -93,3 +95,14 @@ def test_words_that_cannot_be_meant_are_refused() -> None:
     for bad in (lambda: Template.from_image("a b"), lambda: Template.from_image("a").env(X="a\nb")):
         with pytest.raises(ValueError):
             bad()
+
+
+def test_volumes_from_a_terminal(service: Service) -> None:
+    def volume(*words: str) -> str:
+        argv = [sys.executable, "-m", "sandboxd.cli.main", "volume", "--url", service.url, *words]
+        return subprocess.run(argv, cwd=ROOT, capture_output=True, check=True, text=True).stdout
+
+    assert volume("create", "terminal", "16M") == f"terminal {16 << 20}\n"
+    assert "terminal" in volume("ls")
+    volume("rm", "terminal")
+    assert "terminal" not in volume("ls")

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
+from sandboxd_client.async_store import AsyncImages, AsyncTemplates, AsyncVolumes
 from sandboxd_client.async_stream import AsyncStream
 from sandboxd_client.core import (
     Answer,
@@ -23,12 +24,11 @@ from sandboxd_client.core import (
 from sandboxd_client.deadline import SHORT, Backoff, Deadline
 from sandboxd_client.endpoint import Endpoint
 from sandboxd_client.errors import SandboxdError
-from sandboxd_client.async_store import AsyncImages, AsyncTemplates, AsyncVolumes
-from sandboxd_client.store import StoreCore
 from sandboxd_client.judging import PATIENCE, CaseResult, JudgeCore, Judgement, JudgeOptions
 from sandboxd_client.model import Event, Health, Language, Result, RunRecord
 from sandboxd_client.request import RunOptions, patience
 from sandboxd_client.sandbox_core import SandboxCore
+from sandboxd_client.store import StoreCore
 from sandboxd_client.transport import async_transport, timeouts, translated
 
 T = TypeVar("T")

@@ -22,12 +22,12 @@ from sandboxd_client.core import (
 from sandboxd_client.deadline import SHORT, Backoff, Deadline
 from sandboxd_client.endpoint import Endpoint
 from sandboxd_client.errors import SandboxdError
-from sandboxd_client.sync_store import Images, Templates, Volumes
-from sandboxd_client.store import StoreCore
 from sandboxd_client.judging import PATIENCE, CaseResult, JudgeCore, Judgement, JudgeOptions
 from sandboxd_client.model import Event, Health, Language, Result, RunRecord
 from sandboxd_client.request import RunOptions, patience
 from sandboxd_client.sandbox_core import SandboxCore
+from sandboxd_client.store import StoreCore
+from sandboxd_client.sync_store import Images, Templates, Volumes
 from sandboxd_client.sync_stream import Stream
 from sandboxd_client.transport import sync_transport, timeouts, translated
 
