@@ -60,7 +60,6 @@ what was received is in the file, and `Stat` says how much: that is how an uploa
 """
 
 import struct
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import Annotated, Literal
 
@@ -458,25 +457,29 @@ _SMALL = 65_536
 
 
 class Decoder:
-    """Feed it bytes as they come; it yields whole frames."""
+    """Feed it bytes as they come; it gives whole frames."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[tuple[Kind, bytes]]:
+    def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
         """Frames completed by `data`. Raises FrameError on an unknown kind or excessive length."""
+        frames: list[tuple[Kind, bytes]] = []
         self._buffer += data
-        while len(self._buffer) >= _HEAD.size:
-            number, length = _HEAD.unpack_from(self._buffer)
+        at = 0
+        while len(self._buffer) - at >= _HEAD.size:
+            number, length = _HEAD.unpack_from(self._buffer, at)
             try:
                 kind = Kind(number)
             except ValueError:
                 raise FrameError(f"unknown frame kind {number}") from None
             if length > _CEILING.get(kind, _SMALL):
                 raise FrameError(f"{kind.name} of {length} bytes")
-            end = _HEAD.size + length
+            end = at + _HEAD.size + length
             if len(self._buffer) < end:
-                return
-            payload = bytes(self._buffer[_HEAD.size : end])
-            del self._buffer[:end]
-            yield kind, payload
+                break
+            with memoryview(self._buffer) as view:
+                frames.append((kind, bytes(view[at + _HEAD.size : end])))
+            at = end
+        del self._buffer[:at]
+        return frames

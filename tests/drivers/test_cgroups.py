@@ -230,6 +230,29 @@ def test_freezing_is_waited_for_and_what_is_held_is_told(cgroups: Cgroups) -> No
     group.remove()
 
 
+def test_a_living_group_is_taken_over_and_others_are_swept(cgroups: Cgroups) -> None:
+    for name in ("kept", "left"):
+        made = cgroups.make(name, memory=64 * MIB, pids=10, cpus=1.0)
+        for fd in made._fds:  # type: ignore[attr-defined]  # as the kernel does for a dead node
+            os.close(fd)
+    with member(INSTANCE, "kept", "print('in', flush=True)\n" + BUSY, prints=True):
+        assert cgroups.sweep({"kept"}) == 1
+        assert directories(INSTANCE, "left") == []
+        group = cgroups.adopt("kept", memory=64 * MIB, pids=10)
+        assert group.limits == (64 * MIB, 10)
+        assert group.present().pids == 1
+        used = group.cpu_time()
+        while group.cpu_time() == used:
+            select.select([], [], [], 0.01)
+        group.limit(memory=80 * MIB, pids=20)
+        assert limits("kept") == (80 * MIB, 20)
+        if "cgroup_kill" in cgroups.layers:
+            group.kill()
+    with pytest.raises(DriverFault):
+        cgroups.adopt("left", memory=1, pids=1)
+    group.remove()
+
+
 def test_settled_group_has_no_way_in_left_open(cgroups: Cgroups) -> None:
     group = cgroups.make("g", memory=64 * MIB, pids=10, cpus=1.0)
     ways = [*group.tasks, group.directory]

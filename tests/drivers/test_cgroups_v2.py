@@ -112,3 +112,20 @@ def test_sweep_kills_then_removes_each_group(mount: Path) -> None:
         group.remove()
     cgroups.close()
     assert not (mount / "sandboxd-x").exists()
+
+
+def test_a_group_is_taken_over_as_it_is_and_others_are_swept(mount: Path) -> None:
+    cgroups = V2(mount, "x")
+    group = cgroups.make("kept", memory=64 * MIB, pids=10, cpus=1.0)
+    left = cgroups.make("left", memory=64 * MIB, pids=10, cpus=1.0)
+    for each in (group, left):
+        each.close()
+    assert cgroups.sweep({"kept"}) == 1
+    adopted = cgroups.adopt("kept", memory=64 * MIB, pids=10)
+    assert (adopted.limits, adopted.directory) == ((64 * MIB, 10), -1)
+    assert adopted.cpu_time() == 1.5
+    adopted.kill_one()
+    assert (mount / "sandboxd-x" / "kept" / "memory.oom.group").read_text().startswith("0")
+    adopted.remove()
+    with pytest.raises(DriverFault):
+        cgroups.adopt("left", memory=1, pids=1)

@@ -1,5 +1,6 @@
 """uid ranges: never one for two live sandboxes, on however many nodes of one host."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,3 +85,22 @@ def test_bases_within_one_block_meet_at_its_lock(tmp_path: Path) -> None:
     assert not set(drained(first)) & set(drained(shifted))
     first.close()
     shifted.close()
+
+
+def test_the_next_node_takes_over_the_ranges_of_one_whose_locks_it_holds(tmp_path: Path) -> None:
+    first = UidSlots(BASE, 2_000, tmp_path)
+    live = first.take()
+    held = [os.dup(fd) for fd in first.locks]
+    first.close()
+    stranger = UidSlots(BASE, 10, tmp_path)
+    assert live not in drained(stranger), "what is held is still in force"
+    second = UidSlots(BASE, 2_000, tmp_path, held=held)
+    second.adopt(live)
+    taken = drained(second)
+    assert len(taken) == 1_999 and live not in taken
+    with pytest.raises(DriverFault):
+        second.adopt(live)
+    second.give_back(live)
+    assert second.take() == live
+    for each in (stranger, second):
+        each.close()
