@@ -19,12 +19,22 @@ LOOK = 2.0
 """Seconds between looks at a submission whose gateway waits for the result itself."""
 
 
+class Judge0Callback(Struct, frozen=True, kw_only=True):
+    """What is told as Judge0 tells it."""
+
+    token: str
+    note: str
+    """Name under which the store knows what was asked."""
+
+
 class Hook(Struct, frozen=True, kw_only=True):
     """A webhook as it is remembered."""
 
     tenant: str
     callback: Callback
     tried: int = 0
+    judge0: Judge0Callback | None = None
+    """None: it is one of ours."""
 
 
 def check(gateway: Gateway, callback: Callback) -> None:
@@ -46,7 +56,13 @@ def check(gateway: Gateway, callback: Callback) -> None:
         raise InvalidRequest("webhooks go to public addresses only", field="callback.url")
 
 
-async def expect(gateway: Gateway, submission_id: str, tenant: str, callback: Callback) -> None:
+async def expect(
+    gateway: Gateway,
+    submission_id: str,
+    tenant: str,
+    callback: Callback,
+    judge0: Judge0Callback | None = None,
+) -> None:
     """Remember the webhook of a submission that is about to be queued."""
-    hook = Hook(tenant=tenant, callback=callback)
+    hook = Hook(tenant=tenant, callback=callback, judge0=judge0)
     await gateway.store.keep_hook(submission_id, msgspec.json.encode(hook), LOOK)

@@ -7,6 +7,7 @@
 --   filesizes:TENANT     hash   digest -> bytes of those files
 --   labels:TENANT        hash   name -> small document about one of those files; expires as a whole
 --   note:TENANT:KEY      string a small document of an API adapter; expires
+--   counts:TENANT        hash   name -> how often; of an API adapter
 --   problem:ID           hash   tenant size manifest
 --   problemdata:ID       hash   digest -> content; expires until its problem is there
 --   problems:TENANT      zset   ids by the millisecond of their creation
@@ -49,6 +50,13 @@ function actions.drop_file(tenant, digest)
   redis.call('ZREM', root .. 'files:' .. tenant, digest)
   redis.call('HDEL', root .. 'filesizes:' .. tenant, digest)
   return redis.call('UNLINK', root .. 'file:' .. tenant .. ':' .. digest)
+end
+
+function actions.count(tenant, ...)
+  for _, name in ipairs({...}) do
+    redis.call('HINCRBY', root .. 'counts:' .. tenant, name, 1)
+  end
+  return 1
 end
 
 -- The data is in `problemdata` already; this makes it a problem, or says which quota it breaks.

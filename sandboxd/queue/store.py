@@ -4,7 +4,7 @@ It lies in the same Redis as the jobs, so every node reaches it; nodes keep what
 keys are in `store.lua`. A digest names content within one tenant only: nobody can ask for another's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,20 @@ class Store:
 
     async def forget_note(self, tenant: str, key: str) -> bool:
         return bool(await self._connections.call("UNLINK", f"{self._root}note:{tenant}:{key}"))
+
+    async def count(self, tenant: str, *names: str) -> None:
+        """Each of `names` once more."""
+        await self._act("count", tenant, *names)
+
+    async def counts(self, tenant: str) -> dict[str, int]:
+        found = await self._connections.call("HGETALL", f"{self._root}counts:{tenant}")
+        return {
+            name.decode(): int(each) for name, each in zip(found[::2], found[1::2], strict=True)
+        }
+
+    async def forget_counts(self, tenant: str, names: Collection[str]) -> None:
+        if names:
+            await self._connections.call("HDEL", f"{self._root}counts:{tenant}", *names)
 
     async def label(self, tenant: str, name: str, document: bytes) -> None:
         """Give one of the tenant's files a name; names expire together, after the last was given."""

@@ -14,7 +14,9 @@ import httpx
 import pytest
 
 from sandboxd.gateway.courier import delivery
-from sandboxd.gateway.courier.delivery import Courier, Refused, resolve, signed
+from sandboxd.gateway.courier.delivery import Courier, Refused, resolve
+from sandboxd.gateway.courier.messages import Message
+from sandboxd.gateway.courier.signing import signed
 from sandboxd.settings import JudgeSettings, Settings
 from tests.service.instance import running
 
@@ -120,7 +122,8 @@ async def test_name_that_turns_private_after_the_look_is_not_called_again(monkey
     )
     courier = Courier(None, None, JudgeSettings())
     # Nor is the redirection followed: it is an answer that is no success.
-    assert not await courier._post("http://turns.example:81/x", {}, b"{}")
+    message = Message(method="POST", headers={}, body=b"{}", timeout=5.0, tries=1)
+    assert not await courier._send("http://turns.example:81/x", message)
     assert called == ["http://8.8.8.8:81/x"]
     assert asked == ["turns.example"]
 

@@ -17,10 +17,12 @@ from sandboxd.gateway.admission import admit
 from sandboxd.gateway.bodies import Budget, read_bytes
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.ids import new_run_id, timestamp
+from sandboxd.gateway.judging import admit_submission
 from sandboxd.gateway.parts import admit_together
 from sandboxd.gateway.waiting import ClientGone, outcome
 from sandboxd.model import Outcome, Result, RunRequest
 from sandboxd.model.parts import Pipe
+from sandboxd.model.submission import SubmissionRequest
 from sandboxd.policy import Policies
 
 _BODIES = 8
@@ -61,6 +63,18 @@ async def submit_run(
         created_at=timestamp(), reply_to=reply_to,
     )  # fmt: skip
     await gateway.offers.check(job.request.language)
+    return await gateway.queue.submit(job)
+
+
+async def submit_judged(
+    gateway: Gateway, tenant: str, request: SubmissionRequest, reply_to: str | None, run_id: str
+) -> str:
+    """Queue a program that is judged, on cases that it brings. Raises InvalidRequest, Overload."""
+    job = admit_submission(
+        request, None, gateway.policies, gateway.settings.judge,
+        room=await gateway.offers.room(), tenant=tenant, submission_id=run_id,
+        created_at=timestamp(), reply_to=reply_to,
+    )  # fmt: skip
     return await gateway.queue.submit(job)
 
 

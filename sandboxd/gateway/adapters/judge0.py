@@ -6,29 +6,31 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from sandboxd.errors import Overload, QueueFull, RequestError, SandboxdError
+from sandboxd.errors import InvalidRequest, Overload, QueueFull, RequestError, SandboxdError
+from sandboxd.gateway import webhooks
 from sandboxd.gateway.adapters import judge0_tables as tables
-from sandboxd.gateway.adapters.jobs import Bodies, json, submit_run
-from sandboxd.gateway.adapters.judge0_words import (
-    Attributes,
-    Invalid,
-    attributes,
-    request_of,
-    shown,
-)
+from sandboxd.gateway.adapters.jobs import Bodies, json, submit_judged, submit_run
+from sandboxd.gateway.adapters.judge0_about import About
+from sandboxd.gateway.adapters.judge0_counts import Counts
+from sandboxd.gateway.adapters.judge0_runs import averaged, repeated, request_of
+from sandboxd.gateway.adapters.judge0_words import Attributes, Invalid, attributes, shown
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.ids import new_run_id, timestamp
 from sandboxd.gateway.waiting import outcome
-from sandboxd.model import Result, RunState
+from sandboxd.gateway.webhooks import COURIER, Judge0Callback
+from sandboxd.model import Result, RunRequest, RunState
+from sandboxd.model.submission import Callback
 
-_NOTE = "judge0:"
+NOTE = "judge0:"
+"""Before the token in the name of a submission's note."""
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    judge, about = Judge0(gateway), About(gateway)
+    counts = Counts(gateway.store)
+    judge, about = Judge0(gateway, counts), About(gateway, counts)
     return [
         Route("/submissions", judge.create, methods=["POST"]),
         Route("/submissions", about.forbidden, methods=["GET"]),
@@ -54,8 +56,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 
 
 class Judge0:
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway, self._bodies = gateway, Bodies(gateway)
+    def __init__(self, gateway: Gateway, counts: Counts) -> None:
+        self._gateway, self._bodies, self._counts = gateway, Bodies(gateway), counts
         self._decoder = msgspec.json.Decoder(Attributes)
 
     async def create(self, request: Request) -> Response:
@@ -63,7 +65,7 @@ class Judge0:
         try:
             fields = tables.fields(request.query_params.get("fields"))
             body = await self._bodies.json(request)
-            token, attrs = await self._submit(request.scope["tenant"], body, encoded, wait)
+            token, attrs = await self._submit(request.scope["tenant"], body, encoded)
         except Invalid as error:
             return json(error.errors, 422)
         except tables.UnknownFields as error:
@@ -77,26 +79,47 @@ class Judge0:
         result = await self._wait(request, attrs)
         return _answer(shown(token, attrs, result, None, encoded, fields), encoded, 201, token)
 
-    async def _submit(
-        self, tenant: str, body: object, encoded: bool, wait: bool
-    ) -> tuple[str, Attributes]:
+    async def _submit(self, tenant: str, body: object, encoded: bool) -> tuple[str, Attributes]:
         """Raises Invalid, and what a submission raises."""
-        attrs = attributes(body, encoded, self._gateway.policies)
-        run_id = new_run_id()
-        attrs = msgspec.structs.replace(attrs, run=run_id, created_at=timestamp())
-        run = request_of(attrs, self._gateway.policies)
+        gateway = self._gateway
+        attrs = attributes(body, encoded, gateway.policies)
+        attrs = msgspec.structs.replace(attrs, run=new_run_id(), created_at=timestamp())
+        run = request_of(attrs, gateway.policies)
         try:
-            await self._gateway.offers.check(run.language)
+            await gateway.offers.check(run.language)
         except RequestError:
             what = f"language with id {attrs.language_id} doesn't exist"
             raise Invalid({"language_id": [what]}) from None
         token = str(uuid.uuid4())
         # Its result is kept from when it ends, the note from now: the note must not go first.
-        ttl = self._gateway.settings.queue.result_ttl + self._gateway.settings.gateway.total_timeout
-        note = msgspec.json.encode(attrs)
-        await self._gateway.store.note(tenant, _NOTE + token, note, ttl)
-        await submit_run(self._gateway, tenant, run, run_id=run_id)
+        ttl = gateway.settings.queue.result_ttl + gateway.settings.gateway.total_timeout
+        await gateway.store.note(tenant, NOTE + token, msgspec.json.encode(attrs), ttl)
+        reply_to = await self._expect_callback(tenant, token, attrs)
+        await self._queue(tenant, attrs, run, reply_to)
+        await self._counts.submitted(tenant, attrs.language_id)
         return token, attrs
+
+    async def _queue(
+        self, tenant: str, attrs: Attributes, run: RunRequest, reply_to: str | None
+    ) -> None:
+        if attrs.number_of_runs == 1:
+            await submit_run(self._gateway, tenant, run, reply_to, attrs.run)
+        else:
+            asked = repeated(attrs, run)
+            await submit_judged(self._gateway, tenant, asked, reply_to, attrs.run)
+
+    async def _expect_callback(self, tenant: str, token: str, attrs: Attributes) -> str | None:
+        """Who the result is sent to. Raises Invalid for an address that nothing is delivered to."""
+        if attrs.callback_url is None:
+            return None
+        callback = Callback(url=attrs.callback_url)
+        try:
+            webhooks.check(self._gateway, callback)
+        except InvalidRequest as error:
+            raise Invalid({"callback_url": [error.detail]}) from None
+        judge0 = Judge0Callback(token=token, note=NOTE + token)
+        await webhooks.expect(self._gateway, attrs.run, tenant, callback, judge0)
+        return COURIER
 
     async def _wait(self, request: Request, attrs: Attributes) -> Result | None:
         """The result; None when the service will wait no longer, as when Judge0's worker is lost."""
@@ -117,8 +140,9 @@ class Judge0:
                 for event in await self._gateway.queue.events(run_id, after, block=15.0):
                     after = event.id
                 found = await self._gateway.queue.record(run_id)
-                if (found is None or found[1].result is not None) and not future.done():
-                    future.set_result(found[1].result if found else None)
+                result = found[1].result if found is not None else None
+                if (found is None or result is not None) and not future.done():
+                    future.set_result(averaged(result) if result is not None else None)
         except SandboxdError as error:
             if not future.done():
                 future.set_exception(error)
@@ -138,18 +162,19 @@ class Judge0:
     async def _look_up(
         self, tenant: str, token: str, encoded: bool, fields: tuple[str, ...]
     ) -> dict[str, Any] | None:
-        note = await self._gateway.store.noted(tenant, _NOTE + token[:64])
+        note = await self._gateway.store.noted(tenant, NOTE + token[:64])
         if note is None:
             return None
         attrs = self._decoder.decode(note)
         record = await self._gateway.queue.record(attrs.run)
         if record is None:
             return None
-        return shown(token, attrs, record[1].result, record[1].state, encoded, fields)
+        result = averaged(record[1].result) if record[1].result is not None else None
+        return shown(token, attrs, result, record[1].state, encoded, fields)
 
     async def delete(self, request: Request) -> Response:
         tenant, token = request.scope["tenant"], request.path_params["token"]
-        note = await self._gateway.store.noted(tenant, _NOTE + token[:64])
+        note = await self._gateway.store.noted(tenant, NOTE + token[:64])
         if note is None:
             return Response(status_code=404)
         attrs = self._decoder.decode(note)
@@ -159,8 +184,9 @@ class Judge0:
             error = f"submission cannot be deleted because its status is {status}"
             return json({"error": f"{error} ({tables.STATUSES[status]})"}, 400)
         result = record[1].result if record is not None else None
+        result = averaged(result) if result is not None else None
         body = shown(token, attrs, result, None, True, tables.fields(None))
-        await self._gateway.store.forget_note(tenant, _NOTE + token)
+        await self._gateway.store.forget_note(tenant, NOTE + token)
         return json(body)
 
     async def create_batch(self, request: Request) -> Response:
@@ -174,15 +200,19 @@ class Judge0:
             return json({"error": "there should be at least one submission in a batch"}, 400)
         if len(given) > tables.BATCH_MAX:
             return json({"error": tables.BATCH_TOO_LARGE}, 400)
+        waiting = (await self._gateway.queue.stats()).queued
+        if waiting + len(given) > self._gateway.settings.queue.max_length:
+            return json({"error": "queue is full"}, 503)
         answers: list[dict[str, Any]] = []
         for each in given:
             try:
-                token, _ = await self._submit(request.scope["tenant"], each, encoded, False)
+                token, _ = await self._submit(request.scope["tenant"], each, encoded)
                 answers.append({"token": token})
             except Invalid as error:
                 answers.append(error.errors)
             except Overload:
-                return json({"error": "queue is full"}, 503)
+                # What came before has its token; who asks again for the rest loses nothing.
+                answers.append({"error": ["queue is full"]})
             except RequestError as error:
                 answers.append({error.field or "base": [error.detail]})
         accepted = any("token" in answer for answer in answers)
@@ -203,91 +233,6 @@ class Judge0:
         tenant = request.scope["tenant"]
         found = [await self._look_up(tenant, token, encoded, fields) for token in tokens]
         return _answer({"submissions": found}, encoded, 200, None)
-
-
-class About:
-    """What does not depend on a submission."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def _offered(self) -> set[str]:
-        return {name for node in await self._gateway.queue.nodes() for name in node.languages}
-
-    async def languages(self, request: Request) -> Response:
-        return json(tables.languages(self._gateway.policies, await self._offered()))
-
-    async def all_languages(self, request: Request) -> Response:
-        """Ids of Judge0 that are not installed here are archived."""
-        return json(tables.all_languages(self._gateway.policies, await self._offered()))
-
-    async def language(self, request: Request) -> Response:
-        found = tables.language(
-            self._gateway.policies, await self._offered(), request.path_params["id"]
-        )
-        return json(found) if found is not None else Response(status_code=404)
-
-    async def statuses(self, request: Request) -> Response:
-        return json([{"id": n, "description": text} for n, text in tables.STATUSES.items()])
-
-    async def config(self, request: Request) -> Response:
-        return json(tables.config(self._gateway.policies, self._gateway.settings))
-
-    async def system(self, request: Request) -> Response:
-        """The machine is not the client's business."""
-        return json({"Architecture": "x86_64"})
-
-    async def workers(self, request: Request) -> Response:
-        stats = await self._gateway.queue.stats()
-        nodes = await self._gateway.queue.nodes()
-        room = sum(node.cpu_capacity // 1000 for node in nodes)
-        working = min(stats.started, room)
-        return json(
-            [
-                {
-                    "queue": "default", "size": stats.queued, "available": room,
-                    "idle": room - working, "working": working, "paused": 0, "failed": 0,
-                }
-            ]
-        )  # fmt: skip
-
-    async def statistics(self, request: Request) -> Response:
-        stats, now = await self._gateway.queue.stats(), timestamp()
-        return json(
-            {
-                "created_at": now, "cached_until": now,
-                "submissions": {"total": stats.submitted, "today": 0, "last_30_days": {}},
-                "languages": [], "statuses": [],
-                "database": {"size_pretty": "0 bytes", "size_in_bytes": 0},
-            }
-        )  # fmt: skip
-
-    async def about(self, request: Request) -> Response:
-        return json(
-            {
-                "version": tables.VERSION,
-                "homepage": "https://github.com/judge0/judge0",
-                "source_code": "https://github.com/judge0/judge0",
-                "maintainer": "sandboxd",
-            }
-        )
-
-    async def version(self, request: Request) -> Response:
-        return PlainTextResponse(tables.VERSION)
-
-    async def license(self, request: Request) -> Response:
-        return PlainTextResponse("This service is sandboxd, under the Apache License 2.0.\n")
-
-    async def isolate(self, request: Request) -> Response:
-        return PlainTextResponse("The sandboxes are sandboxd's own.\n")
-
-    async def authenticated(self, request: Request) -> Response:
-        """Who came so far has a key, or needs none."""
-        return Response(status_code=200)
-
-    async def forbidden(self, request: Request) -> Response:
-        """As Judge0 without an AUTHZ_TOKEN."""
-        return Response(status_code=403)
 
 
 def _flag(request: Request, name: str) -> bool:

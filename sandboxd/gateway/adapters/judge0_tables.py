@@ -2,12 +2,16 @@
 
 from typing import Any
 
+from msgspec import Struct
+
 from sandboxd.model import LimitOverrides, Result, Status
 from sandboxd.policy import Policies
 from sandboxd.settings import Settings
 
 VERSION = "1.13.1"
 BATCH_MAX = 20
+RUNS_MAX = 20
+CALLBACK_TRIES, CALLBACK_TIMEOUT = 3, 5.0
 BATCH_TOO_LARGE = f"number of submissions in a batch should be less than or equal to {BATCH_MAX}"
 NOT_TEXT = (
     "some attributes for this submission cannot be converted to UTF-8, "
@@ -64,6 +68,19 @@ _OURS = {
     46: "bash", 48: "c", 49: "c", 50: "c", 52: "cpp", 53: "cpp", 54: "cpp", 60: "go", 62: "java",
     63: "node", 64: "lua", 68: "php", 71: "python", 72: "ruby", 73: "rust", 85: "perl",
 }  # fmt: skip
+
+
+class Special(Struct, frozen=True):
+    """What is no language: the file that the source is, and what is done with it."""
+
+    source: str
+    command: tuple[str, ...]
+
+
+SPECIAL = {
+    43: Special("text.txt", ("/bin/cat", "text.txt")),
+    44: Special("a.out", ("./a.out",)),
+}
 _DEFAULT_FIELDS = (
     "stdout", "time", "memory", "stderr", "token", "compile_output", "message", "status",
 )  # fmt: skip
@@ -111,9 +128,14 @@ def language_name(policies: Policies, language_id: int) -> str | None:
     return name if name in policies.languages else None
 
 
+def is_known(policies: Policies, language_id: int) -> bool:
+    return language_id in SPECIAL or language_name(policies, language_id) is not None
+
+
 def languages(policies: Policies, offered: set[str]) -> list[dict[str, Any]]:
     """What is installed, under Judge0's ids; the names say what is really there."""
-    return [
+    special = [{"id": number, "name": NAMES[number]} for number in SPECIAL]
+    return special + [
         {"id": number, "name": policies.languages[name].title}
         for number, name in _OURS.items()
         if name in offered and name in policies.languages
@@ -130,6 +152,10 @@ def all_languages(policies: Policies, offered: set[str]) -> list[dict[str, Any]]
 
 def language(policies: Policies, offered: set[str], number: int) -> dict[str, Any] | None:
     found = next((x for x in all_languages(policies, offered) if x["id"] == number), None)
+    if found is not None and number in SPECIAL:
+        special = SPECIAL[number]
+        words = " ".join(special.command)
+        return {**found, "source_file": special.source, "compile_cmd": None, "run_cmd": words}
     ours = policies.languages.get(_OURS.get(number, ""))
     if found is None or ours is None:
         return found
@@ -207,9 +233,9 @@ def config(policies: Policies, settings: Settings) -> dict[str, Any]:
         "allowed_languages_for_compile_options": [],
         "enable_command_line_arguments": True,
         "enable_submission_delete": True,
-        "enable_callbacks": False,
-        "callbacks_max_tries": 3,
-        "callbacks_timeout": 5.0,
+        "enable_callbacks": True,
+        "callbacks_max_tries": CALLBACK_TRIES,
+        "callbacks_timeout": CALLBACK_TIMEOUT,
         "enable_additional_files": True,
         "max_queue_size": settings.queue.max_length,
         **_LIMIT_FIELDS,
@@ -223,7 +249,7 @@ def config(policies: Policies, settings: Settings) -> dict[str, Any]:
         "allow_enable_per_process_and_thread_memory_limit": False,
         "max_max_file_size": most.disk // 1024,
         "number_of_runs": 1,
-        "max_number_of_runs": 1,
+        "max_number_of_runs": RUNS_MAX,
         "redirect_stderr_to_stdout": False,
         "max_extract_size": 10_240,
         "enable_batched_submissions": True,

@@ -2,19 +2,18 @@
 
 import base64
 import binascii
-import shlex
 from typing import Any
 
 from msgspec import Struct
 
 from sandboxd.gateway.adapters import judge0_tables as tables
 from sandboxd.gateway.adapters.jobs import stream
-from sandboxd.judge.archive import PackageError, Rules, from_zip
 from sandboxd.judge.checkers import lines
-from sandboxd.model import FileContent, Result, RunRequest, RunState, Status
+from sandboxd.model import Result, RunState, Status
 from sandboxd.policy import Policies
 
 _LINE = 60
+_URL_MAX = 2_048
 _TEXTS = ("source_code", "stdin", "expected_output")
 
 
@@ -38,6 +37,7 @@ class Attributes(Struct, frozen=True, kw_only=True):
     additional_files: str | None = None
     redirect_stderr_to_stdout: bool = False
     number_of_runs: int = 1
+    callback_url: str | None = None
     limits: dict[str, float] = {}
     run: str = ""
     created_at: str = ""
@@ -61,6 +61,8 @@ def attributes(body: object, encoded: bool, policies: Policies) -> Attributes:
         command_line_arguments=body.get("command_line_arguments") or None,
         additional_files=body.get("additional_files") or None,
         redirect_stderr_to_stdout=bool(body.get("redirect_stderr_to_stdout")),
+        number_of_runs=_integer(body.get("number_of_runs") or 1),
+        callback_url=str(body["callback_url"]) if body.get("callback_url") else None,
         limits=limits,
     )
 
@@ -70,16 +72,19 @@ def _refusals(body: dict[str, Any], policies: Policies) -> dict[str, list[str]]:
     language_id = body.get("language_id")
     if language_id is None:
         errors["language_id"] = ["can't be blank"]
-    elif tables.language_name(policies, _integer(language_id)) is None:
+    elif not tables.is_known(policies, _integer(language_id)):
         errors["language_id"] = [f"language with id {language_id} doesn't exist"]
     if body.get("source_code") in (None, ""):
         errors["source_code"] = ["can't be blank"]
     if body.get("enable_network"):
         errors["enable_network"] = ["enabling network access is not allowed"]
-    if body.get("callback_url"):
-        errors["callback_url"] = ["setting callback is not allowed"]
-    if _integer(body.get("number_of_runs") or 1) != 1:
-        errors["number_of_runs"] = ["must be equal to 1"]
+    if len(str(body.get("callback_url") or "")) > _URL_MAX:
+        errors["callback_url"] = [f"is too long (maximum is {_URL_MAX} characters)"]
+    runs = _integer(body.get("number_of_runs") or 1)
+    if runs < 1:
+        errors["number_of_runs"] = ["must be greater than or equal to 1"]
+    elif runs > tables.RUNS_MAX:
+        errors["number_of_runs"] = [f"must be less than or equal to {tables.RUNS_MAX}"]
     for name in ("compiler_options", "command_line_arguments"):
         if len(str(body.get(name) or "")) > 512:
             errors[name] = ["is too long (maximum is 512 characters)"]
@@ -128,39 +133,6 @@ def _limits(
             errors[name] = [f"must be less than or equal to {most:g}"]
         found[name] = number
     return found
-
-
-def request_of(attrs: Attributes, policies: Policies) -> RunRequest:
-    """The run of a submission. Raises Invalid."""
-    name = tables.language_name(policies, attrs.language_id)
-    language = policies.language(name or "")
-    assert language is not None
-    files = _additional(attrs.additional_files)
-    files.pop(language.source, None)
-    try:
-        options = shlex.split(attrs.compiler_options or "")
-        arguments = shlex.split(attrs.command_line_arguments or "")
-    except ValueError as error:
-        raise Invalid({"command_line_arguments": [str(error)]}) from None
-    files[language.source] = FileContent(base64=attrs.source_code or "")
-    return RunRequest(
-        language=language.name,
-        files=files,
-        compile_args=options if language.compile is not None else [],
-        args=arguments,
-        stdin=FileContent(base64=attrs.stdin or ""),
-        limits=tables.limits(attrs.limits, language.limits),
-    )
-
-
-def _additional(data: str | None) -> dict[str, FileContent]:
-    if not data:
-        return {}
-    try:
-        tree = from_zip(base64.b64decode(data), Rules(total=10 << 20, file=10 << 20, files=500))
-    except (PackageError, binascii.Error) as error:
-        raise Invalid({"additional_files": [str(error)]}) from None
-    return {name: FileContent.of(content) for name, content in tree.items()}
 
 
 def status_of(attrs: Attributes, result: Result | None, state: RunState | None) -> int:
@@ -220,7 +192,7 @@ def shown(
         "compiler_options": attrs.compiler_options,
         "command_line_arguments": attrs.command_line_arguments,
         "redirect_stderr_to_stdout": attrs.redirect_stderr_to_stdout,
-        "callback_url": None,
+        "callback_url": attrs.callback_url,
         "additional_files": attrs.additional_files,
         "enable_network": False,
         "queue_host": None,

@@ -5,22 +5,19 @@ survives gateways and couriers: whoever finds it due delivers it, at least once.
 """
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import hmac
 import logging
 import socket
-import time
 
 import httpx
 import msgspec
 
 from sandboxd.errors import Unavailable
 from sandboxd.gateway.addresses import is_public
+from sandboxd.gateway.courier import messages
+from sandboxd.gateway.courier.messages import Message
 from sandboxd.gateway.webhooks import COURIER, LOOK, Hook
-from sandboxd.judge.answers import judged
-from sandboxd.model.judged import SubmissionResult
+from sandboxd.model import Result
 from sandboxd.queue import Queue
 from sandboxd.queue.store import Store
 from sandboxd.settings import JudgeSettings
@@ -81,16 +78,28 @@ class Courier:
                 await store.drop_hook(submission_id)
             elif found[1].result is None:
                 await store.keep_hook(submission_id, document, LOOK)
-            elif await self._deliver(hook, submission_id, judged(found[1].result)):
-                await store.drop_hook(submission_id)
             else:
-                await self._again(submission_id, hook)
+                message = await self._message(hook, submission_id, found[1].result)
+                if message is None or await self._deliver(hook, submission_id, message):
+                    await store.drop_hook(submission_id)
+                else:
+                    await self._again(submission_id, hook, message.tries)
         except Unavailable:
             return
 
-    async def _again(self, submission_id: str, hook: Hook) -> None:
+    async def _message(self, hook: Hook, submission_id: str, result: Result) -> Message | None:
+        """None if nothing is to be told any more."""
+        if hook.judge0 is None:
+            return messages.standard(
+                hook, submission_id, result,
+                timeout=_TIMEOUT, tries=self._settings.callback_attempts,
+            )  # fmt: skip
+        note = await self._store.noted(hook.tenant, hook.judge0.note)
+        return messages.judge0(hook.judge0, note, result) if note is not None else None
+
+    async def _again(self, submission_id: str, hook: Hook, tries: int) -> None:
         tried = hook.tried + 1
-        if tried >= self._settings.callback_attempts:
+        if tried >= tries:
             log.warning("webhook of %s given up after %d tries", submission_id, tried)
             await self._store.drop_hook(submission_id)
             return
@@ -98,17 +107,16 @@ class Courier:
         pause = _BACK_OFF * 3.0 ** (tried - 1)
         await self._store.keep_hook(submission_id, msgspec.json.encode(later), pause)
 
-    async def _deliver(self, hook: Hook, submission_id: str, result: SubmissionResult) -> bool:
-        body = msgspec.json.encode({"type": "submission.finished", "data": result})
-        headers = signed(hook.callback.secret, submission_id, int(time.time()), body)
+    async def _deliver(self, hook: Hook, submission_id: str, message: Message) -> bool:
         try:
-            async with self._room, asyncio.timeout(_TIMEOUT):
-                return await self._post(hook.callback.url, headers, body)
+            async with self._room, asyncio.timeout(message.timeout):
+                succeeded = await self._send(hook.callback.url, message)
+                return succeeded or message.any_answer
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, Refused) as error:
             log.info("webhook of %s: %s", submission_id, error)
             return False
 
-    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> bool:
+    async def _send(self, url: str, message: Message) -> bool:
         """Connects to the very address that was looked at, so that a name cannot change in between."""
         target = httpx.URL(url)
         port = target.port or (443 if target.scheme == "https" else 80)
@@ -116,36 +124,18 @@ class Courier:
         pinned = target.copy_with(host=address)
         host = target.netloc.decode()
         async with (
-            httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT, follow_redirects=False) as client,
+            httpx.AsyncClient(
+                trust_env=False, timeout=message.timeout, follow_redirects=False
+            ) as client,
             client.stream(
-                "POST",
+                message.method,
                 pinned,
-                content=body,
-                headers={**headers, "host": host, "content-type": "application/json"},
+                content=message.body,
+                headers={**message.headers, "host": host, "content-type": "application/json"},
                 extensions={"sni_hostname": target.host},
             ) as answer,
         ):
             return answer.is_success
-
-
-def signed(secret: str | None, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Headers of Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`."""
-    headers = {"webhook-id": message_id, "webhook-timestamp": str(timestamp)}
-    if secret is not None:
-        text = f"{message_id}.{timestamp}.".encode() + body
-        digest = hmac.new(_key(secret), text, hashlib.sha256).digest()
-        headers["webhook-signature"] = "v1," + base64.b64encode(digest).decode()
-    return headers
-
-
-def _key(secret: str) -> bytes:
-    """`whsec_` before base64 is how Standard Webhooks write a key; any other text is itself."""
-    if secret.startswith("whsec_"):
-        try:
-            return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-        except ValueError:
-            return secret.encode()
-    return secret.encode()
 
 
 async def resolve(host: str, port: int, *, private: bool) -> str:
