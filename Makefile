@@ -80,6 +80,7 @@ doctor: setup ## what this host gives, layer by layer
 
 bench: setup ## this service beside its peers, in one interleaved run
 	$(BIN)/python -m loadtest bench $(ARGS)
+	$(BIN)/python -m loadtest network
 
 images: setup ## the official images, from Debian packages, into the default store
 	$(BIN)/sandboxd image make $(ARGS)

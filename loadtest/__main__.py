@@ -66,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     rate.add_argument("--seconds", type=_seconds, help="instead of the file's")
     rate.add_argument("--out", type=Path, metavar="DIR", help="write the table there too")
 
+    net = verbs.add_parser(
+        "network", help="what a network costs, in namespaces of its own; as root"
+    )
+    net.set_defaults(verb=_network)
+    net.add_argument("--rounds", type=_count, default=3)
+    net.add_argument("--seconds", type=_seconds, default=1.5, help="of one measurement")
+
     for verb in (standard, rate):
         verb.add_argument("--url", type=Server.of, help="a running service; else a private one")
         verb.add_argument("--service-pid", type=_count, help="its first process, for the CPU split")
@@ -107,6 +114,12 @@ async def _bench(options: argparse.Namespace) -> int:
     )
     _write(made, options.out)
     return 1 if made.errors else 0
+
+
+async def _network(options: argparse.Namespace) -> int:
+    from loadtest import network  # which brings the node's drivers along
+
+    return await asyncio.to_thread(network.run, options.rounds, options.seconds)
 
 
 def _write(made: report.Report, out: Path) -> None:

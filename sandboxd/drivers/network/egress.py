@@ -235,8 +235,9 @@ class EgressNetwork:
             )
             if not kept:
                 self._links.cut(slot.addresses)
+                if slot.group != QUARANTINE:
+                    self._firewall.forget(slot.addresses, slot.openings)
             if slot.group != QUARANTINE:
-                self._firewall.forget(slot.addresses, slot.openings)
                 self._leave(slot.group)
         finally:
             slot.group, slot.openings = QUARANTINE, []

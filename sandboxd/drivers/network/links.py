@@ -19,6 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses, Plan
+from sandboxd.drivers.network.hot import HotLinks
 from sandboxd.drivers.network.namespaces import here, inside
 from sandboxd.errors import DriverFault
 from sandboxd.native import new_netns
@@ -35,12 +36,14 @@ class Links:
         self._plan = plan
         self._home = here()
         self._netlink = IPRoute()
+        self._hot = HotLinks()
         self._conntrack = {
             family: NFCTSocket(nfgen_family=family) for family in (socket.AF_INET, socket.AF_INET6)
         }
 
     def close(self) -> None:
         self._netlink.close()
+        self._hot.close()
         for conntrack in self._conntrack.values():
             conntrack.close()
         os.close(self._home)
@@ -131,8 +134,7 @@ class Links:
 
     def assign(self, index: int, offset: int) -> None:
         """Put the device with this index under the rules of a group. Raises DriverFault."""
-        with _translated("set the group of a device"):
-            self._netlink.link("set", index=index, group=self._plan.group(offset))
+        self._hot.set_group(index, self._plan.group(offset))
 
     def shape(self, namespace: int, index: int, upload: int | None, download: int | None) -> None:
         """Bound what the sandbox sends and gets, in bytes a second; None lifts the bound.
@@ -146,10 +148,7 @@ class Links:
 
     def traffic(self, index: int) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got since its device was made."""
-        with _translated("read the counters of a device"):
-            (message,) = self._netlink.link("get", index=index)
-        stats = message.get_attr("IFLA_STATS64")
-        return int(stats["rx_bytes"]), int(stats["tx_bytes"])
+        return self._hot.traffic(index)
 
     def exists(self, device: str) -> bool:
         try:

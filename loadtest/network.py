@@ -1,0 +1,188 @@
+"""What a network costs: hand-out and runs with and without one, and throughput through the firewall.
+
+Everything happens in two network namespaces, one that the node has for itself and one that plays the
+rest; nothing leaves the machine. With and without take turns, so that a slow minute hits both alike.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+
+from pyroute2 import IPRoute
+
+from loadtest import service
+from loadtest.closedloop import ClosedLoad
+from loadtest.measurement import Measurement
+from loadtest.peers.http import HttpPeer
+from loadtest.workload import Workload
+from sandboxd.drivers.network.egress import EgressNetwork
+from sandboxd.drivers.network.namespaces import close, enter, here, inside
+from sandboxd.model.egress import EgressPolicy, EgressRule
+from sandboxd.native import new_netns
+from sandboxd.settings import NetworkSettings
+
+_NODE, _REST = "198.51.100.1", "198.51.100.2"
+_PORT = 5201
+_OPEN = EgressPolicy(
+    name="bench",
+    allow=[EgressRule(cidr="0.0.0.0/0")],
+    packet_rate=1_000_000_000,
+    total_bytes=1 << 50,
+)
+_SETTINGS = ("network.enabled=true", "network.pool_size=16", "network.warm=32")
+
+
+def run(rounds: int, seconds: float) -> int:
+    """Measure and print a table, in a thread without an event loop. 1 if an answer was wrong."""
+    with _namespaces() as (rest, node):
+        through = _throughput(rest, node, rounds, seconds)
+        took = _hand_out(rounds * 40)
+        runs, errors = asyncio.run(_runs(rounds, seconds))
+    rows = [
+        (
+            "throughput, Gbit/s (iperf3, one flow): bare veth, through the firewall",
+            _ratio(*through),
+        ),
+        ("a warm slot, ms (p50): taken, and put under a policy", _more(*took)),
+    ]
+    for clients, (without, with_) in runs.items():
+        rows.append((f"runs of `true` per second, {clients} clients", _ratio(without[0], with_[0])))
+        rows.append((f"a run, ms (p50), {clients} clients", _more(without[1], with_[1])))
+    print("| what | without | with a network | |\n|---|---|---|---|")
+    for what, figures in rows:
+        print(f"| {what} | {figures} |")
+    for error in errors:
+        print(error, file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _ratio(without: float, with_: float) -> str:
+    return f"{without:.1f} | {with_:.1f} | {100 * with_ / without:.0f} %"
+
+
+def _more(without: float, with_: float) -> str:
+    return f"{without:.2f} | {with_:.2f} | +{with_ - without:.2f}"
+
+
+@contextmanager
+def _namespaces() -> Iterator[tuple[int, int]]:
+    """The calling thread moves into the node's; given are the rest's and the node's."""
+    home, node, rest = here(), new_netns(), new_netns()
+    try:
+        inside(rest, home, lambda: _join(node))
+        enter(node)
+        with IPRoute() as link:
+            _up(link, f"{_NODE}/30")
+            link.route("add", dst="default", gateway=_REST)
+        try:
+            yield rest, node
+        finally:
+            enter(home)
+    finally:
+        close(home, node, rest)
+
+
+def _join(node: int) -> None:
+    with IPRoute() as link:
+        link.link("add", ifname="up", kind="veth", peer={"ifname": "up", "net_ns_fd": node})
+        _up(link, f"{_REST}/30")
+
+
+def _up(link: IPRoute, address: str) -> None:
+    index = socket.if_nametoindex("up")
+    link.link("set", index=index, state="up")
+    host, length = address.split("/")
+    link.addr("add", index=index, address=host, prefixlen=int(length))
+
+
+def _throughput(rest: int, node: int, rounds: int, seconds: float) -> tuple[float, float]:
+    """Gbit/s of a bare veth, and of a sandbox's slot through the firewall."""
+    network = EgressNetwork(f"bench-{os.getpid()}", NetworkSettings(enabled=True, slots=8, warm=1))
+    command = ["iperf3", "--server", "--port", str(_PORT)]
+    server = inside(rest, node, lambda: subprocess.Popen(command, stdout=subprocess.DEVNULL))
+    slot = network.take()
+    try:
+        network.assign(slot, _OPEN)
+        time.sleep(0.3)
+        bare, behind = [], []
+        for _ in range(rounds):
+            bare.append(_flow(seconds))
+            behind.append(inside(slot.fd, node, lambda: _flow(seconds)))
+        return median(bare), median(behind)
+    finally:
+        network.give_back(slot)
+        network.close()
+        server.kill()
+        server.wait()
+
+
+def _flow(seconds: float) -> float:
+    command = ["iperf3", "--client", _REST, "--port", str(_PORT), "--json"]
+    command += ["--time", str(max(1, round(seconds)))]
+    answer = subprocess.run(command, capture_output=True, check=True)
+    return float(json.loads(answer.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e9
+
+
+def _hand_out(count: int) -> tuple[float, float]:
+    """Milliseconds to take a warm slot, and to put it under a policy besides."""
+    settings = NetworkSettings(enabled=True, slots=256, warm=16)
+    network = EgressNetwork(f"bench-{os.getpid()}", settings)
+    try:
+        network.keep(_OPEN)
+        taken, assigned = [], []
+        for _ in range(count):
+            begin = time.perf_counter()
+            slot = network.take()
+            middle = time.perf_counter()
+            network.assign(slot, _OPEN)
+            end = time.perf_counter()
+            taken.append(middle - begin)
+            assigned.append(end - begin)
+            network.give_back(slot)
+            time.sleep(0.005)
+        return 1_000 * median(taken), 1_000 * median(assigned)
+    finally:
+        network.close()
+
+
+Spread = tuple[float, float]
+
+
+async def _runs(rounds: int, seconds: float) -> tuple[dict[int, tuple[Spread, Spread]], list[str]]:
+    """Runs a second and milliseconds (p50), without and with, by clients; and what went wrong."""
+    flags = [word for setting in _SETTINGS for word in ("--set", setting)]
+    errors: list[str] = []
+    found: dict[int, tuple[Spread, Spread]] = {}
+    async with service.private([*service.COMMAND, *flags]) as private:
+        peer = HttpPeer("sandboxd", "", private.server, None)
+        for clients in (1, 8):
+            passes: dict[str, list[Measurement]] = {"none": [], "internet": []}
+            for _ in range(rounds):
+                for name, of_name in passes.items():
+                    await asyncio.sleep(0.5)  # the shelves fill
+                    load = ClosedLoad(clients=clients, seconds=seconds)
+                    measured = await peer.measure(_true(name), load)
+                    errors += measured.examples.values()
+                    of_name.append(measured)
+            without, with_ = (_spread(of_name) for of_name in passes.values())
+            found[clients] = (without, with_)
+    return found, errors
+
+
+def _spread(passes: list[Measurement]) -> Spread:
+    return (
+        median(one.ok / one.seconds for one in passes),
+        median(one.histogram.get_value_at_percentile(50) for one in passes) / 1_000,
+    )
+
+
+def _true(network: str) -> Workload:
+    request = {"template": "default", "command": ["true"], "network": network}
+    return Workload(name=network, title=network, stdout="", request=request)
