@@ -1,7 +1,7 @@
 # Everything the project needs is installed by `make setup`, which every other target calls.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo serve doctor bench images vm-test attack fuzz sanitize compat-inside clean lock
+.PHONY: help setup check format test demo serve doctor bench bench-images images vm-test attack fuzz sanitize compat-inside clean lock
 
 PYTHON := /usr/bin/python3.11
 VENV := .venv
@@ -14,7 +14,7 @@ PACKAGES := python3.11 python3.11-venv python3.11-dev gcc g++ make cmake ninja-b
 PACKAGES += clang-format apparmor bubblewrap iproute2 busybox-static cpio zstd e2fsprogs \
 	qemu-system-x86 qemu-system-common
 PACKAGES += nftables iptables iperf3
-PACKAGES += mmdebstrap umoci skopeo docker-registry
+PACKAGES += mmdebstrap umoci skopeo docker-registry runc
 PACKAGES += clang libclang-rt-14-dev libpython3.11-testsuite python3-numpy python3-pandas git sqlite3
 NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \
 	CMakeLists.txt pyproject.toml clients/python/pyproject.toml
@@ -81,6 +81,9 @@ doctor: setup ## what this host gives, layer by layer
 bench: setup ## this service beside its peers, in one interleaved run
 	$(BIN)/python -m loadtest bench $(ARGS)
 	$(BIN)/python -m loadtest network
+
+bench-images: setup ## roots of many layers, snapshots, pulls and shared pages, beside their peers
+	$(BIN)/python -m loadtest images $(ARGS)
 
 images: setup ## the official images, from Debian packages, into the default store
 	$(BIN)/sandboxd image make $(ARGS)

@@ -73,10 +73,34 @@ def _parser() -> argparse.ArgumentParser:
     net.add_argument("--rounds", type=_count, default=3)
     net.add_argument("--seconds", type=_seconds, default=1.5, help="of one measurement")
 
+    layers = verbs.add_parser("images", help="roots, snapshots, pulls and shared pages; root only")
+    layers.set_defaults(verb=_images)
+    layers.add_argument("--rounds", type=_count, default=20)
+    layers.add_argument("--sandboxes", type=_count, default=1_000)
+    layers.add_argument("--megabytes", type=_count, default=200, help="of the image to pull")
+    layers.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
+
     for verb in (standard, rate):
         verb.add_argument("--url", type=Server.of, help="a running service; else a private one")
         verb.add_argument("--service-pid", type=_count, help="its first process, for the CPU split")
     return parser
+
+
+async def _images(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix="sandboxd-bench-") as directory:
+        Path(directory).chmod(0o711)
+        from loadtest import images  # which brings the node's drivers along
+
+        lines = images.main(
+            Path(directory),
+            rounds=options.rounds,
+            sandboxes=options.sandboxes,
+            megabytes=options.megabytes,
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "images.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    return 0
 
 
 async def _bench(options: argparse.Namespace) -> int:
