@@ -236,6 +236,11 @@ class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     piston_listen: str = ""
     go_judge_listen: str = ""
     sandboxfusion_listen: str = ""
+    judge0_host: str = ""
+    """Name in the Host header by which an adapter is meant, on every listener; empty: none."""
+    piston_host: str = ""
+    go_judge_host: str = ""
+    sandboxfusion_host: str = ""
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -44,6 +44,7 @@ def main(settings: Settings, filters: Filters) -> int:
         _raise_file_limit()
         listeners = [listening.bind(address, settings.gateway.uid)]
         fronts = _fronts(settings, keys, listeners)
+        hosts = adapters.hosts(settings.adapters)
         privileges.drop(settings.gateway.uid)
         keys.check_readable()
         confinement.confine(settings, filters)
@@ -51,7 +52,7 @@ def main(settings: Settings, filters: Filters) -> int:
         print(f"sandboxd gateway: {error}", file=sys.stderr)
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, policies, keys, listeners, fronts, filters))
+        runner.run(_serve(settings, policies, keys, listeners, fronts, hosts, filters))
     return 0
 
 
@@ -76,12 +77,13 @@ async def _serve(
     keys: Keys,
     listeners: list[socket.socket],
     fronts: dict[str | int, str],
+    hosts: dict[str, str],
     filters: Filters,
 ) -> None:
     queue = Queue.connect(settings)
     gateway = Gateway(settings, policies, queue, keys)
     server = Server(
-        configure(Fronts(build_app(gateway), fronts), settings.gateway),
+        configure(Fronts(build_app(gateway), fronts, hosts), settings.gateway),
         gateway.close,
         partial(confinement.end_listening, filters),
     )

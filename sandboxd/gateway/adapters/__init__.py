@@ -1,16 +1,19 @@
 """Other services' APIs over the same queue: their clients keep working and get our sandboxes.
 
-Each adapter is a list of routes that end in the same jobs, mounted below /compat/NAME, and on a listener
-of its own if the settings name one. What an API cannot say is mapped by a rule in docs/judges.md.
+Each adapter is a list of routes that end in the same jobs, mounted below /compat/NAME, and at the root of
+a listener or a host name of its own if the settings name one. What an API cannot say is mapped by a
+rule in docs/judges.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
+from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sandboxd.gateway.context import Gateway
+from sandboxd.settings import AdapterSettings, SettingsError
 
 NAMES = ("judge0", "piston", "go_judge", "sandboxfusion")
 PREFIX = "/compat"
@@ -35,20 +38,45 @@ def _routes(name: str) -> Callable[[Gateway], list[BaseRoute]]:
 
 
 class Fronts:
-    """Requests that came by an adapter's own listener, as if they had come by its prefix."""
+    """Requests that came by an adapter's own listener or host name, as if they had come by its prefix."""
 
-    def __init__(self, app: ASGIApp, fronts: dict[str | int, str]) -> None:
-        """`fronts`: port, or path of a unix socket, to the adapter's name."""
-        self._app, self._fronts = app, fronts
+    def __init__(
+        self, app: ASGIApp, listeners: dict[str | int, str], hosts: Mapping[str, str]
+    ) -> None:
+        """The adapter's name by port, or path of a unix socket, and by host name in lower case."""
+        self._app, self._listeners, self._hosts = app, listeners, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and scope.get("server"):
-            host, port = scope["server"]
-            name = self._fronts.get(host if port is None else port)
+        if scope["type"] in ("http", "websocket"):
+            name = self._by_listener(scope) or self._by_host(scope)
             if name is not None:
                 path = f"{PREFIX}/{name}{scope['path']}"
                 scope = {**scope, "path": path, "raw_path": path.encode()}
         await self._app(scope, receive, send)
 
+    def _by_listener(self, scope: Scope) -> str | None:
+        if not scope.get("server"):
+            return None
+        host, port = scope["server"]
+        return self._listeners.get(host if port is None else port)
 
-__all__ = ["NAMES", "OPEN", "OPEN_LOCALLY", "PREFIX", "Fronts", "mounts"]
+    def _by_host(self, scope: Scope) -> str | None:
+        if not self._hosts:
+            return None
+        name = Headers(scope=scope).get("host", "").partition(":")[0]
+        return self._hosts.get(name.lower())
+
+
+def hosts(settings: AdapterSettings) -> dict[str, str]:
+    """The enabled adapters that have a host name, by it. Raises SettingsError if two have the same."""
+    found: dict[str, str] = {}
+    for name in settings.enabled:
+        host = getattr(settings, f"{name}_host").lower()
+        if host in found:
+            raise SettingsError(f"adapters.{name}_host: {host} is {found[host]} already")
+        if host:
+            found[host] = name
+    return found
+
+
+__all__ = ["NAMES", "OPEN", "OPEN_LOCALLY", "PREFIX", "Fronts", "hosts", "mounts"]
