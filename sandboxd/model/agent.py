@@ -160,7 +160,7 @@ class Snapshot(_Call, frozen=True, kw_only=True):
     """Its file system becomes an image; processes are not part of it."""
 
     name: str | None = None
-    """Of the image; None: it is reached by its digest."""
+    """Of the image, among the tenant's own; None: its sandbox and the time."""
 
 
 class Snapshotted(Struct, frozen=True):

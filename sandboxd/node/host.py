@@ -14,7 +14,7 @@ from sandboxd.drivers.exec.cgroups import Cgroups
 from sandboxd.drivers.exec.cgroups import find as find_cgroups
 from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.exec.uids import UidSlots
-from sandboxd.drivers.graph import host_image
+from sandboxd.drivers.graph import host_image, tenancy
 from sandboxd.drivers.graph.copies import Copies
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.image import Image
@@ -57,11 +57,12 @@ class Host:
         made.callback(self.driver.close)
         self.graph = made.enter_context(Graph(settings))
         self.rootfs = self._rootfs = Rootfs(self.graph, settings.graph.uid_base)
-        self.copies = Copies(self.graph, self.rootfs)
+        self.copies = Copies(self.graph, self.rootfs, settings.graph.tenant_images_max)
         self.volumes = Volumes(self.graph.store, settings.graph.uid_base, self._owner_map)
         self.images = {
             "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
         }
+        self.rootfs.host = self.images["host"]
         self.specs = {
             name: make_spec(settings, self.policies, template, self._image(template))
             for name, template in self.policies.templates.items()
@@ -120,10 +121,14 @@ class Host:
                 )
         return [shelf for shelf in self.shelves() if shelf[0].image.name in changed]
 
-    async def on_image(self, spec: Spec, name: str) -> Spec:
-        """A template's spec on another image. Raises UnknownImage, InvalidImage."""
-        image = await asyncio.to_thread(self._rootfs.image, name)
+    async def on_image(self, spec: Spec, tenant: str, name: str) -> Spec:
+        """A template's spec on an image that the tenant may use, held once for the caller. Raises
+        UnknownImage, InvalidImage."""
+        image = await asyncio.to_thread(self._tenants_image, tenant, name)
         return msgspec.structs.replace(spec, image=image)
+
+    def _tenants_image(self, tenant: str, name: str) -> Image:
+        return self.rootfs.image(tenancy.resolve(self.graph.images, tenant, name))
 
     def take_adopted(self) -> list[Adopted]:
         """Sandboxes of the node before this one that live; whoever takes them owns them."""

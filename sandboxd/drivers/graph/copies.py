@@ -1,78 +1,75 @@
-"""Copies of a live sandbox's file system: as an image of the store, or only for others to start on.
+"""Copies of a live sandbox's file system: as a tenant's image, or only for others to start on.
 
-The caller holds the sandbox still, and from then on needs it no more.
+The caller holds the sandbox still, and needs it no more afterwards. A sandbox on the host's own
+directories makes an image of one layer which says, by a label, that it goes on top of those.
 """
 
-from pathlib import Path
+from datetime import UTC, datetime
 
-from msgspec.structs import replace
-
+from sandboxd.drivers.graph import tenancy
 from sandboxd.drivers.graph.graph import Graph
-from sandboxd.drivers.graph.image import Hold, Image
-from sandboxd.drivers.graph.overlay import Rootfs
+from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.graph.importing import here
+from sandboxd.drivers.graph.overlay import BASE, HOST, Rootfs
 from sandboxd.drivers.graph.snapshot import seal, snapshot
-from sandboxd.errors import Conflict
+from sandboxd.drivers.graph.store import Lease
+from sandboxd.errors import QuotaExceeded
+from sandboxd.model.image import OCI_LAYER, Config, Descriptor, History, RootFs, RunConfig
+
+_EMPTY = bytes(1024)
+"""A tar archive of nothing."""
 
 
 class Copies:
-    def __init__(self, graph: Graph, rootfs: Rootfs) -> None:
-        self._graph, self._rootfs = graph, rootfs
+    def __init__(self, graph: Graph, rootfs: Rootfs, tenant_max: int) -> None:
+        """`tenant_max` bytes of layers of one tenant's images."""
+        self._graph, self._rootfs, self._tenant_max = graph, rootfs, tenant_max
 
     def snapshot(
-        self, image: Image, scratch: int, uid: int, *, name: str | None, note: str
+        self, tenant: str, image: Image, scratch: int, uid: int, *, name: str, note: str
     ) -> tuple[str, int]:
-        """Digest of an image of the store, and bytes of its new layer. Blocks. Raises Conflict if
-        the sandbox is on none of the store's, InvalidImage for a tree that cannot be a layer."""
-        if not image.digest:
-            raise Conflict("a snapshot needs a sandbox on an image of the store")
-        images = self._graph.images
-        with self._graph.store.leasing() as lease:
-            digest = snapshot(images, lease, image.digest, scratch, uid, note)
-            if name is not None:
-                self._graph.store.tag(name, digest)
-        top = images.details(digest).manifest.layers[-1]
-        return digest, 0 if digest == image.digest else top.size
+        """Digest of an image, which the tenant has by that name, and bytes of its new layer. Blocks.
+        Raises InvalidImage for a tree that cannot be a layer, QuotaExceeded."""
+        images, store = self._graph.images, self._graph.store
+        stored = tenancy.stored_name(tenant, name)
+        with store.leasing(*filter(None, [image.digest])) as lease:
+            digest = self._sealed(lease, image, scratch, uid, note)
+            if not digest:
+                digest = self._on_host(lease, store.add(lease, _EMPTY), note)
+            top = images.details(digest).manifest.layers[-1]
+            size = 0 if digest == image.digest else top.size
+            if tenancy.held(images, tenant) + size > self._tenant_max:
+                raise QuotaExceeded(f"{tenant} has images of {self._tenant_max} bytes")
+            store.tag(stored, digest)
+        return digest, size
 
     def beneath(self, image: Image, scratch: int, uid: int) -> Image | None:
         """What others start on to have the sandbox's files as they are now, held once for the
-        caller; None if that is its own image. Blocks. Raises as `snapshot`."""
+        caller; None if that is its own image. Blocks. Raises InvalidImage."""
+        with self._graph.store.leasing(*filter(None, [image.digest])) as lease:
+            digest = self._sealed(lease, image, scratch, uid, "fork")
+            return None if digest == image.digest else self._rootfs.image(digest)
+
+    def _sealed(self, lease: Lease, image: Image, scratch: int, uid: int, note: str) -> str:
+        """The image with what has changed; its own digest, empty for the host's, if nothing has."""
+        images = self._graph.images
         if image.digest:
-            with self._graph.store.leasing(image.digest) as lease:
-                digest = snapshot(self._graph.images, lease, image.digest, scratch, uid, "fork")
-                return None if digest == image.digest else self._rootfs.image(digest)
-        with self._graph.store.leasing() as lease:
-            digest = seal(self._graph.images, lease, scratch, uid)
-            if not digest:
-                return None
-            (layer,) = self._graph.layers.ensure([digest])
-            return self._on_top(image, digest, layer.path)
+            return snapshot(images, lease, image.digest, scratch, uid, note)
+        layer = seal(images, lease, scratch, uid)
+        return self._on_host(lease, layer, note) if layer else ""
 
-    def _on_top(self, image: Image, digest: str, layer: Path) -> Image:
-        if self._rootfs.uid_base is None:
-            raise Conflict("the file system of this node's store cannot map owners")
-        hold = _Both(image.hold, self._rootfs, digest)
-        hold.take()
-        return replace(
-            image,
-            lower=layer,
-            below=(image.lower, *image.below),
-            uid_base=self._rootfs.uid_base,
-            hold=hold,
+    def _on_host(self, lease: Lease, digest: str, note: str) -> str:
+        """An image of one layer on top of the host's directories."""
+        (layer,) = self._graph.layers.ensure([digest])
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        platform = here()
+        config = Config(
+            architecture=platform.architecture,
+            os=platform.os,
+            created=now,
+            config=RunConfig(labels={BASE: HOST}),
+            rootfs=RootFs([layer.diff_id]),
+            history=[History(created=now, created_by=note)],
         )
-
-
-class _Both:
-    """Keeps a layer, and what is below it."""
-
-    def __init__(self, below: Hold | None, rootfs: Rootfs, digest: str) -> None:
-        self._below, self._rootfs, self._digest = below, rootfs, digest
-
-    def take(self) -> None:
-        if self._below is not None:
-            self._below.take()
-        self._rootfs.take(self._digest)
-
-    def drop(self) -> None:
-        self._rootfs.drop(self._digest)
-        if self._below is not None:
-            self._below.drop()
+        top = Descriptor(OCI_LAYER, digest, self._graph.store.size(digest))
+        return self._graph.images.assemble(lease, config, [top], durable=False)

@@ -17,6 +17,9 @@ from sandboxd.drivers.graph.unpack.parent import IDS
 from sandboxd.errors import DriverFault, InvalidImage, UnknownImage
 from sandboxd.native import idmap
 
+BASE, HOST = "sandboxd.base", "host"
+"""Label of an image that goes on top of the host's own directories, and its value."""
+
 
 class Rootfs:
     """Hands out images of one store. Counts who is on which, so that a build writes no database."""
@@ -25,6 +28,8 @@ class Rootfs:
         self._graph = graph
         self._uid_base = uid_base if _mappable(graph, uid_base) else None
         self.maps_owners = self._uid_base is not None
+        self.host: Image | None = None
+        """The host's own directories, where images may be on top of them."""
         self._lock = threading.Lock()
         self._users: Counter[str] = Counter()
         self._leases: dict[str, Lease] = {}
@@ -53,9 +58,20 @@ class Rootfs:
             workdir=(config and config.working_dir) or "",
             hold=_Held(self, digest),
         )
+        if ((config and config.labels) or {}).get(BASE) == HOST:
+            image = self._on_host(image)
         if not (image.workdir.startswith("/") and image.has(image.workdir)):
             return msgspec.structs.replace(image, workdir="")
         return image
+
+    def _on_host(self, image: Image) -> Image:
+        """On top of the host's directories, as the sandbox was of which it is a snapshot."""
+        if self.host is None:
+            self.drop(image.digest)
+            raise InvalidImage(f"{image.name}: is on the host's directories, which are not given")
+        return msgspec.structs.replace(
+            image, below=(*image.below, self.host.lower, *self.host.below), binds=self.host.binds
+        )
 
     def of_layers(self, layers: Sequence[Layer]) -> Image:
         """A root of layers from the bottom up, which the caller keeps by a lease of its own."""
@@ -63,11 +79,6 @@ class Rootfs:
         return Image(
             name="", lower=paths[0], below=tuple(paths[1:]), binds=(), uid_base=self._uid_base
         )
-
-    @property
-    def uid_base(self) -> int | None:
-        """First owner of the layers' files, where they can be mapped."""
-        return self._uid_base
 
     @property
     def changes(self) -> Path:

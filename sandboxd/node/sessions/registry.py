@@ -169,10 +169,11 @@ class Registry:
     async def _claim(self, call: Create, template: str, spec: Spec) -> Built:
         request, networks = call.request, self._host.networks
         if request.network == "none":
-            return await self._build(spec, template, request.image)
+            return await self._build(call.tenant, spec, template, request.image)
         if networks is None:
             raise InvalidRequest(f"there is no network {request.network!r}", field="network")
-        built = await self._build(networks.spec(spec), network_shelf(template), request.image)
+        shelf = network_shelf(template)
+        built = await self._build(call.tenant, networks.spec(spec), shelf, request.image)
         await self._attach(built, request.network)
         return built
 
@@ -187,11 +188,11 @@ class Registry:
             self._pool.discard(built)
             raise
 
-    async def _build(self, spec: Spec, shelf: str, image: str | None) -> Built:
+    async def _build(self, tenant: str, spec: Spec, shelf: str, image: str | None) -> Built:
         """From the shelf, or on another image."""
         if image is None:
             return await self._pool.claim(shelf)
-        on_image = await self._host.on_image(spec, image)
+        on_image = await self._host.on_image(spec, tenant, image)
         try:
             return await self._pool.make(on_image)
         finally:
@@ -285,15 +286,16 @@ class Registry:
         session.identity = replace(session.identity, network=name)
 
     async def snapshot(self, session: Session, call: Snapshot) -> Snapshotted:
-        """Its file system as an image. Raises Conflict, InvalidImage."""
+        """Its file system as an image of its tenant's. Raises Conflict, InvalidImage, QuotaExceeded."""
         built = session.built
         async with session.still():
             digest, size = await asyncio.to_thread(
                 self._host.copies.snapshot,
+                session.identity.tenant,
                 built.spec.image,
                 built.native.scratch,
                 built.uid,
-                name=call.name,
+                name=call.name or f"{session.identity.id}:{int(time.time() * 1000)}",
                 note=f"snapshot of {session.identity.id}",
             )
         self.note(session, "snapshot", image=digest)

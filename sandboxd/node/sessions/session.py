@@ -153,10 +153,8 @@ class Session:
 
     @property
     def _portable(self) -> bool:
-        """Whether another node could: a network dies with its node, and a fork on the host's own
-        directories is on a layer that only this node knows."""
-        image = self.built.spec.image
-        return self.identity.network == "none" and (bool(image.digest) or image.hold is None)
+        """Whether another node could: a network dies with its node."""
+        return self.identity.network == "none"
 
     def keep_all(self) -> None:
         """The same with its processes."""

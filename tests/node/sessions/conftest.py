@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from sandboxd.drivers.exec.base import Spec
+from sandboxd.drivers.graph import tenancy
 from sandboxd.drivers.graph.copies import Copies
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.overlay import Rootfs
@@ -36,10 +37,12 @@ class FakeHost:
     def __init__(self, spec: Spec, graph: Graph, rootfs: Rootfs) -> None:
         self.specs = {"session": spec, "default": msgspec.structs.replace(spec, session=False)}
         self.graph, self._rootfs = graph, rootfs
-        self.copies = Copies(graph, rootfs)
+        self.copies = Copies(graph, rootfs, 1 << 30)
+        rootfs.host = spec.image
 
-    async def on_image(self, spec: Spec, name: str) -> Spec:
-        image = await asyncio.to_thread(self._rootfs.image, name)
+    async def on_image(self, spec: Spec, tenant: str, name: str) -> Spec:
+        digest = await asyncio.to_thread(tenancy.resolve, self.graph.images, tenant, name)
+        image = await asyncio.to_thread(self._rootfs.image, digest)
         return msgspec.structs.replace(spec, image=image)
 
     def take_adopted(self) -> list[Adopted]:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sandboxd.errors import Conflict, NotFound
+from sandboxd.errors import Conflict, NotFound, UnknownImage
 from sandboxd.model import agent
 from sandboxd.model.agent import Forked, Snapshotted
 from sandboxd.model.session import Sandbox, SandboxState, SessionLimits
@@ -111,7 +111,33 @@ async def test_a_snapshot_is_an_image_from_then_on(node: Node) -> None:
     assert (same.image, same.size) == (made.image, 0)
 
 
-async def test_the_hosts_directories_make_no_image(box: Box) -> None:
-    with pytest.raises(Conflict):
-        await box.ask(agent.Snapshot, Snapshotted, name="x")
-    assert await box.sh("echo on") == b"on\n"
+async def test_a_snapshot_on_the_hosts_directories_goes_on_top_of_them_again(
+    gateway: Gateway, box: Box
+) -> None:
+    await box.sh("echo kept > f; mkdir -m 700 d; echo x > /tmp/t")
+    made = await box.ask(agent.Snapshot, Snapshotted, name="snap")
+    assert made.size > 0
+    again = await gateway.create(image="snap")
+    assert await again.sh("cat f /tmp/t; stat -c %a:%u d; python3 -c 'print(1)'") == (
+        b"kept\nx\n700:1000\n1\n"
+    )
+    await again.sh("echo more > g")
+    (child,) = await fork(again, 1)
+    assert await child.sh("cat f g") == b"kept\nmore\n"
+    second = await child.ask(agent.Snapshot, Snapshotted)
+    third = await gateway.create(image=second.image)
+    assert await third.sh("cat f g") == b"kept\nmore\n"
+
+
+async def test_a_snapshot_of_nothing_is_an_image_too(gateway: Gateway, box: Box) -> None:
+    made = await box.ask(agent.Snapshot, Snapshotted, name="empty")
+    again = await gateway.create(image=made.image)
+    assert await again.sh("ls -A; echo on") == b"on\n"
+
+
+async def test_snapshots_are_their_tenants_alone(gateway: Gateway, box: Box) -> None:
+    await box.sh("echo secret > f")
+    made = await box.ask(agent.Snapshot, Snapshotted, name="mine")
+    for image in ("mine", made.image, f"tenants/{TENANT}/mine"):
+        with pytest.raises(UnknownImage):
+            await gateway.create(tenant="other", image=image)
