@@ -95,9 +95,6 @@ class Volumes:
         """Raises NotFound, or Conflict while a sandbox has it."""
         volume = self.get(tenant, name)
         with self._lock:
-            attached = self._attached.get(volume.id)
-            if attached is not None and attached.users == 0:
-                self._attached.pop(volume.id).close()
             lock = _lock(self._path(volume), volume)
             try:
                 with self._store.database.write() as db:
@@ -113,28 +110,28 @@ class Volumes:
         """A detached mount for the sandbox whose first uid this is. Raises Conflict if another node
         of this host has the volume, NotFound if it is gone, DriverFault."""
         with self._lock:
-            attached = self._attached.get(volume.id)
-            if attached is None:
-                attached = self._attached[volume.id] = _Attached(self._path(volume), volume)
-            mount = mounting.block_device(
-                loop.device(attached.device), "ext4", options={"errors": "remount-ro"},
-                read_only=read_only, idmap=self._idmap(uid),
-            )  # fmt: skip
+            attached = self._attached.get(volume.id) or _Attached(self._path(volume), volume)
+            try:
+                mount = mounting.block_device(
+                    loop.device(attached.device), "ext4", options={"errors": "remount-ro"},
+                    read_only=read_only, idmap=self._idmap(uid),
+                )  # fmt: skip
+            except BaseException:
+                if attached.users == 0:
+                    attached.close()
+                raise
             attached.users += 1
+            self._attached[volume.id] = attached
             return mount
 
     def drop(self, volume: Volume) -> None:
         """A sandbox that had a mount is gone."""
         with self._lock:
-            attached = self._attached.get(volume.id)
-            if attached is not None:
-                attached.users -= 1
-
-    def settle(self) -> None:
-        """Let go of the volumes that no sandbox has, so that other processes may have them."""
-        with self._lock:
-            for name in [name for name, held in self._attached.items() if held.users == 0]:
-                self._attached.pop(name).close()
+            attached = self._attached[volume.id]
+            attached.users -= 1
+            if attached.users == 0:
+                # The kernel may still be taking the last mount down: `loop` finds the device then.
+                self._attached.pop(volume.id).close()
 
     def _path(self, volume: Volume) -> Path:
         return self._directory / volume.id
