@@ -106,19 +106,24 @@ for _ in range(3):
 os.wait()
 """
 
+# From its first instruction on: the process was ours before it became the program, and its clock knows.
 BURN = r"""
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+static void burn(void) {
+    clock_t begin = clock();
+    while (clock() - begin < CLOCKS_PER_SEC / 10);
+}
 int main(int n, char **a) {
     for (int i = 0; i < atoi(a[1]); i++)
         if (!fork()) {
-            while (clock() < CLOCKS_PER_SEC / 10);
+            burn();
             _exit(0);
         }
     while (wait(0) > 0);
-    while (clock() < CLOCKS_PER_SEC / 10);
+    burn();
 }
 """
 
