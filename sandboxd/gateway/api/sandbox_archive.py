@@ -5,7 +5,6 @@ image without tar answers `no_tar`; a download that tar did not end well breaks 
 """
 
 import asyncio
-from contextlib import AsyncExitStack
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,13 +15,18 @@ from sandboxd.gateway import problems
 from sandboxd.gateway.api.sandbox_content import send_body
 from sandboxd.gateway.api.sandbox_requests import known_query, path_query, who
 from sandboxd.gateway.context import Gateway
-from sandboxd.gateway.sessions.following import Exit, Item, Output, follow
+from sandboxd.gateway.sessions.following import Exit, Output, followed
 from sandboxd.gateway.sessions.names import new_process_id
 from sandboxd.gateway.waiting import ClientGone, disconnected, unless
 from sandboxd.model import agent
-from sandboxd.model.session import FileInfo, FileType, Process, ProcessRequest
+from sandboxd.model.session import FileInfo, FileType, ProcessRequest
 
 _TAR = "application/x-tar"
+_HEAD = [
+    (b"content-type", _TAR.encode()),
+    (b"cache-control", b"no-store"),
+    (b"content-disposition", b"attachment"),
+]
 _SAID = 2_000
 """Bytes of tar's own words that an error quotes."""
 
@@ -70,11 +74,11 @@ class Archives:
 
     async def _unpack(self, request: Request, call: agent.Exec) -> None:
         stall = self._gateway.settings.gateway.body_timeout
-        async with self._sandboxes.open(call) as (line, first):
+        async with followed(self._sandboxes, call) as (line, items):
             feeding = asyncio.create_task(send_body(request, line, stall, until_answer=False))
             said = b""
             try:
-                async for item in follow(line, first, Process):
+                async for item in items:
                     if isinstance(item, Output):
                         said = (said + item.data)[:_SAID]
                     elif isinstance(item, Exit):
@@ -98,36 +102,33 @@ class _Archive:
             await unless(disconnected(receive), ClientGone(), work)
 
     async def _send(self, send: Send, bare: bool) -> None:
-        began, said = False, b""
-        async with AsyncExitStack() as stack:
-            line, first = await stack.enter_async_context(self._gateway.sandboxes.open(self._call))
-            async for item in follow(line, first, Process):
+        sent, said = 0, b""
+        async with followed(self._gateway.sandboxes, self._call) as (_, items):
+            async for item in items:
                 if isinstance(item, Output) and item.stream == "stdout":
-                    if not began:
-                        await send({"type": "http.response.start", "status": 200, "headers": [
-                            (b"content-type", _TAR.encode()), (b"cache-control", b"no-store"),
-                            (b"content-disposition", b"attachment"),
-                        ]})  # fmt: skip
-                        began = True
+                    if not sent:
+                        await send({"type": "http.response.start", "status": 200, "headers": _HEAD})
+                    sent += len(item.data)
                     if bare:
                         break
                     await send({"type": "http.response.body", "body": item.data, "more_body": True})
                 elif isinstance(item, Output):
                     said = (said + item.data)[:_SAID]
-                else:
-                    _end(item, said, began)
+                elif isinstance(item, Exit):
+                    _end(item, said, sent)
         await send({"type": "http.response.body", "body": b""})
 
 
-def _end(item: Item, said: bytes, began: bool) -> None:
-    """Raises ClientGone for an end that can no longer be told in words."""
-    if isinstance(item, Exit):
-        try:
-            _check(item, said)
-        except SandboxdError:
-            if began:
-                raise ClientGone from None
-            raise
+def _end(end: Exit, said: bytes, sent: int) -> None:
+    """Raises ClientGone for an end that can no longer be told in words: the answer breaks off."""
+    try:
+        _check(end, said)
+        if sent != end.process.stdout_bytes or not sent:
+            raise TarFailed("some of the archive was lost", field="path")
+    except SandboxdError:
+        if sent:
+            raise ClientGone from None
+        raise
 
 
 def _check(end: Exit, said: bytes) -> None:
@@ -142,9 +143,7 @@ def _check(end: Exit, said: bytes) -> None:
 def _tar(
     tenant: str, sandbox: str, does: list[str], path: str, what: list[str], stdin: bool
 ) -> agent.Exec:
-    process = ProcessRequest(
-        command=["tar", *does, "-C", path, *what], cwd="/work", stdin=stdin, keep_output=0
-    )
+    process = ProcessRequest(command=["tar", *does, "-C", path, *what], cwd="/work", stdin=stdin)
     return agent.Exec(
         tenant=tenant, sandbox=sandbox, id=new_process_id(), process=process, on_disconnect="kill"
     )

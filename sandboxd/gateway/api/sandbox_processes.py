@@ -27,7 +27,7 @@ from sandboxd.gateway.api.sandbox_requests import (
 )
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.sessions import admission
-from sandboxd.gateway.sessions.following import Exit, Item, Output, command_result, follow
+from sandboxd.gateway.sessions.following import Exit, Item, Output, command_result, followed
 from sandboxd.gateway.sessions.line import Line, decoded
 from sandboxd.gateway.sessions.names import new_process_id
 from sandboxd.gateway.waiting import ClientGone, disconnected, unless
@@ -94,8 +94,8 @@ class Processes:
             tenant=tenant, sandbox=sandbox, id=new_process_id(), process=process,
             on_disconnect="kill",
         )  # fmt: skip
-        async with self._sandboxes.open(call) as (line, first), feeding(line, data):
-            async for item in follow(line, first, Process):
+        async with followed(self._sandboxes, call) as (line, items), feeding(line, data):
+            async for item in items:
                 yield _document(item)
 
     async def all(self, request: Request) -> Response:
@@ -147,8 +147,8 @@ class Processes:
             tenant=call.tenant, sandbox=call.sandbox, process=call.process, history=False
         )
         try:
-            async with asyncio.timeout(seconds), self._sandboxes.open(attach) as (line, first):
-                async for _ in follow(line, first, agent.Attached):
+            async with asyncio.timeout(seconds), followed(self._sandboxes, attach) as (_, items):
+                async for _ in items:
                     pass
         except TimeoutError:
             return
@@ -165,8 +165,8 @@ class Processes:
         return Lines(self._gateway, self._attached(call), accepted(request) or NDJSON)
 
     async def _attached(self, call: agent.Attach) -> AsyncIterator[Document]:
-        async with self._sandboxes.open(call) as (line, first):
-            async for item in follow(line, first, agent.Attached):
+        async with followed(self._sandboxes, call) as (_, items):
+            async for item in items:
                 yield _document(item)
 
     async def signal(self, request: Request) -> Response:

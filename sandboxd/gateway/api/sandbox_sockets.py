@@ -10,7 +10,7 @@ with `on_disconnect=kill`.
 """
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
 
 import msgspec
 from msgspec import Struct
@@ -23,7 +23,7 @@ from sandboxd.gateway.api.sandbox_requests import Bodies, flag, known_query, pro
 from sandboxd.gateway.api.stream import STDERR, STDIN, STDOUT, check_origin
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.sessions import admission
-from sandboxd.gateway.sessions.following import Output, follow
+from sandboxd.gateway.sessions.following import Item, Output, followed
 from sandboxd.gateway.sessions.line import Line
 from sandboxd.gateway.sessions.names import new_process_id
 from sandboxd.gateway.waiting import ClientGone, unless
@@ -76,7 +76,7 @@ class Sockets:
                 on_disconnect="kill" if fate == "kill" else "keep",
             )  # fmt: skip
             stream = _Stream(socket, data, eof=not wanted.stdin)
-            await self._serve(stream, call, Process)
+            await self._serve(stream, call)
 
     async def attach(self, socket: WebSocket) -> None:
         tenant, sandbox = await self._admitted(socket)
@@ -90,7 +90,7 @@ class Sockets:
         await self._sandboxes.ask(inspect, Process)
         with self._gateway.slots.take():
             await socket.accept()
-            await self._serve(_Stream(socket, b"", eof=False), call, agent.Attached)
+            await self._serve(_Stream(socket, b"", eof=False), call)
 
     async def _admitted(self, socket: WebSocket) -> tuple[str, str]:
         """Raises NotFound, SandboxEnded, Forbidden."""
@@ -109,12 +109,10 @@ class Sockets:
             raise ClientGone
         return self._bodies.parse((received.get("text") or "").encode(), CommandRequest)
 
-    async def _serve(
-        self, stream: "_Stream", call: agent.Exec | agent.Attach, opening: Any
-    ) -> None:
+    async def _serve(self, stream: "_Stream", call: agent.Exec | agent.Attach) -> None:
         try:
-            async with self._sandboxes.open(call) as (line, first):
-                await self._gateway.unless_closing(stream.run(line, first, opening))
+            async with followed(self._sandboxes, call) as (line, items):
+                await self._gateway.unless_closing(stream.run(line, items))
         except WebSocketDisconnect:
             raise ClientGone from None
 
@@ -127,18 +125,18 @@ class _Stream:
         self._socket, self._data, self._eof = socket, data, eof
         self._spoke = True
 
-    async def run(self, line: Line, first: tuple[Kind, bytes], opening: Any) -> None:
+    async def run(self, line: Line, items: AsyncIterator[Item]) -> None:
         """Until the exit was sent. Raises ClientGone, and what makes an `error` message."""
         alive = asyncio.create_task(self._keep_alive())
         try:
-            await unless(self._uplink(line), ClientGone(), self._downlink(line, first, opening))
+            await unless(self._uplink(line), ClientGone(), self._downlink(items))
         finally:
             alive.cancel()
             await asyncio.gather(alive, return_exceptions=True)
         await self._socket.close(1000)
 
-    async def _downlink(self, line: Line, first: tuple[Kind, bytes], opening: Any) -> None:
-        async for item in follow(line, first, opening):
+    async def _downlink(self, items: AsyncIterator[Item]) -> None:
+        async for item in items:
             self._spoke = True
             if isinstance(item, Output):
                 await self._socket.send_bytes(_TAGS[item.stream] + item.data)
