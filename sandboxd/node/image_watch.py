@@ -31,6 +31,8 @@ async def follow_images(host: Host, pool: Pool) -> None:
                 for spec, target in await asyncio.to_thread(host.refresh):
                     log.info("template %s: image %s", spec.template, spec.image.digest)
                     pool.renew(spec, target)
+                # A snapshot has a name, but is not on the disk yet.
+                await asyncio.to_thread(host.graph.store.settle)
             except SandboxdError as error:
                 log.error("an image's new meaning cannot be used: %s", error)
     finally:

@@ -55,7 +55,8 @@ class Store:
         self._serial = 0
 
     def close(self) -> None:
-        """Give up every lease of this process."""
+        """Give up every lease of this process, when all is on the disk."""
+        self.settle()
         with self.database.write() as db:
             db.execute("DELETE FROM leases WHERE holder = ?", (self.holder.name,))
         self.database.close()

@@ -9,13 +9,13 @@ import pytest
 from sandboxd.drivers.exec.base import Built
 from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.graph import tenancy
+from sandboxd.drivers.graph.copies import Copies
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.overlay import Rootfs
 from sandboxd.drivers.graph.snapshot import snapshot
 from sandboxd.drivers.graph.unpack.parent import unpack
 from sandboxd.drivers.graph.verify import verify
 from sandboxd.errors import InvalidImage, UnknownImage
-from sandboxd.node.snapshots import take
 from sandboxd.settings import Settings
 from tests.drivers.graph.archives import Item, archive, d
 from tests.drivers.graph.test_rootfs import BUSYBOX, driver, rootfs, said, spec
@@ -198,16 +198,21 @@ def test_settling_leaves_nothing_to_lose(graph: Graph) -> None:
 def test_a_living_sandbox_is_taken_and_goes_on(
     graph: Graph, rootfs: Rootfs, driver: NativeDriver, base: str
 ) -> None:
+    copies = Copies(graph, rootfs, 1 << 30)
     built = driver.build(spec(rootfs.image("base")))
+
+    def taken(name: str) -> tuple[str, int]:
+        image, scratch = built.spec.image, built.native.scratch
+        return copies.snapshot("t", image, scratch, built.uid, name=name, note="n")
+
     try:
-        assert take(graph, built, tenant="t", name=None, note="n") == (base, 0)
+        assert taken("none") == (base, 0)
         run(built.native, ["/bin/busybox", "sh", "-c", "echo now > /work/now"]).out()
-        digest, size = take(graph, built, tenant="t", name="mine", note="n")
+        digest, size = taken("mine")
         assert size > 0
         assert tenancy.resolve(graph.images, "t", "mine") == digest
         with pytest.raises(UnknownImage):
             tenancy.resolve(graph.images, "other", "mine")
-        assert take(graph, built, tenant="t", name=None, note="n")[0] != base
         graph.store.settle()
     finally:
         driver.destroy(built)
