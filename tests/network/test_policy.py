@@ -76,3 +76,18 @@ def test_mail_chat_and_dns_need_to_be_named(world: World, net: EgressNetwork, ta
     with sandbox(net, policy(*ANYWHERE, EgressRule(cidr=target, ports=[25]))) as slot:
         assert world.inside(slot.fd, lambda: reaches(tcp, target, 25))
         assert not world.inside(slot.fd, lambda: reaches(tcp, target, 6667))
+
+
+@pytest.mark.parametrize(("named", "other"), [(PUBLIC4, OTHER4), (PUBLIC6, OTHER6)])
+def test_fragments_are_judged_as_the_whole_that_they_are(
+    world: World, net: EgressNetwork, named: str, other: str
+) -> None:
+    """The ports are in the first fragment only; none of the others may pass by itself."""
+    large = bytes(5_000)
+    with sandbox(net, policy(EgressRule(cidr=named, ports=[4000], protocol="udp"))) as slot:
+        world.packets.clear()
+        assert world.inside(slot.fd, lambda: udp(named, 4000, large)) == large
+        for target, port in ((named, 4001), (other, 4000), ("10.1.2.3", 4000), ("fd99::9", 4000)):
+            before = world.arrived(target)
+            world.inside(slot.fd, lambda t=target, p=port: reaches(udp, t, p, large, 0.1))
+            assert world.arrived(target) == before

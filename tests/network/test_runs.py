@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -127,3 +128,33 @@ def test_a_killed_node_leaves_nothing_that_its_successor_does_not_clear(served: 
     devices = [name for name in _traces_of_networks() if name.startswith("sd")]
     assert len(devices) <= len(before) + 4
     assert len(_traces_of_networks()) - len(devices) == 1
+
+
+FLOOD = f"""
+import socket
+targets = ["10.1.2.3", "169.254.169.254", "127.0.0.1", "10.213.0.1", "{OTHER4}"]
+sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in targets]
+while True:
+    for sender, target in zip(sockets, targets):
+        try:
+            sender.sendto(b"from the first moment to the last", (target, 4000))
+        except OSError:
+            pass
+"""
+
+
+def test_from_the_first_moment_to_the_last_nothing_gets_out_while_sandboxes_come_and_go(
+    world: World, served: Service
+) -> None:
+    """Each floods from its first instruction on and is killed while it does; slots come round."""
+    world.packets.clear()
+    limits = {"wall_time": 0.4, "cpu_time": 5.0}
+    with ThreadPoolExecutor(6) as clients:
+        results = list(
+            clients.map(lambda _: run(served, FLOOD, network="narrow", limits=limits), range(60))
+        )
+    assert {result["status"] for result in results} == {"wall_time_exceeded"}
+    assert sum(result["network"]["sent"] > 1_000 for result in results) > 30, "few got so far"
+    world.settle()
+    out = {packet.target for packet in world.packets if b"from the first" in packet.payload}
+    assert not out

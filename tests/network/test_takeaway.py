@@ -119,7 +119,7 @@ def node(world: World, net: EgressNetwork, slot: EgressSlot, family: int) -> boo
 
         def connect(address: str) -> bool:
             try:
-                socket.create_connection((address, port), 0.2).close()
+                socket.create_connection((address, port), 1).close()
             except OSError:
                 return False
             return True
@@ -242,7 +242,7 @@ def many_open(world: World, _: EgressNetwork, slot: EgressSlot, family: int) -> 
         opened = []
         for _ in range(10):
             try:
-                opened.append(socket.create_connection((target, 8080), 0.2))
+                opened.append(socket.create_connection((target, 8080), 0.5))
             except OSError:
                 break
         for connection in opened:
@@ -282,6 +282,7 @@ def test_rule_stops_its_probe_and_nothing_else_does(
             network(omit=omit, firewall=firewall, nat=case.nat) as net,
             sandbox(net, case.policy) as slot,
         ):
+            world.settle()  # neighbours are known
             world.packets.clear()
             through[omit] = [case.probe(world, net, slot, family) for family in (4, 6)]
             if not omit:

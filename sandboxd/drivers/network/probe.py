@@ -5,6 +5,7 @@ matched. So a slot is made, a datagram from it to the node is seen to arrive, th
 and the next one must be counted as dropped instead.
 """
 
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from sandboxd.drivers.network.namespaces import close, here, inside
 from sandboxd.drivers.network.nftables import NftablesFirewall
 from sandboxd.errors import DriverFault
 from sandboxd.native import new_netns
+
+log = logging.getLogger(__name__)
 
 BACKENDS: dict[str, Callable[[Layout], Firewall]] = {
     "nftables": NftablesFirewall,
@@ -44,6 +47,7 @@ def holding(wanted: str) -> str:
         try:
             holds(make)
         except DriverFault as fault:
+            log.warning("%s does not hold here: %s", name, fault)
             whys.append(f"{name}: {fault}")
             continue
         return name

@@ -117,7 +117,7 @@ SANE = (
 LOCAL = (
     Rule("resolver", Match(resolver=True), "accept"),
     Rule("proxy", Match(proxied=True), "accept"),
-    Rule("node", Match(), "drop"),
+    Rule("node", Match(), "refuse"),
 )
 """Of packets to the node's own addresses."""
 MEMBERS = (Rule("members", Match(members=True), "accept"),)
