@@ -13,6 +13,7 @@ from sandboxd.node.sessions.port_calls import PORT_CALLS
 from sandboxd.node.sessions.process_calls import PROCESS_CALLS
 from sandboxd.node.sessions.registry import Registry
 from sandboxd.node.sessions.session import Session
+from sandboxd.node.sessions.waiting import to_its_end
 
 Handler = Callable[[Session, Any, Link], Awaitable[object]]
 
@@ -78,9 +79,9 @@ class Calls:
             case agent.Update():
                 await self._update(session, call)
             case agent.Snapshot():
-                return await self._registry.snapshot(session, call)
+                return await to_its_end(self._registry.snapshot(session, call))
             case agent.Fork():
-                return await self._registry.fork(session, call)
+                return await to_its_end(self._registry.fork(session, call))
             case _:
                 return await _HANDLERS[type(call)](session, call, link)
         return session.record()

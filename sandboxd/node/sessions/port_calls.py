@@ -24,7 +24,7 @@ async def _open(session: Session, port: int) -> socket.socket:
     loop = asyncio.get_running_loop()
     for family, address in _LOOPBACKS:
         try:
-            fd = await asyncio.to_thread(socket_inside, session.built.slot.fd, int(family))
+            fd = await session.work(socket_inside, session.built.slot.fd, int(family))
         except OSError as error:
             raise Overload(f"no socket: {error}", retry_after=1.0) from error
         line = socket.socket(fileno=fd)

@@ -289,7 +289,7 @@ class Registry:
         """Its file system as an image of its tenant's. Raises Conflict, InvalidImage, QuotaExceeded."""
         built = session.built
         async with session.still():
-            digest, size = await asyncio.to_thread(
+            digest, size = await session.work(
                 self._host.copies.snapshot,
                 session.identity.tenant,
                 built.spec.image,
@@ -308,7 +308,7 @@ class Registry:
             raise Overload(f"the node has {self._settings.max} sandboxes", retry_after=1.0)
         built, copies = session.built, self._host.copies
         async with session.still():
-            image = await asyncio.to_thread(
+            image = await session.work(
                 copies.beneath, built.spec.image, built.native.scratch, built.uid
             )
         try:

@@ -1,11 +1,14 @@
 """One sandbox that lives: its processes and files, its time, its pauses, its end."""
 
 import asyncio
+import logging
 import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
@@ -32,6 +35,11 @@ from sandboxd.node.sessions.keeping import Keeping
 from sandboxd.node.sessions.kept import Identity, KeptProcess, KeptSession
 from sandboxd.node.sessions.lifetime import Lifetime, Step, decide
 from sandboxd.node.sessions.process import LiveProcess
+from sandboxd.node.sessions.waiting import to_its_end
+
+P = ParamSpec("P")
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _ENDED_KEPT = 100
 _SETTLE = 5.0
@@ -77,6 +85,8 @@ class Session:
         self.over: asyncio.Future[None] = self._loop.create_future()
         self.paused_at: float | None = None
         self._ending: EndReason | None = None
+        self._works: set[asyncio.Future[Any]] = set()
+        self._released = False
         self._change = asyncio.Lock()
         self._processes: dict[str, LiveProcess] = {}
         self._by_number: dict[int, LiveProcess] = {}
@@ -228,11 +238,14 @@ class Session:
 
     async def pause(self) -> bool:
         """Whether it was running. The answer comes when everything stands still. Raises Conflict."""
+        return await to_its_end(self._pause())
+
+    async def _pause(self) -> bool:
         async with self._change:
             self._living()
             if self.life.paused:
                 return False
-            await asyncio.to_thread(self._freeze, True)
+            await self.work(self._freeze, True)
             self._living()
             self.life.paused, self.paused_at = True, time.time()
             self._watch_time()
@@ -241,11 +254,14 @@ class Session:
 
     async def resume(self) -> bool:
         """Whether it was paused."""
+        return await to_its_end(self._resume())
+
+    async def _resume(self) -> bool:
         async with self._change:
             self._living()
             if not self.life.paused:
                 return False
-            await asyncio.to_thread(self._freeze, False)
+            await self.work(self._freeze, False)
             self._living()
             self.life.woken(time.monotonic())
             self.paused_at = None
@@ -265,17 +281,18 @@ class Session:
 
     @asynccontextmanager
     async def still(self) -> AsyncIterator[None]:
-        """Nothing in it moves meanwhile, whatever is asked. Raises Conflict, SandboxEnded."""
+        """Nothing in it moves meanwhile, whatever is asked; not to be cancelled (`to_its_end`). Raises
+        Conflict, SandboxEnded."""
         async with self._change:
             self._living()
             if self.life.paused:
                 yield
                 return
-            await asyncio.to_thread(self._freeze, True)
+            await self.work(self._freeze, True)
             try:
                 yield
             finally:
-                await asyncio.to_thread(self._freeze, False)
+                await self.work(self._freeze, False)
 
     def _living(self) -> None:
         if self._ending is not None or self.end is not None:
@@ -284,16 +301,19 @@ class Session:
     async def limit(self, wanted: SessionLimits) -> None:
         """Put other limits in force; None leaves one as it is. Raises Conflict where more is in use
         than it shall have."""
+        await to_its_end(self._limit(wanted))
+
+    async def _limit(self, wanted: SessionLimits) -> None:
         async with self._change:
             self._living()
             limits = merged(self.limits, wanted)
-            await asyncio.to_thread(enforce, self.built, self.limits, limits)
+            await self.work(enforce, self.built, self.limits, limits)
             self.limits = limits
             self.keep()
 
     async def metrics(self) -> Metrics:
         self._living()
-        return await asyncio.to_thread(self._measure)
+        return await self.work(self._measure)
 
     def _measure(self) -> Metrics:
         group, disk = self.built.group, os.fstatvfs(self.built.native.scratch)
@@ -321,7 +341,8 @@ class Session:
         if self._timer is not None:
             self._timer.cancel()
         if "cgroup_kill" in self.built.layers:
-            self._killing = self._loop.run_in_executor(None, self.built.group.kill)
+            # In a thread: the kernel holds one lock over all groups, while others come and go.
+            self._track(self.built.group.kill)
         else:
             self._end_init()
 
@@ -351,7 +372,35 @@ class Session:
             self._spare = None
         self._keeping.drop(self.identity.id)
         self.over.set_result(None)
-        self._on_end(self)
+        self._release()
+
+    async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """In a thread. The descriptors of the sandbox are there until it is done, whoever waits.
+        Raises SandboxEnded, and what the function does."""
+        return await asyncio.shield(self._track(function, *args, **kwargs))
+
+    def _track(
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        if self._released:
+            raise SandboxEnded(f"sandbox {self.identity.id} has ended")
+        future = self._loop.run_in_executor(None, partial(function, *args, **kwargs))
+        self._works.add(future)
+        future.add_done_callback(self._worked)
+        return future
+
+    def _worked(self, future: asyncio.Future[Any]) -> None:
+        self._works.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            log.debug("sandbox %s: %s", self.identity.id, error)
+        if self.end is not None:
+            self._release()
+
+    def _release(self) -> None:
+        """Let the sandbox be destroyed, once no thread is about to use a descriptor of it."""
+        if not self._released and not self._works:
+            self._released = True
+            self._on_end(self)
 
     # Processes
 

@@ -181,6 +181,37 @@ async def test_paused_processes_stand_still_and_go_on(box: Box) -> None:
     assert (await box.ask(agent.Resume, Sandbox)).state is SandboxState.RUNNING
 
 
+async def test_a_pause_whose_client_leaves_is_whole_or_not_at_all(
+    gateway: Gateway, box: Box
+) -> None:
+    process = await box.start("/bin/sh", "-c", "while true; do :; done")
+    for i in range(20):
+        async with gateway.line() as line:
+            await line.send(message(Kind.CALL, box.fill(agent.Pause)))
+            await asyncio.sleep(0.0005 * (i % 4))
+        await asyncio.sleep(0.02)
+        if (await box.get()).state is SandboxState.PAUSED:
+            await box.ask(agent.Resume, Sandbox)
+        before = (await box.metrics()).cpu_time
+        while (await box.metrics()).cpu_time == before:
+            await asyncio.sleep(0.01)
+    assert (await box.ask(agent.Inspect, Process, process=process.id)).state == "running"
+
+
+async def test_whatever_is_asked_while_it_ends_is_answered(gateway: Gateway) -> None:
+    """And no thread of ours uses a descriptor that is another's by then."""
+    for _ in range(4):
+        box = await gateway.create()
+        asking = [asyncio.create_task(box.metrics()) for _ in range(10)]
+        asking += [asyncio.create_task(box.ask(agent.Pause, Sandbox)) for _ in range(3)]  # type: ignore[list-item]
+        asking += [asyncio.create_task(box.run("true")) for _ in range(3)]  # type: ignore[list-item]
+        await asyncio.sleep(0.002)
+        await box.kill()
+        for outcome in await asyncio.gather(*asking, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                assert isinstance(outcome, SandboxEnded | Conflict | NotFound | Overload), outcome
+
+
 async def test_a_paused_sandbox_can_be_killed(node: Node, box: Box) -> None:
     await box.ask(agent.Pause, Sandbox)
     assert (await box.kill()).state is SandboxState.ENDED
