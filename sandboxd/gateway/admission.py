@@ -39,7 +39,7 @@ def admit(
     language = _language(request, policies)
     asked = request.template or (_PLAIN if request.image is not None else "")
     template = policies.templates.get(language.template if language else asked)
-    if template is None:
+    if template is None or template.session:
         raise UnknownTemplate(f"there is no template {request.template!r}", field="template")
     limits = _limits(request, policies, template.limits, language)
     compile_limits = _compile_limits(request, policies, language)

@@ -8,7 +8,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from msgspec.structs import asdict
 
-from sandboxd.errors import InvalidRequest
+from sandboxd.errors import InvalidRequest, UnknownTemplate
 from sandboxd.gateway.admission import admit
 from sandboxd.gateway.ids import is_run_id, new_run_id, timestamp
 from sandboxd.gateway.paths import check_path, check_tree
@@ -119,6 +119,12 @@ def test_compiled_language_reserves_the_larger_memory(policies: Policies) -> Non
     assert job.reserve_memory == job.compile_limits.memory == 512 << 20
     assert job.limits.pids == 32
     assert job.reserve_cpu == 500
+
+
+def test_a_template_of_sessions_is_none_for_runs(policies: Policies) -> None:
+    assert policies.templates["session"].session
+    with pytest.raises(UnknownTemplate):
+        _admit(RunRequest(template="session", command=["ls"]), policies)
 
 
 def test_command_of_a_template(policies: Policies) -> None:
