@@ -12,7 +12,7 @@ from sandboxd.errors import InvalidRequest, UnknownTemplate
 from sandboxd.gateway.admission import admit
 from sandboxd.gateway.ids import is_run_id, new_run_id, timestamp
 from sandboxd.gateway.paths import check_path, check_tree
-from sandboxd.model import FileContent, Job, LimitOverrides, RunRequest
+from sandboxd.model import FileContent, Job, LimitOverrides, RunRequest, Template
 from sandboxd.policy import Policies
 
 _PURE = profile(
@@ -122,7 +122,7 @@ def test_compiled_language_reserves_the_larger_memory(policies: Policies) -> Non
 
 
 def test_a_template_of_sessions_is_none_for_runs(policies: Policies) -> None:
-    assert policies.templates["session"].session
+    policies.templates["session"] = Template(name="session", session=True)
     with pytest.raises(UnknownTemplate):
         _admit(RunRequest(template="session", command=["ls"]), policies)
 
