@@ -44,6 +44,16 @@ def test_the_parser_takes_the_profile_of_builds() -> None:
         assert re.search(rf"deny capability [^,]*\b{capability}\b", text)
 
 
+def test_the_profile_of_sessions_differs_in_what_may_be_written_to() -> None:
+    text = re.sub(r"#.*", "", (DIRECTORY / "sandboxd-session").read_text())
+    parsed = _parse(text, "-N")
+    assert (parsed.returncode, parsed.stdout.split()) == (0, ["sandboxd-session"])
+    ours = {line.strip() for line in text.replace("sandboxd-session", "sandboxd").splitlines()}
+    theirs = {line.strip() for line in TEXT.splitlines()}
+    for line in ours ^ theirs:
+        assert re.fullmatch(r"/\S+ (mrwlkix|mrix),", line), line
+
+
 def test_a_broken_profile_would_be_refused() -> None:
     assert _parse(TEXT.replace("deny capability,", "deny capabilities,")).returncode != 0
 
