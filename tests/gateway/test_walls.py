@@ -133,7 +133,8 @@ MAKES = {
     "/v1/volumes", "/v1/templates", "/v1/sandboxes", "/v1/sandboxes/events",
     "/v1/runs", "/v1/submissions", "/v1/problems", "/v1/files", f"{JUDGE0}/submissions",
     f"{JUDGE0}/submissions/batch", f"{PISTON}/api/v2/execute", f"{PISTON}/api/v2/connect",
-    f"{GO_JUDGE}/run", f"{GO_JUDGE}/ws", f"{GO_JUDGE}/file", "/compat/sandboxfusion/run_code",
+    f"{GO_JUDGE}/run", f"{GO_JUDGE}/ws", f"{GO_JUDGE}/stream", f"{GO_JUDGE}/file",
+    "/compat/sandboxfusion/run_code",
 }  # fmt: skip
 """Made by the caller, or listed: the tests below look at what they may refer to and list."""
 SIGNED = "/v1/signed/{token}"
@@ -145,7 +146,7 @@ PUBLIC = {
         "workers", "statistics", "about", "version", "license", "isolate", "authenticate", "authorize",
     )),
     f"{PISTON}/api/v2/runtimes", f"{PISTON}/api/v2/packages", f"{GO_JUDGE}/version",
-    f"{GO_JUDGE}/config", "/compat/sandboxfusion/v1/ping",
+    f"{GO_JUDGE}/metrics", f"{GO_JUDGE}/config", "/compat/sandboxfusion/v1/ping",
 }  # fmt: skip
 """The same for everybody: what the service is, nothing of anybody."""
 
