@@ -24,6 +24,7 @@ _NOT_SETTINGS = {"SANDBOXD_CONFIG", "SANDBOXD_URL", "SANDBOXD_API_KEY", "SANDBOX
 _WORD_LISTS = {
     ("isolation", "require"),
     ("adapters", "enabled"),
+    ("judge", "cores"),
     ("network", "private"),
     ("network", "resolvers"),
     ("graph", "registries"),
@@ -182,6 +183,9 @@ class JudgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Bytes of memory of checkers and interactors, beside the files that they are given."""
     checker_time: Seconds = 10.0
     """CPU seconds of a checker; an interactor gets the program's time limit besides."""
+    cores: list[int] = []
+    """Cores on which cases run, one at a time on each, and nothing else of this service: neighbours
+    then distort no times. Empty: cases run where there is room."""
     callback_private: bool = False
     """Deliver webhooks to loopback and private addresses too."""
     callback_attempts: Annotated[int, Meta(ge=1, le=20)] = 6

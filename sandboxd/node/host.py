@@ -45,7 +45,7 @@ class Host:
         lock = InstanceLock(settings.run_path / "node.lock")
         made.callback(lock.release)
         self.policies = policy.load(settings.policy_path, networks=settings.network.enabled)
-        self.cgroups: Cgroups = find_cgroups(settings.instance)
+        self.cgroups: Cgroups = find_cgroups(settings.instance, settings.judge.cores)
         made.callback(self.cgroups.close)
         survivors = Survivors(fetch(settings.keeper_socket))
         sweep(self.cgroups, survivors.groups)

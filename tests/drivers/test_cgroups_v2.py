@@ -17,7 +17,7 @@ FILES = {
     "cpu.stat": "usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\n",
     "memory.max": "", "memory.swap.max": "", "memory.oom.group": "0\n",
     "memory.peak": "12345\n", "memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 1\n",
-    "pids.max": "", "pids.events": "max 7\n",
+    "pids.max": "", "pids.events": "max 7\n", "cpuset.cpus": "", "cpuset.cpus.effective": "0-3\n",
 }  # fmt: skip
 
 
@@ -47,6 +47,21 @@ def test_controllers_are_handed_down_to_the_sandboxes(mount: Path) -> None:
     V2(mount, "x")
     for directory in (mount, mount / "sandboxd-x"):
         assert (directory / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
+def test_kept_cores_are_left_by_all_and_used_by_whom_is_pinned(mount: Path) -> None:
+    group = V2(mount, "x", [1, 3]).make("g", memory=32 * MIB, pids=9, cpus=1)
+    file = mount / "sandboxd-x" / "g" / "cpuset.cpus"
+    assert file.read_text() == "0,2"
+    group.pin(3)
+    assert file.read_text().startswith("3")
+    group.remove()
+    for directory in (mount, mount / "sandboxd-x"):
+        assert (directory / "cgroup.subtree_control").read_text() == "+cpuset +cpu +memory +pids"
+    with pytest.raises(DriverFault, match="no core 4"):
+        V2(mount, "y", [4])
+    with pytest.raises(DriverFault, match="one has to be left"):
+        V2(mount, "y", [0, 1, 2, 3])
 
 
 def test_group_is_limited_whole_and_without_swap(mount: Path) -> None:

@@ -13,6 +13,7 @@ from sandboxd.model.judgement import CaseResult, Usage
 from sandboxd.model.submission import Case, Program
 from sandboxd.native import ExecOrder
 from sandboxd.node.judging.compiling import Compiled
+from sandboxd.node.judging.cores import Cores
 from sandboxd.node.judging.data import Data, DataGone
 from sandboxd.node.judging.interaction import Interacted, Side, Transcript, interact
 from sandboxd.node.judging.program import FILE_MODE, Ran, Workplace, command, order
@@ -44,6 +45,7 @@ class Ready(Struct, frozen=True, kw_only=True):
     compiled: Compiled
     checker: Tool | None
     interactor: Tool | None
+    cores: Cores
 
 
 class CaseRun:
@@ -65,9 +67,10 @@ class CaseRun:
             return self._result(Checked(Verdict.INTERNAL_ERROR, 0.0, str(gone)))
         if self._ready.interactor is not None:
             return await self._interactive(self._ready.interactor, stdin, answer, points)
-        ran = await self._place.run(
-            self._ready.shelves, self._order(), self._ready.job.limits, stdin
-        )
+        async with self._ready.cores.one() as core:
+            ran = await self._place.run(
+                self._ready.shelves, self._order(), self._ready.job.limits, stdin, core=core
+            )
         own = of_status(ran.verdict.status)
         if own is not None:
             return self._result(Checked(own, 0.0, ran.verdict.reason or ""), ran)
@@ -105,11 +108,6 @@ class CaseRun:
         call = conventions.call_interactor(tool.program, stdin, answer, self._case.checker_args)
         tool_order, tool_limits = _tool_order(tool, call)
         transcript = Transcript(submission.outputs_max) if submission.transcript else None
-        program = Side(
-            shelves=self._ready.shelves,
-            order=self._order(),
-            limits=self._ready.job.limits,
-        )
         interactor = Side(
             shelves=(tool.language.template,), order=tool_order, limits=tool_limits,
             collect=call.collect, budget=max(_FEEDBACK_MAX, submission.checker_limits.output),
@@ -119,7 +117,14 @@ class CaseRun:
             found = conventions.read(tool.program, _reply(ran), points)
             return found.verdict is Verdict.ACCEPTED
 
-        done = await interact(self._place, program, interactor, accepts, transcript)
+        async with self._ready.cores.one() as core:
+            program = Side(
+                shelves=self._ready.shelves,
+                order=self._order(),
+                limits=self._ready.job.limits,
+                core=core,
+            )
+            done = await interact(self._place, program, interactor, accepts, transcript)
         found = conventions.read(tool.program, _reply(done.interactor), points)
         # Whose end was noted first says nothing here: nobody listened, so the program had left.
         abandoned = done.interactor.verdict.signal == "SIGPIPE"

@@ -33,6 +33,7 @@ class Side(Struct, frozen=True, kw_only=True):
     limits: Limits
     collect: list[str] = []
     budget: int = 0
+    core: int | None = None
 
 
 class Interacted(Struct, frozen=True, kw_only=True):
@@ -126,5 +127,5 @@ async def _run(
 ) -> Ran:
     return await place.run(
         side.shelves, side.order, side.limits, stdin,
-        stdout=stdout, collect=side.collect, budget=side.budget,
+        stdout=stdout, collect=side.collect, budget=side.budget, core=side.core,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import Unavailable
 from sandboxd.model import Lease, Result
 from sandboxd.node.judging.compiling import Compiler
+from sandboxd.node.judging.cores import Cores
 from sandboxd.node.judging.data import Data
 from sandboxd.node.judging.judging import Judging
 from sandboxd.node.pool import Pool
@@ -27,12 +28,13 @@ class Judge:
         self._queue, self._policies, self._pool, self._node = queue, policies, pool, node
         self.compiler = Compiler(settings.artifacts_max)
         self.data = Data(store, settings.data_max)
+        self._cores = Cores(settings.cores)
 
     def judging(self, lease: Lease) -> "Reported":
         """Raises DriverFault if this node's policies do not know a language."""
         news: News = asyncio.Queue()
         judging = Judging(
-            lease.job, self._policies, self._pool, self.compiler, self.data,
+            lease.job, self._policies, self._pool, self.compiler, self.data, self._cores,
             node=self._node, tell=lambda kind, document: news.put_nowait((kind, document)),
         )  # fmt: skip
         return Reported(judging, self._queue, lease, news)

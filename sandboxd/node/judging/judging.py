@@ -16,6 +16,7 @@ from sandboxd.model.judgement import CaseResult
 from sandboxd.model.submission import Program
 from sandboxd.node.judging.case import CaseRun, Ready, Tool
 from sandboxd.node.judging.compiling import Compiled, Compiler, Source
+from sandboxd.node.judging.cores import Cores
 from sandboxd.node.judging.data import Data
 from sandboxd.node.judging.program import Workplace
 from sandboxd.node.live import Live
@@ -39,6 +40,7 @@ class Judging:
         pool: Pool,
         compiler: Compiler,
         data: Data,
+        cores: Cores,
         *,
         node: str,
         tell: Tell,
@@ -47,7 +49,7 @@ class Judging:
         assert job.submission is not None
         self._job, self._submission = job, job.submission
         self._policies, self._pool = policies, pool
-        self._compiler, self._data = compiler, data
+        self._compiler, self._data, self._cores = compiler, data, cores
         self._node, self._tell = node, tell
         self._language = self._known(job.request.language or "")
         self._case_shelves = shelves(job, self._language, policies)
@@ -121,6 +123,7 @@ class Judging:
             compiled=compiled,
             checker=checker,
             interactor=interactor,
+            cores=self._cores,
         )
         return self._end(await self._cases(place, ready), compiled)
 

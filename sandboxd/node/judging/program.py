@@ -76,8 +76,10 @@ class Workplace:
         collect: list[str] | None = None,
         glob: bool = False,
         budget: int = 0,
+        core: int | None = None,
     ) -> Ran:
-        """Run `order` to its end, in a sandbox of one of the shelves that is gone afterwards.
+        """Run `order` to its end, in a sandbox of one of the shelves that is gone afterwards, on `core`
+        if one is named.
 
         Raises SystemFault or Overload if the host failed. The descriptors of `stdin` and `stdout`
         are closed here in any case.
@@ -93,7 +95,9 @@ class Workplace:
                 stdout.start()
             raise
         source = await _fixed(stdin) if isinstance(stdin, bytes) else stdin
-        return await self._use(built, order, limits, source, stdout, collect or [], glob, budget)
+        return await self._use(
+            built, order, limits, source, stdout, collect or [], glob, budget, core
+        )
 
     async def _use(
         self,
@@ -105,6 +109,7 @@ class Workplace:
         collect: list[str],
         glob: bool,
         budget: int,
+        core: int | None,
     ) -> Ran:
         sandbox = Sandbox(built)
         kept = Output(limits.output, lambda: sandbox.stop(Stop.OUTPUT)) if passed is None else None
@@ -113,6 +118,8 @@ class Workplace:
         stderr = Output(limits.output, lambda: sandbox.stop(Stop.OUTPUT))
         self.enter(sandbox)
         try:
+            if core is not None:
+                await asyncio.to_thread(built.group.pin, core)
             ended = await sandbox.run(order, limits, stdin, stdout, stderr, quiesce=bool(collect))
             verdict = classify(ended.facts, limits)
             files: list[Brought] = []

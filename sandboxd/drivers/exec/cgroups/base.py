@@ -71,6 +71,10 @@ class Group(Protocol):
     def set_cpus(self, cpus: float) -> None:
         """Another number of cores to be used at once."""
 
+    def pin(self, core: int) -> None:
+        """From now on it runs on this one of the cores that are kept; nothing of it may fork while it
+        is moved. Raises DriverFault."""
+
     def kill_one(self) -> None:
         """From now on the kernel ends one process where memory is short, and not the whole group."""
 

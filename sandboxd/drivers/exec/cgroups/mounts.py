@@ -1,10 +1,12 @@
 """Finds out which hierarchies the host has mounted, and so which implementation serves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from sandboxd.drivers.exec.cgroups.base import Cgroups
+from sandboxd.drivers.exec.cgroups.cores import Cpusets, forget
 from sandboxd.drivers.exec.cgroups.v1 import V1
 from sandboxd.drivers.exec.cgroups.v2 import V2
 from sandboxd.errors import DriverFault
@@ -34,16 +36,26 @@ def parse(mountinfo: str) -> Mounts:
     return Mounts(v1, v2)
 
 
-def find(instance: str) -> Cgroups:
-    """The implementation for this host. Raises DriverFault if a needed controller is nowhere."""
+def find(instance: str, cores: Sequence[int] = ()) -> Cgroups:
+    """The implementation for this host, which keeps `cores` for those that are pinned to one. Raises
+    DriverFault if a needed controller is nowhere."""
     mounts = parse(Path("/proc/self/mountinfo").read_text())
     if mounts.v2 is not None:
         available = (mounts.v2 / "cgroup.controllers").read_text().split()
         if all(name in available for name in NEEDED):
-            return V2(mounts.v2, instance)
+            if cores and "cpuset" not in available:
+                raise DriverFault("cgroups", "keep cores", "there is no cpuset controller")
+            return V2(mounts.v2, instance, cores)
     # With a v2 tree, CPU time comes from there.
     needed = NEEDED if mounts.v2 is not None else (*NEEDED, "cpuacct")
     missing = [name for name in needed if name not in mounts.v1]
     if missing:
         raise DriverFault("cgroups", "find controllers", f"not mounted: {', '.join(missing)}")
-    return V1({name: mounts.v1[name] for name in needed}, mounts.v2, instance)
+    cpusets = None
+    if cores:
+        if "cpuset" not in mounts.v1:
+            raise DriverFault("cgroups", "keep cores", "no cpuset hierarchy is mounted")
+        cpusets = Cpusets(mounts.v1["cpuset"], instance, cores)
+    elif "cpuset" in mounts.v1:
+        forget(mounts.v1["cpuset"], instance)
+    return V1({name: mounts.v1[name] for name in needed}, mounts.v2, instance, cpusets)

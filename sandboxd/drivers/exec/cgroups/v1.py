@@ -13,6 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from sandboxd.drivers.exec.cgroups.base import LimitBelowUse, Present, Usage
+from sandboxd.drivers.exec.cgroups.cores import Cpusets
 from sandboxd.drivers.exec.cgroups.files import (
     PAGE,
     await_state,
@@ -34,7 +35,14 @@ _SOCKETS = "memory.kmem.tcp.limit_in_bytes"
 
 
 class V1:
-    def __init__(self, controllers: dict[str, Path], unified: Path | None, instance: str) -> None:
+    def __init__(
+        self,
+        controllers: dict[str, Path],
+        unified: Path | None,
+        instance: str,
+        cpusets: Cpusets | None = None,
+    ) -> None:
+        self.cpusets = cpusets
         self._name = f"sandboxd-{instance}"
         roots = {point / self._name for point in controllers.values()}
         self.memory = controllers["memory"] / self._name
@@ -89,6 +97,8 @@ class V1:
     def make(self, name: str, *, memory: int, pids: int, cpus: float) -> "V1Group":
         with faults("make a group"):
             fds = self._groups.make(name, (memory, pids, int(cpus * _PERIOD_US)))
+            if self.cpusets is not None:
+                fds.append(self.cpusets.tasks())
         return V1Group(self, name, fds, (memory, pids))
 
     def adopt(self, name: str, *, memory: int, pids: int) -> "V1Group":
@@ -139,6 +149,8 @@ class V1:
         self._fds.clear()
         for root in self._roots:
             remove_directory(root)
+        if self.cpusets is not None:
+            self.cpusets.close()
 
     def remove(self, name: str) -> None:
         with faults("remove"):
@@ -216,6 +228,11 @@ class V1Group:
     def set_cpus(self, cpus: float) -> None:
         with faults("set limits"):
             set_exactly(self._cpu / "cpu.cfs_quota_us", int(cpus * _PERIOD_US))
+
+    def pin(self, core: int) -> None:
+        if self._owner.cpusets is None:
+            raise DriverFault("cgroups", "move to a core", "none is kept")
+        self._owner.cpusets.move(self._memory / "cgroup.procs", core)
 
     def kill_one(self) -> None:
         """v1 has never done otherwise."""

@@ -1,10 +1,11 @@
 """The unified hierarchy, as production has it."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sandboxd.drivers.exec.cgroups.base import Present, Usage
+from sandboxd.drivers.exec.cgroups.cores import numbers, rest
 from sandboxd.drivers.exec.cgroups.files import (
     PAGE,
     await_state,
@@ -25,9 +26,15 @@ class V2:
     kind = "v2"
     layers = frozenset({"cgroup_memory", "cgroup_pids", "cgroup_cpu", "cgroup_kill"})
 
-    def __init__(self, mount: Path, instance: str) -> None:
+    def __init__(self, mount: Path, instance: str, cores: Sequence[int] = ()) -> None:
         self._root = mount / f"sandboxd-{instance}"
-        enable = " ".join(f"+{name}" for name in _CONTROLLERS)
+        self._rest = ""
+        controllers: tuple[str, ...] = _CONTROLLERS
+        if cores:
+            available = (mount / "cpuset.cpus.effective").read_text()
+            self._rest = rest(numbers(available), cores)
+            controllers = ("cpuset", *_CONTROLLERS)
+        enable = " ".join(f"+{name}" for name in controllers)
         with faults("make the instance's group"):
             write(mount / "cgroup.subtree_control", enable)
             self._root.mkdir(exist_ok=True)
@@ -39,6 +46,8 @@ class V2:
             with faults("make a group"):
                 group.path.mkdir()
                 write(group.path / "cpu.max", f"{int(cpus * _PERIOD_US)} {_PERIOD_US}")
+                if self._rest:
+                    write(group.path / "cpuset.cpus", self._rest)
                 write(group.path / "memory.oom.group", "1")
                 swap = group.path / "memory.swap.max"
                 if swap.exists():  # absent where the kernel does not account swap
@@ -140,6 +149,10 @@ class V2Group:
     def set_cpus(self, cpus: float) -> None:
         with faults("set limits"):
             write(self.path / "cpu.max", f"{int(cpus * _PERIOD_US)} {_PERIOD_US}")
+
+    def pin(self, core: int) -> None:
+        with faults("move to a core"):
+            write(self.path / "cpuset.cpus", str(core))
 
     def kill_one(self) -> None:
         with faults("set limits"):
