@@ -20,7 +20,8 @@ from pathlib import Path
 import click
 from sandboxd_client import Client, Result, SandboxdError
 
-from sandboxd.cli.demo_programs import PROGRAMS, Program
+from sandboxd import settings
+from sandboxd.cli.demo_programs import IMAGE_PROGRAMS, PROGRAMS, Program
 
 READY_WITHIN = 60.0
 STOPPED_WITHIN = 30.0
@@ -57,10 +58,12 @@ def _show(url: str, api_key: str | None) -> bool:
             if language.document.get("available", True)
         }
         click.echo("".join(f"{name:{width}}" for name, width in COLUMNS) + " right")
+        images = _images(client)
         faulty, layers = 0, None
-        for program in PROGRAMS:
-            if program.language not in offered:
-                click.echo(f"{program.title:16}{program.language:9}not on this machine")
+        for program in (*PROGRAMS, *IMAGE_PROGRAMS):
+            if program.language not in (images if program.command else offered):
+                missing = "not made: make images" if program.command else "not on this machine"
+                click.echo(f"{program.title:16}{program.language:9}{missing}")
                 continue
             result, faults = _run(client, program)
             click.echo(_row(program, result) + ("  ✗" if faults else "  ✓"))
@@ -73,6 +76,14 @@ def _show(url: str, api_key: str | None) -> bool:
     click.echo(f"\nLayers that held in every run: {', '.join(sorted(layers or ()))}")
     click.echo("Every answer was right." if not faulty else f"{faulty} answers were wrong.")
     return not faulty and bool(layers)
+
+
+def _images(client: Client) -> set[str]:
+    """Names of the images that the service has; none if it has no node of its own machine."""
+    try:
+        return {image.name.removesuffix(":latest") for image in client.images.list()}
+    except SandboxdError:
+        return set()
 
 
 def _run(client: Client, program: Program) -> tuple[Result | None, list[str]]:
@@ -132,9 +143,16 @@ def _serve(directory: Path, port: int) -> list[str]:
         f"state_dir={directory / 'state'}",
         f"gateway.listen=127.0.0.1:{port}",
         *_toolchains(),
+        *_store(),
     ):
         argv += ["--set", setting]
     return [*argv, "serve"]
+
+
+def _store() -> list[str]:
+    """The images of this machine's own store, if it has one."""
+    path = settings.load().graph_path
+    return [f"graph.path={path}"] if (path / "graph.db").is_file() else []
 
 
 def _toolchains() -> list[str]:

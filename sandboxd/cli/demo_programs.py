@@ -12,7 +12,9 @@ MiB = 1 << 20
 class Program:
     title: str
     language: str
-    source: str
+    """Or the image that `command` runs in."""
+    source: str = ""
+    command: tuple[str, ...] = ()
     stdin: str = ""
     limits: Mapping[str, float] = field(default_factory=dict)
     status: Status = Status.OK
@@ -25,6 +27,8 @@ class Program:
     """Words of the compiler's message."""
 
     def options(self) -> RunOptions:
+        if self.command:
+            return RunOptions(image=self.language, command=self.command, limits=self.limits)
         return RunOptions(
             language=self.language, source=self.source, stdin=self.stdin, limits=self.limits
         )
@@ -224,3 +228,29 @@ LIMITS = (
 )
 
 PROGRAMS = (*HELLOS, *COPIES, *ENDS, *LIMITS)
+
+IMAGE_PROGRAMS: tuple[Program, ...] = (
+    Program(
+        title="numpy, pandas",
+        language="python",
+        command=(
+            "python3",
+            "-c",
+            "import numpy, pandas; print(pandas.Series(numpy.arange(10)).sum())",
+        ),
+        limits={"memory": 512 * MiB},
+        stdout="45\n",
+    ),
+    Program(
+        title="gcc, make",
+        language="gcc",
+        command=(
+            "sh",
+            "-c",
+            "echo 'int puts(const char *); int main(void) { puts(\"made\"); }' > a.c && "
+            "make -s a && ./a",
+        ),
+        stdout="made\n",
+    ),
+)
+"""In the official images, where `make images` has made them."""

@@ -21,7 +21,10 @@ from tests.drivers.graph.test_rootfs import BUSYBOX, driver, rootfs, spec
 from tests.drivers.graph.test_store import tagged
 from tests.native.box import Ran, run
 
-pytestmark = pytest.mark.root
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="needs loop devices"),
+]
 __all__ = ["driver", "rootfs"]
 MIB = 1 << 20
 
