@@ -10,6 +10,7 @@ from msgspec.structs import asdict, replace
 from sandboxd.errors import InvalidRequest, LimitAboveMaximum, UnknownLanguage, UnknownTemplate
 from sandboxd.gateway.paths import check_path, check_tree
 from sandboxd.model import FileContent, Job, Language, LimitOverrides, Limits, RunRequest, merge
+from sandboxd.model.egress import NetworkRequest, narrowed
 from sandboxd.model.stored import PoolBounds
 from sandboxd.policy import Policies
 
@@ -236,9 +237,16 @@ def _check_mounts(request: RunRequest) -> None:
 def _check_network(request: RunRequest, policies: Policies, tenant: str) -> None:
     if request.network == "none":
         return
-    policy = policies.egress.get(request.network)
+    asked = request.network
+    name = asked if isinstance(asked, str) else asked.policy
+    policy = policies.egress.get(name)
     if policy is None or not policy.permits(tenant):
-        raise InvalidRequest(f"there is no network {request.network!r} for you", field="network")
+        raise InvalidRequest(f"there is no network {name!r} for you", field="network")
+    if isinstance(asked, NetworkRequest):
+        try:
+            narrowed(policy, asked.allow)
+        except ValueError as error:
+            raise InvalidRequest(str(error), field="network.allow") from None
 
 
 def _content_size(content: FileContent, field: str) -> int:

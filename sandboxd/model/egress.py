@@ -10,8 +10,9 @@ import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
-from sandboxd.model.run import Name
+from sandboxd.model.names import Name
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 PortRange = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,4}-[1-9][0-9]{0,4}\Z")]
@@ -19,6 +20,18 @@ Bytes = Annotated[int, Meta(ge=1, le=1 << 50)]
 Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+Spans = tuple[tuple[int, int], ...]
+"""First and last port of each range; empty is every port."""
+
+CLOSED_TCP: Spans = (
+    (25, 25), (53, 53), (465, 465), (587, 587), (853, 853), (2525, 2525), (6660, 6669), (6697, 6697),
+    (7000, 7000),
+)  # fmt: skip
+"""Mail, chat and DNS: closed unless a rule names the port."""
+CLOSED_UDP: Spans = ((53, 53), (443, 443), (784, 784), (853, 853), (8853, 8853))
+"""DNS and QUIC, which no name can be read from."""
+
+_NAMED = ((80, 80), (443, 443))
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN = re.compile(rf"(\*\.)?({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?")
 
@@ -102,3 +115,49 @@ class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def named(self) -> bool:
         """Whether its sandboxes have a resolver."""
         return self.resolve or any(rule.domain is not None for rule in (*self.allow, *self.deny))
+
+
+class NetworkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A policy, of which only a part is wanted."""
+
+    policy: Name
+    allow: Annotated[list[EgressRule], Meta(max_length=100)]
+    """Each within what a rule of the policy allows; the policy's `deny` and caps hold besides."""
+
+
+def narrowed(policy: EgressPolicy, allow: list[EgressRule]) -> EgressPolicy:
+    """The policy with `allow` for its own. Raises ValueError, naming the rule that it does not hold."""
+    for rule in allow:
+        if not any(_covers(wide, rule) for wide in policy.allow):
+            raise ValueError(f"{rule.cidr or rule.domain} is not within {policy.name}")
+    return replace(policy, allow=allow)
+
+
+def _covers(wide: EgressRule, rule: EgressRule) -> bool:
+    if wide.protocol != rule.protocol:
+        return False
+    if wide.cidr is not None and rule.cidr is not None:
+        net, narrow = wide.network(), rule.network()
+        within = net.version == narrow.version and narrow.subnet_of(net)  # type: ignore[arg-type]
+        return within and _ports_within(wide, rule)
+    if wide.domain is None or rule.domain is None or (rule.opaque and not wide.opaque):
+        return False
+    below = wide.domain.startswith("*.") and rule.domain.removeprefix("*").endswith(wide.domain[1:])
+    if not below and rule.domain != wide.domain:
+        return False
+    mine = wide.spans() or _NAMED
+    return all(_inside(span, mine) for span in rule.spans() or _NAMED)
+
+
+def _ports_within(wide: EgressRule, rule: EgressRule) -> bool:
+    """Of addresses: what is closed unless it is named stays so."""
+    if not wide.ports:
+        closed = CLOSED_TCP if wide.protocol == "tcp" else CLOSED_UDP
+        return not any(
+            low <= last and first <= high for first, last in rule.spans() for low, high in closed
+        )
+    return bool(rule.ports) and all(_inside(span, wide.spans()) for span in rule.spans())
+
+
+def _inside(span: tuple[int, int], spans: Spans) -> bool:
+    return any(low <= span[0] and span[1] <= high for low, high in spans)

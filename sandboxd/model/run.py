@@ -7,14 +7,15 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from sandboxd.model.egress import NetworkRequest
 from sandboxd.model.image import ImageName
 from sandboxd.model.judgement import Judgement
 from sandboxd.model.limits import LimitOverrides
 from sandboxd.model.mounts import DataMount, VolumeMount
+from sandboxd.model.names import Name as Name
 from sandboxd.model.network_use import NetworkUse
 from sandboxd.model.status import Status
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+_.-]{0,63}\Z")]
 Arg = Annotated[str, Meta(max_length=131_071)]
 SandboxPath = Annotated[str, Meta(min_length=1, max_length=1024)]
 """Path relative to /work: no leading slash, no empty, `.` or `..` part, no NUL."""
@@ -73,8 +74,8 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """Files of images of one layer, read-only."""
     limits: LimitOverrides = LimitOverrides()
     compile_limits: LimitOverrides = LimitOverrides()
-    network: Name = "none"
-    """`none`, or the name of an egress policy, which says what the program may reach."""
+    network: Name | NetworkRequest = "none"
+    """`none`; or an egress policy by name, which says what the program may reach; or a part of one."""
     interactive: bool = False
     """stdin comes from the run's stream instead of `stdin`; see `WS /v1/runs/{id}/stream`."""
     retry: Literal["never", "safe"] = "never"

@@ -15,6 +15,7 @@ from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import DriverFault
 from sandboxd.model import FileContent, Job, Language, Limits, Outcome, Result, Status
 from sandboxd.model import argv as fill
+from sandboxd.model.egress import NetworkRequest
 from sandboxd.model.network_use import NetworkUse
 from sandboxd.native import ExecOrder
 from sandboxd.node.files import Brought
@@ -169,11 +170,11 @@ class Execution:
             reason=_reason(verdict),
         )
 
-    async def _attach(self, built: Built, network: str) -> None:
+    async def _attach(self, built: Built, network: str | NetworkRequest) -> None:
         """Raises DriverFault; the sandbox is then gone."""
         try:
             if self._networks is None:
-                raise DriverFault("network", "find the policy", network)
+                raise DriverFault("network", "find the policy", str(network))
             self._use = await self._networks.attach(built, network)
         except BaseException:
             self._pool.discard(built)

@@ -18,7 +18,7 @@ from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.network import nflog
 from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
 from sandboxd.errors import DriverFault
-from sandboxd.model.egress import EgressPolicy
+from sandboxd.model.egress import EgressPolicy, NetworkRequest, narrowed
 from sandboxd.model.network_use import NetworkRecord
 from sandboxd.node.network_guard import Guard
 from sandboxd.node.network_use import Use, of_firewall, of_guard
@@ -56,15 +56,21 @@ class Networks:
         """The image with our /etc/resolv.conf over its own."""
         return replace(image, lower=self._layer, below=(image.lower, *image.below))
 
-    async def attach(self, built: Built, name: str) -> Use:
-        """Put a sandbox under the policy of that name: a new one, or one that runs, whose open
-        connections are then held against the new policy. What it does is written down in the answer.
+    async def attach(self, built: Built, asked: str | NetworkRequest) -> Use:
+        """Put a sandbox under the policy of that name, or a part of it: a new one, or one that runs,
+        whose open connections are then held against it. What it does is written down in the answer.
 
         Raises DriverFault.
         """
+        name = asked if isinstance(asked, str) else asked.policy
         policy = self._policies.get(name)
         if policy is None or not isinstance(built.slot, EgressSlot):
             raise DriverFault("network", "find the policy", name)
+        if isinstance(asked, NetworkRequest):
+            try:
+                policy = narrowed(policy, asked.allow)
+            except ValueError as error:
+                raise DriverFault("network", "narrow the policy", str(error)) from None
         use = self._uses.setdefault(built.slot.addresses.index, Use(built.slot, self.driver))
         await asyncio.to_thread(self.driver.assign, built.slot, policy)
         if policy.named:

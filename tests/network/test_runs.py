@@ -41,7 +41,7 @@ ports = [8080]
 
 @pytest.fixture(scope="module")
 def served(world: World) -> Iterator[Service]:
-    with serving(EGRESS) as service:
+    with serving(EGRESS, "network.firewall=nftables") as service:
         yield service
     assert not _traces_of_networks()
 
@@ -158,3 +158,14 @@ def test_from_the_first_moment_to_the_last_nothing_gets_out_while_sandboxes_come
     world.settle()
     out = {packet.target for packet in world.packets if b"from the first" in packet.payload}
     assert not out
+
+
+def test_a_run_may_ask_for_a_part_of_a_policy(world: World, served: Service) -> None:
+    part = {"policy": "narrow", "allow": [{"cidr": PUBLIC4, "ports": [8080]}]}
+    world.packets.clear()
+    result = run(served, ASK, PUBLIC4, PUBLIC6, network=part)
+    assert str(result["stdout"]).split("\n")[0] == "from a run"
+    assert not world.arrived(PUBLIC6)
+    more = {"policy": "narrow", "allow": [{"cidr": OTHER4, "ports": [8080]}]}
+    refused = run(served, ASK, PUBLIC4, network=more)
+    assert (refused["http"], refused["field"]) == (422, "network.allow")

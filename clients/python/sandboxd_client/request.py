@@ -38,7 +38,7 @@ class RunOptions(TypedDict, total=False):
     """Paths of the files to bring back."""
     limits: Limits | Mapping[str, float]
     compile_limits: Limits | Mapping[str, float]
-    network: str
+    network: str | dict[str, Any]
     interactive: bool
     """stdin comes from `Run.stream()`; for `submit` only."""
     retry: Literal["never", "safe"]

@@ -6,8 +6,9 @@ import msgspec
 
 from sandboxd.drivers.network.addresses import GROUPS
 from sandboxd.drivers.network.firewall import PROXY_PORT, Layout
-from sandboxd.drivers.network.rules import Cap, Mark, Match, Rule, Spans
+from sandboxd.drivers.network.rules import Cap, Mark, Match, Rule
 from sandboxd.drivers.network.xtables import Line, Options, Part
+from sandboxd.model.egress import Spans
 
 _PORTS_MAX = 15
 """Of one multiport match; a range counts twice."""

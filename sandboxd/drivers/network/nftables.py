@@ -8,7 +8,8 @@ from sandboxd.drivers.network import rules
 from sandboxd.drivers.network.addresses import GROUPS, Addresses
 from sandboxd.drivers.network.firewall import PROXY_PORT, Layout, Opening
 from sandboxd.drivers.network.libnftables import Nftables
-from sandboxd.drivers.network.rules import Cap, Mark, Match, PolicyChains, Rule, Spans
+from sandboxd.drivers.network.rules import Cap, Mark, Match, PolicyChains, Rule
+from sandboxd.model.egress import Spans
 
 _PARTS = ("sent", "received", "policy", "replies")
 """Chains of a policy; a verdict map leads to those of each kind."""

@@ -20,18 +20,7 @@ from typing import Literal
 from msgspec import Struct
 
 from sandboxd.drivers.network.floor import Floor, Net
-from sandboxd.model.egress import EgressPolicy, EgressRule
-
-Spans = tuple[tuple[int, int], ...]
-"""First and last port of each range; empty is every port."""
-
-CLOSED_TCP: Spans = (
-    (25, 25), (53, 53), (465, 465), (587, 587), (853, 853), (2525, 2525), (6660, 6669), (6697, 6697),
-    (7000, 7000),
-)  # fmt: skip
-"""Mail, chat and DNS: closed unless a rule names the port."""
-CLOSED_UDP: Spans = ((53, 53), (443, 443), (784, 784), (853, 853), (8853, 8853))
-"""DNS and QUIC, which no name can be read from."""
+from sandboxd.model.egress import CLOSED_TCP, CLOSED_UDP, EgressPolicy, EgressRule, Spans
 
 
 class Cap(Struct, frozen=True):
