@@ -154,6 +154,9 @@ class GraphSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Bytes of a build's context, or of a root file system, sent by the API."""
     builds: Annotated[int, Meta(ge=1, le=64)] = 2
     """Builds and imports of the API at once; others wait."""
+    collect_every: Seconds = 900.0
+    """Seconds after which a node removes what no name, sandbox or command needs any more; what builds
+    made and no image has goes too, so that a step is then run again."""
 
 
 class JudgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,11 +5,26 @@ import logging
 import os
 
 from sandboxd.drivers.graph import syscalls
+from sandboxd.drivers.graph.collection import collect
+from sandboxd.drivers.graph.store import Store
 from sandboxd.errors import SandboxdError
 from sandboxd.node.host import Host
 from sandboxd.node.pool import Pool
 
 log = logging.getLogger(__name__)
+
+
+async def tend_images(store: Store, every: float) -> None:
+    """Collect garbage every so many seconds, until cancelled: tenants make it without an operator."""
+    while True:
+        await asyncio.sleep(every)
+        try:
+            garbage = await asyncio.to_thread(collect, store)
+        except (SandboxdError, OSError) as error:
+            log.error("garbage was not collected: %s", error)
+        else:
+            if garbage.blobs:
+                log.info("removed %d blobs, %d bytes", len(garbage.blobs), garbage.bytes)
 
 
 async def follow_images(host: Host, pool: Pool) -> None:

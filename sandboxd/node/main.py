@@ -17,7 +17,7 @@ from sandboxd.node.agent import Agent
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.fitting import Fitter
 from sandboxd.node.host import Host
-from sandboxd.node.image_watch import follow_images
+from sandboxd.node.image_watch import follow_images, tend_images
 from sandboxd.node.images_service import ImagesService
 from sandboxd.node.judging import Judge
 from sandboxd.node.library import Library
@@ -106,7 +106,13 @@ async def _run(settings: Settings) -> int:
     images = ImagesService(Library(host, settings.graph), fitter, builds=settings.graph.builds)
     await images.listen(settings.images_socket, settings.gateway.uid)
     announcer = Announcer(settings, queue, host, pool, worker, node)
-    loops = (worker.run(), announcer.run(), follow_images(host, pool), registry.run())
+    loops = (
+        worker.run(),
+        announcer.run(),
+        follow_images(host, pool),
+        tend_images(host.graph.store, settings.graph.collect_every),
+        registry.run(),
+    )
     tasks = [asyncio.create_task(coroutine) for coroutine in loops]
     guarding = None if host.networks is None else asyncio.create_task(host.networks.run())
     waiting = asyncio.create_task(stop.wait())

@@ -45,7 +45,7 @@ def service() -> Iterator[Service]:
     for path in [policies, *policies.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     (policies / "templates" / "box.toml").write_text(TEMPLATE)
-    service = Service(directory, f"policies={policies}")
+    service = Service(directory, f"policies={policies}", "graph.collect_every=0.3")
     imported(service, Item("version", b"one"))
     try:
         service.start()
@@ -79,3 +79,13 @@ def test_what_the_pool_has_is_not_collected(service: Service) -> None:
     assert "removed 0 blobs" in image("gc")
     assert run(service, "/bin/busybox", "cat", "/version")["stdout"] == "one"
     assert "whole" in image("verify")
+
+
+def test_what_nobody_needs_goes_by_itself(service: Service) -> None:
+    imported(service, Item("version", b"two"))
+    layers = service.state_dir / service.instance / "graph" / "layers"
+    deadline = time.monotonic() + 20
+    while len(list(layers.iterdir())) > 1:  # that of the former meaning, once the pool has changed
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert run(service, "/bin/busybox", "cat", "/version")["stdout"] == "two"
