@@ -16,13 +16,26 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from loadtest import bench, cell, host, peers, plot, report, run, scenario, service, workload
+from loadtest import (
+    bench,
+    cell,
+    host,
+    judge,
+    peers,
+    plot,
+    report,
+    run,
+    scenario,
+    service,
+    spread,
+    workload,
+)
 from loadtest.http1 import ExchangeError
 from loadtest.peers.http import HttpPeer, Server
 
 _FAULTS = (
     bench.BrokenPeerError, peers.PeerError, scenario.ScenarioError, service.ServiceError,
-    workload.BuildError, ExchangeError, ProcessLookupError,
+    workload.BuildError, ExchangeError, ProcessLookupError, judge.WrongVerdictError,
 )  # fmt: skip
 
 
@@ -56,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     standard.add_argument("--rounds", type=_count)
     standard.add_argument("--seconds", type=_seconds, help="of one cell in one round")
     standard.add_argument("--clients", type=_counts, help="for example 1,2,8,32")
-    standard.add_argument("--workloads", type=_words, default=("compiled", "python"))
+    standard.add_argument("--workloads", type=_words, default=("compiled", "python", "judge"))
     standard.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
 
     rate = verbs.add_parser("run", help="a scenario, open loop")
@@ -80,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     layers.add_argument("--megabytes", type=_count, default=200, help="of the image to pull")
     layers.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
 
+    apart = verbs.add_parser("spread", help="one program's times beside neighbours; as root")
+    apart.set_defaults(verb=_spread)
+    apart.add_argument("--cases", type=_count, default=100)
+
     for verb in (standard, rate):
         verb.add_argument("--url", type=Server.of, help="a running service; else a private one")
         verb.add_argument("--service-pid", type=_count, help="its first process, for the CPU split")
@@ -97,10 +114,19 @@ async def _images(options: argparse.Namespace) -> int:
             sandboxes=options.sandboxes,
             megabytes=options.megabytes,
         )
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "images.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    _write_lines(lines, options.out, "images.md")
     return 0
+
+
+async def _spread(options: argparse.Namespace) -> int:
+    print("\n".join(await spread.main(options.cases)))
+    return 0
+
+
+def _write_lines(lines: list[str], out: Path, name: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / name).write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
 
 
 async def _bench(options: argparse.Namespace) -> int:
@@ -120,12 +146,19 @@ async def _bench(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="sandboxd-loadtest-") as directory:
         programs = workload.build(Path(directory))
         known = workload.workloads(programs)
-        chosen = [known[name] for name in options.workloads]
+        chosen = [known[name] for name in options.workloads if name in known]
         async with _service(options) as (server, pid):
-            ours = HttpPeer("sandboxd", "this service over HTTP on loopback", server, pid)
-            beside = [*peers.local(programs), ours]
-            sound = await bench.warm_up(beside, chosen, ours, note)
-            results = await bench.measure(sound, chosen, plan, _say)
+            if chosen:
+                ours = HttpPeer("sandboxd", "this service over HTTP on loopback", server, pid)
+                beside = [*peers.local(programs), ours]
+                sound = await bench.warm_up(beside, chosen, ours, note)
+                results = await bench.measure(sound, chosen, plan, _say)
+            if "judge" in options.workloads:
+                judging = judge.QUICK if options.quick else judge.Plan()
+                lines = await judge.main(server, Path(directory), judging)
+                _write_lines(lines, options.out, "judge.md")
+    if not chosen:
+        return 0
     made = report.Report(
         host=facts,
         plan=plan,
@@ -208,8 +241,8 @@ def _seconds(text: str) -> float:
 
 def _words(text: str) -> tuple[str, ...]:
     words = tuple(text.split(","))
-    if not set(words) <= {"compiled", "python"}:
-        raise ValueError("compiled, python")
+    if not set(words) <= {"compiled", "python", "judge"}:
+        raise ValueError("compiled, python, judge")
     return words
 
 

@@ -86,7 +86,7 @@ def test_p999_needs_a_thousand_samples() -> None:
 
 def arguments(fake: FakeService, out: Path) -> list[str]:
     return ["bench", "--url", f"http://127.0.0.1:{fake.port}", "--rounds", "1", "--seconds",
-            "0.03", "--clients", "1,2", "--out", str(out)]  # fmt: skip
+            "0.03", "--clients", "1,2", "--workloads", "compiled,python", "--out", str(out)]  # fmt: skip
 
 
 async def bench_with(fake: FakeService, out: Path) -> int:
