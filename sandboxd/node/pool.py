@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 
 from sandboxd.drivers.exec.base import Built, ExecDriver, Spec
-from sandboxd.errors import DriverFault, Overload, SystemFault
+from sandboxd.errors import DriverFault, Overload, SandboxdError, SystemFault
 from sandboxd.node.demand import LOOK_AGAIN, Demand, wanted
 from sandboxd.node.hands import End, Hands
 from sandboxd.node.stock import Stock, step
@@ -158,7 +158,7 @@ class Pool:
         self._end()
         try:
             built = end.result()
-        except (SystemFault, Overload) as error:
+        except SandboxdError as error:  # a volume that is gone or taken is the request's fault
             if future.cancelled():
                 log.error("build of a sandbox failed: %s", error)
             else:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from sandboxd.drivers.exec.base import Built
-from sandboxd.errors import DriverFault, Overload
+from sandboxd.errors import Conflict, DriverFault, Overload
 from sandboxd.node import stock
 from sandboxd.node.pool import Pool
 from tests.node.fakes import FakeDriver, spec
@@ -204,3 +204,17 @@ async def test_sandbox_that_will_not_go_stops_nothing(pool: Pool, driver: FakeDr
     await until(lambda: driver.destroyed != [])
     driver.stuck.clear()
     driver.destroy(built)
+
+
+async def test_what_a_request_cannot_have_is_told_to_who_asks(
+    pool: Pool, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox with a volume that another node holds: nobody waits for ever."""
+
+    def taken(_: object) -> Built:
+        raise Conflict("the volume is in use")
+
+    monkeypatch.setattr(driver, "build", taken)
+    async with asyncio.timeout(10):
+        with pytest.raises(Conflict):
+            await pool.make(spec())
