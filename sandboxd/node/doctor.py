@@ -65,12 +65,26 @@ def examine(settings: Settings) -> Iterator[Row]:
         with private_host(msgspec.structs.replace(settings, isolation=_ask_for_nothing())) as host:
             yield Row("cgroups", "ok", f"{host.cgroups.kind} hierarchy")
             yield from _layers(host.layers, settings.isolation.require)
+            yield _stores(host)
             offered = sorted(language.name for language in host.languages())
             yield Row("languages", "ok" if offered else "warn", ", ".join(offered) or "none")
     except SandboxdError as error:
         yield Row("sandbox", "fail", f"none can be built: {error}")
     yield _network(settings)
     yield from _host_facts(settings)
+
+
+def _stores(host: Host) -> Row:
+    """Whether images can be built, and volumes be had."""
+    lacking = []
+    if not host.rootfs.maps_owners:
+        lacking.append("builds: the store's file system cannot map owners")
+    if not Path("/dev/loop-control").exists():
+        lacking.append("volumes: no loop devices")
+    if shutil.which("mkfs.ext4") is None:
+        lacking.append("new volumes: no mkfs.ext4")
+    text = "; ".join(lacking) or "images can be built, volumes be had"
+    return Row("images", "warn" if lacking else "ok", text)
 
 
 def _network(settings: Settings) -> Row:
