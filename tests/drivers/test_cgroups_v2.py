@@ -144,3 +144,16 @@ def test_a_group_is_taken_over_as_it_is_and_others_are_swept(mount: Path) -> Non
     adopted.remove()
     with pytest.raises(DriverFault):
         cgroups.adopt("left", memory=1, pids=1)
+
+
+def test_a_limit_below_what_is_in_use_is_known_before_it_kills(mount: Path) -> None:
+    group = V2(mount, "x").make("g", memory=64 * MIB, pids=10, cpus=1.0)
+    files = mount / "sandboxd-x" / "g"
+    (files / "pids.current").write_text("1\n")
+    (files / "memory.current").write_text(f"{40 * MIB}\n")
+    assert group.fits(40 * MIB)
+    assert not group.fits(30 * MIB), "there is nothing to reclaim by"
+    (files / "memory.reclaim").write_text("")
+    assert not group.fits(30 * MIB)
+    assert (files / "memory.reclaim").read_text() == str(10 * MIB)
+    group.remove()

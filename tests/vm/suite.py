@@ -25,9 +25,11 @@ NATIVE_DRIVERS = tuple(
         "test_uids",
     )
 )
+SESSIONS = ("limits_are_changed_while_it_lives", "paused_processes_stand_still_and_go_on")
 INSIDE = (
     *("tests/vm/inside", "tests/matrix/test_matrix.py", "tests/attack/test_attack.py"),
     *("tests/native", *NATIVE_DRIVERS),
+    *(f"tests/node/sessions/test_life.py::test_{name}" for name in SESSIONS),
 )
 ATTACKS = (
     *("flood-forks", "flood-fork-bomb", "flood-threads", "flood-anonymous", "flood-memory-file"),

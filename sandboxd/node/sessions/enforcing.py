@@ -37,6 +37,8 @@ def enforce(built: Built, old: SessionLimits, new: SessionLimits) -> None:
     Conflict where more is in use than it shall have, DriverFault."""
     assert new.memory is not None and new.pids is not None
     assert new.cpus is not None and new.disk is not None
+    if new.memory < (old.memory or 0) and not built.group.fits(new.memory):
+        raise Conflict("more memory is in use", field="limits.memory")
     try:
         built.group.limit(memory=new.memory, pids=new.pids + OWN_PIDS)
     except LimitBelowUse as error:

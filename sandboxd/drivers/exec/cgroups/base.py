@@ -54,6 +54,10 @@ class Group(Protocol):
         and counts as an OOM kill.
         """
 
+    def fits(self, memory: int) -> bool:
+        """Whether what is in use would stay within a lower memory limit. Blocks: the kernel may have
+        to reclaim for it."""
+
     def cpu_time(self) -> float:
         """Seconds used so far by the whole group."""
 

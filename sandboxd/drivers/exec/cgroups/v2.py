@@ -1,5 +1,6 @@
 """The unified hierarchy, as production has it."""
 
+import contextlib
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -122,6 +123,14 @@ class V2Group:
             set_exactly(self.path / "memory.max", memory, PAGE)
             set_exactly(self.path / "pids.max", pids)
         self.limits = (memory, pids)
+
+    def fits(self, memory: int) -> bool:
+        """The kernel would end processes rather than refuse."""
+        excess = self.present().memory - memory
+        if excess > 0:
+            with contextlib.suppress(OSError):  # before 5.19 there is no such file; EAGAIN: not all
+                write(self.path / "memory.reclaim", str(excess))
+        return self.present().memory <= memory
 
     def cpu_time(self) -> float:
         return value(read_fd(self._cpu_fd), "usage_usec") / 1e6
