@@ -40,10 +40,11 @@ setup: .setup/packages .setup/venv .setup/native ## Debian packages, virtual env
 	fi
 	@touch $@
 
-.setup/venv: requirements-build.lock requirements.lock .setup/packages
+.setup/venv: requirements-build.lock requirements.lock requirements-testlib.lock .setup/packages
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	$(PIP) --require-hashes -r requirements-build.lock
 	$(PIP) --require-hashes --no-build-isolation --use-pep517 -r requirements.lock
+	$(PIP) --require-hashes -r requirements-testlib.lock
 	@touch $@
 
 # Editable, so that a change of Python needs nothing and a change of C only this target.
