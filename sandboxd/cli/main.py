@@ -15,13 +15,15 @@ _COMMANDS = {
     "courier": "Run only the courier, which delivers webhooks.",
     "network": "Run only the guard of sandboxes' networks; the node does.",
     "run": "Run a program in a sandbox of a running service.",
+    "sandbox": "Sandboxes that live: create, exec, cp, pause, fork …",
+    "shell": "A terminal in a sandbox.",
     "image": "Images: build, import, export, pull, push, list, collect garbage.",
     "volume": "Volumes of a running service: create, list, remove.",
     "judge": "Judge programs on cases; verify problem packages.",
     "doctor": "Show what this machine offers, layer by layer.",
     "demo": "Show real programs meeting every limit.",
 }
-_CLIENTS = {"run", "judge", "demo", "volume"}
+_CLIENTS = {"run", "sandbox", "shell", "judge", "demo", "volume"}
 """They speak to a service that has settings; the others get them as their context's object."""
 
 

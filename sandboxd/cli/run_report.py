@@ -58,11 +58,11 @@ def exit_code(result: Result) -> int:
     return _CODES.get(result.status, _FAILED)
 
 
-def failure(error: SandboxdError) -> int:
+def failure(error: SandboxdError, who: str = "sandboxd run") -> int:
     """Says in one line why there is no verdict; gives the exit code."""
     detail = " ".join(error.detail.split())
     field = f" ({error.field})" if error.field else ""
-    click.echo(f"sandboxd run: {detail}{field} [{error.code}]", err=True)
+    click.echo(f"{who}: {detail}{field} [{error.code}]", err=True)
     match error:
         case Overload():
             return 75

@@ -49,6 +49,7 @@ from sandboxd_client.sync_stream import Stream
 from sandboxd_client.sync_terminal import Terminal
 from sandboxd_client.sync_tools import SandboxTools
 from sandboxd_client.template import Template
+from sandboxd_client.unpacking import unpack_tar
 
 __all__ = [
     "AsyncClient",
@@ -104,4 +105,5 @@ __all__ = [
     "Volume",
     "__version__",
     "save_files",
+    "unpack_tar",
 ]

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 
 def save_files(files: Mapping[str, bytes], directory: str | Path) -> list[Path]:
@@ -19,15 +20,16 @@ def save_files(files: Mapping[str, bytes], directory: str | Path) -> list[Path]:
     OSError if a file cannot be written, for example where a symbolic link stands in the way.
     """
     root = Path(directory)
-    plan = [(_parts(name), data) for name, data in files.items()]
+    plan = [(parts_of(name), data) for name, data in files.items()]
     root.mkdir(parents=True, exist_ok=True)
     for parts, data in plan:
-        with _directory(root, parts[:-1]) as parent:
+        with opened_directory(root, parts[:-1]) as parent:
             _replace(parent, parts[-1], data)
     return [root.joinpath(*parts) for parts, _ in plan]
 
 
-def _parts(name: str) -> list[str]:
+def parts_of(name: str) -> list[str]:
+    """Raises ValueError for a name that is not a plain relative path."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or not part.isprintable() or "\\" in part for part in parts):
         raise ValueError(f"{name!r} is not a plain relative path")
@@ -35,7 +37,7 @@ def _parts(name: str) -> list[str]:
 
 
 @contextmanager
-def _directory(root: Path, parts: list[str]) -> Iterator[int]:
+def opened_directory(root: Path, parts: list[str]) -> Iterator[int]:
     """An open descriptor of `root/parts…`, made where missing, reached without symbolic links."""
     here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -52,11 +54,18 @@ def _directory(root: Path, parts: list[str]) -> Iterator[int]:
 
 
 def _replace(parent: int, name: str, data: bytes) -> None:
+    with replacing(parent, name, 0o666) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(parent: int, name: str, mode: int) -> Iterator[IO[bytes]]:
+    """A new file that takes the name when the block has ended well."""
     temporary = f".{secrets.token_hex(8)}.part"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=parent), "wb") as file:
+    with os.fdopen(os.open(temporary, flags, mode, dir_fd=parent), "wb") as file:
         try:
-            file.write(data)
+            yield file
             file.flush()
             os.replace(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
         except BaseException:

@@ -299,6 +299,22 @@ class Processes:
         info = self._sandbox._do(core.start(self._sandbox.id, body, Deadline(wait)))
         return Process(self._sandbox, info)
 
+    def live(
+        self,
+        command: Command,
+        *,
+        stdin: bool = False,
+        pty: tuple[int, int] | None = None,
+        timeout: float | None = None,
+        wait: float = 86_400.0,
+        **options: Unpack[CommandOptions],
+    ) -> Terminal:
+        """A context manager: a command, live, both ways, that ends when it is left. `pty`: rows and
+        columns of a terminal for it, instead of pipes."""
+        body = command_body(command, options, timeout=timeout, stdin=stdin, pty=pty)
+        endpoint = self._sandbox._core.endpoint
+        return Terminal.started(endpoint, self._sandbox.id, body, Deadline(wait), kill=True)
+
     def list(self, *, wait: float = SHORT) -> Sequence[ProcessInfo]:
         """Those that run, and the last hundred that ended; the oldest first."""
         core = self._sandbox._core

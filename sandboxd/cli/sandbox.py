@@ -1,0 +1,189 @@
+"""`sandboxd sandbox`: sandboxes that live, by the SDK like any other client."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from sandboxd_client import Client, Sandbox, SandboxdError, SandboxInfo
+
+from sandboxd.cli import run_report, terminal
+from sandboxd.cli.sandbox_copy import cp
+from sandboxd.cli.sandbox_exec import execute
+from sandboxd.cli.sandbox_files import files
+from sandboxd.cli.sandbox_words import options_of
+
+_URL = click.option(
+    "--url", envvar="SANDBOXD_URL", help="The service: http://host:port, unix:/path."
+)
+
+
+@click.group("sandbox")
+def sandbox() -> None:
+    """Sandboxes that live: open them, run commands in them, move files, keep what they made."""
+
+
+sandbox.add_command(cp)
+sandbox.add_command(files)
+sandbox.add_command(execute)
+
+
+@contextmanager
+def service(url: str | None) -> Iterator[Client]:
+    """Errors of the service end the command with their exit code."""
+    try:
+        with Client(url) as client:
+            yield client
+    except SandboxdError as error:
+        raise SystemExit(run_report.failure(error, "sandboxd sandbox")) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def show(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
+
+
+@sandbox.command()
+@click.option("--template")
+@click.option("--image", help="An image or snapshot instead of the template's.")
+@click.option("--key", help="While there is a sandbox of this key, that one is the answer.")
+@click.option("--metadata", multiple=True, metavar="K=V")
+@click.option("--env", multiple=True, metavar="K=V")
+@click.option("--timeout", type=float, help="Seconds until it ends.")
+@click.option("--idle-timeout", type=float, help="Seconds without use after which it ends.")
+@click.option("--on-timeout", type=click.Choice(["kill", "pause"]))
+@click.option("--limit", "limits", multiple=True, metavar="K=V", help="memory=512M, cpus=2 …")
+@click.option("--network")
+@click.option("--json", "as_json", is_flag=True, help="All there is to say, not the id alone.")
+@_URL
+def create(url: str | None, as_json: bool, **given: Any) -> None:
+    """Open a sandbox and print its id."""
+    with service(url) as client:
+        made = Sandbox.create(client=client, **options_of(**given))
+        if as_json:
+            show(made.info.document)
+        else:
+            click.echo(made.id)
+
+
+@sandbox.command("ls")
+@click.option("--all", "ended", is_flag=True, help="Those too that ended within a day.")
+@click.option("--metadata", multiple=True, metavar="K=V", help="Only those that have this.")
+@click.option("--json", "as_json", is_flag=True)
+@_URL
+def list_(url: str | None, ended: bool, metadata: tuple[str, ...], as_json: bool) -> None:
+    """The sandboxes there are, the newest first."""
+    wanted = options_of(metadata=metadata).get("metadata")
+    with service(url) as client:
+        found = [
+            info
+            for info in Sandbox.list(client=client, metadata=wanted)
+            if ended or info.state != "ended"
+        ]
+    if as_json:
+        show([info.document for info in found])
+        return
+    for info in found:
+        click.echo(_line(info))
+
+
+def _line(info: SandboxInfo) -> str:
+    state = info.state if info.end is None else f"ended: {info.end.reason}"
+    about = " ".join(f"{name}={json.dumps(value)}" for name, value in info.metadata.items())
+    return f"{info.id}  {state:<10}  {info.template:<10}  {info.created_at}  {about}".rstrip()
+
+
+@sandbox.command()
+@click.argument("name", metavar="ID")
+@_URL
+def get(url: str | None, name: str) -> None:
+    """A sandbox as JSON."""
+    with service(url) as client:
+        show(Sandbox.connect(name, client=client).info.document)
+
+
+@sandbox.command()
+@click.argument("names", nargs=-1, required=True, metavar="ID...")
+@_URL
+def kill(url: str | None, names: tuple[str, ...]) -> None:
+    """End sandboxes with everything in them."""
+    with service(url) as client:
+        for name in names:
+            Sandbox.connect(name, client=client).kill()
+
+
+@sandbox.command()
+@click.argument("name", metavar="ID")
+@_URL
+def pause(url: str | None, name: str) -> None:
+    """Let everything in it stand still, until it is used again."""
+    with service(url) as client:
+        Sandbox.connect(name, client=client).pause()
+
+
+@sandbox.command()
+@click.argument("name", metavar="ID")
+@_URL
+def resume(url: str | None, name: str) -> None:
+    """Let it go on."""
+    with service(url) as client:
+        Sandbox.connect(name, client=client).resume()
+
+
+@sandbox.command()
+@click.argument("name", metavar="ID")
+@click.argument("timeout", type=float, required=False, metavar="[SECONDS]")
+@_URL
+def extend(url: str | None, name: str, timeout: float | None) -> None:
+    """Start its time to live again, with SECONDS as a new one; print when it ends."""
+    with service(url) as client:
+        click.echo(Sandbox.connect(name, client=client).extend(timeout).expires_at)
+
+
+@sandbox.command()
+@click.argument("name", metavar="ID")
+@click.argument("image", required=False, metavar="[NAME]")
+@_URL
+def snapshot(url: str | None, name: str, image: str | None) -> None:
+    """Make an image of its files; print what to give as --image."""
+    with service(url) as client:
+        click.echo(Sandbox.connect(name, client=client).snapshot(image).image)
+
+
+@sandbox.command()
+@click.argument("name", metavar="ID")
+@click.option("--count", "-n", type=int, default=1)
+@_URL
+def fork(url: str | None, name: str, count: int) -> None:
+    """Open new ones with the files that this one has now; print their ids."""
+    with service(url) as client:
+        for child in Sandbox.connect(name, client=client).fork(count):
+            click.echo(child.id)
+
+
+@sandbox.command()
+@click.argument("name", metavar="ID")
+@_URL
+def metrics(url: str | None, name: str) -> None:
+    """What it uses now."""
+    with service(url) as client:
+        used = Sandbox.connect(name, client=client).metrics()
+        show({field: getattr(used, field) for field in used.__dataclass_fields__})
+
+
+@sandbox.command()
+@click.argument("name", metavar="ID")
+@click.option("--json", "as_json", is_flag=True)
+@_URL
+def ps(url: str | None, name: str, as_json: bool) -> None:
+    """Its processes: those that run, and the last that ended."""
+    with service(url) as client:
+        found = Sandbox.connect(name, client=client).process.list()
+    if as_json:
+        show([process.document for process in found])
+        return
+    for process in found:
+        state = "running" if process.running else f"exit {terminal.exit_code(process)}"
+        click.echo(f"{process.id}  {state:<9}  {json.dumps(process.command)}")

@@ -1,0 +1,55 @@
+"""Words of the command line that name sandboxes, places in them and options of theirs."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_NAMED = re.compile(r"(sbx_[a-z2-7]{26}):(.+)", re.DOTALL)
+
+
+def options_of(
+    *,
+    limits: Iterable[str] = (),
+    env: Iterable[str] = (),
+    metadata: Iterable[str] = (),
+    **plain: Any,
+) -> Any:
+    """Options of a new sandbox; what was not given is left out. Raises UsageError."""
+    options: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
+    if pairs := _pairs(env, "--env"):
+        options["env"] = pairs
+    if pairs := _pairs(metadata, "--metadata"):
+        options["metadata"] = pairs
+    if pairs := _pairs(limits, "--limit"):
+        options["limits"] = {name: _amount(name, text) for name, text in pairs.items()}
+    return options
+
+
+def place(word: str) -> tuple[str | None, str]:
+    """`ID:PATH` as sandbox and path; of this machine where there is no ID."""
+    match = _NAMED.fullmatch(word)
+    return (match[1], match[2]) if match else (None, word)
+
+
+def _pairs(words: Iterable[str], option: str) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"{option} {word}: expected NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _amount(name: str, text: str) -> float | int:
+    match = re.fullmatch(r"([0-9.]+)([KMGT]?)", text.upper())
+    try:
+        if match is not None:
+            number = float(match[1]) * _SIZES[match[2]]
+            return number if name == "cpus" else int(number)
+    except ValueError:
+        pass
+    raise click.UsageError(f"--limit {name}={text}: expected a number, such as 2, 512M or 1G")

@@ -1,0 +1,76 @@
+"""`sandboxd shell [ID]`: a terminal in a sandbox, a new one unless it is named."""
+
+import asyncio
+import os
+import sys
+
+import click
+from sandboxd_client import AsyncClient, AsyncSandbox, ProcessInfo, SandboxdError
+
+from sandboxd.cli import run_report, terminal
+from sandboxd.cli.sandbox_words import options_of
+
+_FIRST = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash -i; exec sh -i")
+
+
+@click.command("shell")
+@click.argument("sandbox", required=False, metavar="[ID]")
+@click.argument("command", nargs=-1, metavar="[-- COMMAND]...")
+@click.option("--attach", metavar="PROCESS", help="A terminal that was opened before.")
+@click.option("--keep", is_flag=True, help="Do not end a sandbox that was made for it.")
+@click.option("--template")
+@click.option("--image", help="An image or snapshot instead of the template's.")
+@click.option("--env", multiple=True, metavar="K=V")
+@click.option("--url", envvar="SANDBOXD_URL", help="The service: http://host:port, unix:/path.")
+def shell(
+    sandbox: str | None, command: tuple[str, ...], attach: str | None, keep: bool,
+    template: str | None, image: str | None, env: tuple[str, ...], url: str | None,
+) -> None:  # fmt: skip
+    """A terminal in a sandbox. Without ID it is a new one, which ends with the shell.
+
+    The exit code is that of the command, which is a shell unless it is given after `--`.
+    """
+    if attach and not sandbox:
+        raise click.UsageError("--attach needs the sandbox's ID")
+    options = options_of(template=template, image=image, env=env)
+
+    async def session() -> ProcessInfo:
+        async with AsyncClient(url) as client:
+            made = sandbox is None
+            opened = (
+                await AsyncSandbox.create(client=client, **options)
+                if sandbox is None
+                else await AsyncSandbox.connect(sandbox, client=client)
+            )
+            try:
+                return await _terminal(opened, command, attach)
+            finally:
+                if made and not keep:
+                    await opened.kill()
+                elif made:
+                    click.echo(f"sandbox {opened.id}", err=True)
+
+    try:
+        with terminal.raw(sys.stdin.fileno() if sys.stdin is not None else -1):
+            process = asyncio.run(session())
+    except SandboxdError as error:
+        raise SystemExit(run_report.failure(error, "sandboxd shell")) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(terminal.exit_code(process))
+
+
+async def _terminal(
+    opened: AsyncSandbox, command: tuple[str, ...], attach: str | None
+) -> ProcessInfo:
+    rows, cols = terminal.size()
+    if attach is not None:
+        process = await opened.process.get(attach)
+        return await terminal.joined(process.attach(), typing=True, stdin=True)
+    pty = opened.pty.open(command or _FIRST, rows=rows, cols=cols, env={"TERM": _term()})
+    return await terminal.joined(pty, typing=True, stdin=True)
+
+
+def _term() -> str:
+    """What our terminal is, if it is one that images know."""
+    return os.environ.get("TERM") or "xterm"

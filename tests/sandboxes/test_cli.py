@@ -1,0 +1,168 @@
+"""The command line against a real service, on pipes and on a terminal."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.patience import PATIENCE
+from tests.sandboxes.conftest import KEYS, Box
+from tests.service.instance import Service
+
+pytestmark = [pytest.mark.root, pytest.mark.service]
+
+CLI = [sys.executable, "-m", "sandboxd.cli.main"]
+WITHIN = 30 * PATIENCE
+
+
+@pytest.fixture
+def environment(served: Service, tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ, "SANDBOXD_URL": served.url, "SANDBOXD_API_KEY": KEYS["ann"], "TERM": "xterm",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def cli(environment: dict[str, str], tmp_path: Path):  # type: ignore[no-untyped-def]
+    def run(*words: str, input: str = "", code: int = 0) -> str:
+        done = subprocess.run(
+            [*CLI, *words], input=input, capture_output=True, text=True, env=environment,
+            timeout=WITHIN, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return done.stdout if code == 0 else done.stderr
+
+    return run
+
+
+def test_a_sandbox_from_create_to_kill(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    name = cli(
+        "sandbox", "create", "--metadata", "who=cli", "--limit", "memory=256M", "--timeout", "300"
+    ).strip()
+    document = json.loads(cli("sandbox", "get", name))
+    assert document["limits"]["memory"] == 256 << 20
+    assert name in cli("sandbox", "ls", "--metadata", "who=cli")
+    assert (
+        cli(
+            "sandbox",
+            "exec",
+            name,
+            "--",
+            "sh",
+            "-c",
+            "echo $A; pwd",
+        )
+        == "\n/work\n"
+    )
+    assert cli("sandbox", "exec", "--env", "A=1", "--cwd", "/tmp", name, "sh", "-c",
+               "echo $A; pwd") == "1\n/tmp\n"  # fmt: skip
+    cli("sandbox", "exec", name, "--", "sh", "-c", "exit 7", code=7)
+    assert "timeout" in cli("sandbox", "exec", "--timeout", "0.3", name, "sleep", "9", code=137)
+    assert "not_found" in cli("sandbox", "exec", name, "no-such", code=127)
+    process = cli("sandbox", "exec", "-d", name, "sleep", "60").strip()
+    assert re.search(rf"{process}\s+running", cli("sandbox", "ps", name))
+    cli("sandbox", "pause", name)
+    assert json.loads(cli("sandbox", "get", name))["state"] == "paused"
+    cli("sandbox", "resume", name)
+    child = cli("sandbox", "fork", name).strip()
+    cli("sandbox", "kill", name, child)
+    assert json.loads(cli("sandbox", "get", name))["end"]["reason"] == "killed"
+    assert "sandbox_ended" in cli("sandbox", "exec", name, "true", code=2)
+
+
+def test_stdin_goes_in(cli, box: Box) -> None:  # type: ignore[no-untyped-def]
+    assert cli("sandbox", "exec", "-i", box.id, "tr", "a-z", "A-Z", input="shout") == "SHOUT"
+
+
+def test_files_go_in_and_out(cli, box: Box, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = os.urandom(2 << 20)
+    (tmp_path / "in").write_bytes(data)
+    cli("sandbox", "cp", str(tmp_path / "in"), f"{box.id}:cli/data")
+    cli("sandbox", "cp", f"{box.id}:cli/data", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == data
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub/x").write_text("deep")
+    cli("sandbox", "cp", str(tree), f"{box.id}:cli/tree")
+    cli("sandbox", "cp", f"{box.id}:cli/tree", str(tmp_path / "back"))
+    assert (tmp_path / "back/sub/x").read_text() == "deep"
+    cli("sandbox", "files", "write", f"{box.id}:cli/note", input="hello")
+    assert cli("sandbox", "files", "cat", f"{box.id}:cli/note") == "hello"
+    box.sh("touch 'cli/a\x1b[2Jb'")
+    listed = cli("sandbox", "files", "ls", "-l", f"{box.id}:cli")
+    assert "\\x1b[2Jb" in listed and "\x1b" not in listed and "note" in listed
+    cli("sandbox", "files", "rm", "-r", f"{box.id}:cli")
+    assert "path_not_found" in cli("sandbox", "files", "ls", f"{box.id}:cli", code=2)
+
+
+class Typist:
+    """A command on a terminal of ours, and somebody who types."""
+
+    def __init__(self, environment: dict[str, str], *words: str) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(CLI[0], [*CLI, *words], environment)
+        self.seen = b""
+
+    def resize(self, rows: int, cols: int) -> None:
+        termios.tcsetwinsize(self.fd, (rows, cols))
+
+    def type(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def until(self, text: str) -> None:
+        deadline = time.monotonic() + WITHIN
+        while text.encode() not in self.seen:
+            assert time.monotonic() < deadline, self.seen
+            if select.select([self.fd], [], [], 0.2)[0]:
+                self.seen += os.read(self.fd, 65536)
+
+    def code(self) -> int:
+        while True:
+            try:
+                self.seen += os.read(self.fd, 65536)
+            except OSError:
+                break
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+@pytest.fixture
+def shell(environment: dict[str, str], box: Box) -> Iterator[Typist]:
+    yield Typist(environment, "shell", box.id)
+
+
+def test_a_shell_is_a_good_terminal(shell: Typist) -> None:
+    shell.type("PS1='rea''dy '\n")
+    shell.until("ready ")
+    shell.resize(33, 111)
+    time.sleep(0.5)
+    shell.type("stty size; tty\n")
+    shell.until("33 111")
+    shell.until("/dev/pts/")
+    shell.type("sleep 100\n")
+    time.sleep(0.3)
+    shell.type("\x03")  # Ctrl-C ends the sleep, not the shell
+    shell.type("echo still $?\n")
+    shell.until("still 130")
+    shell.type("exit 9\n")
+    assert shell.code() == 9
+
+
+def test_a_shell_without_a_name_opens_a_sandbox_and_ends_it(
+    environment: dict[str, str],
+) -> None:
+    typist = Typist(environment, "shell")
+    typist.type("exec sh -c 'echo id:$(hostname):$$; exit 3'\n")
+    typist.until("id:")
+    assert typist.code() == 3
