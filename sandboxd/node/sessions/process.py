@@ -34,15 +34,17 @@ class LiveProcess:
         name: str,
         request: ProcessRequest,
         kill: Callable[[], None],
-        on_closed: Callable[[], None],
+        on_changed: Callable[[], None],
         *,
         lost: bool = False,
     ) -> None:
-        """`kill` sends SIGKILL to its group; `on_closed` is called when its output has ended. `lost`:
-        a node before this one has read some of it."""
+        """`kill` sends SIGKILL to its group; `on_changed` is called when its output or input has ended:
+        whoever keeps copies of the descriptors has to let go of them. `lost`: a node before this one
+        has read some of it."""
         self.id, self._request, self._kill = name, request, kill
         self._loop = asyncio.get_running_loop()
-        self.streams = Streams(request.keep_output, on_closed, lost=lost)
+        self._on_changed = on_changed
+        self.streams = Streams(request.keep_output, on_changed, lost=lost)
         self.runner: Runner | None = None
         self.number = self.pid = 0
         """By which init knows it, and by which the sandbox does."""
@@ -200,6 +202,7 @@ class LiveProcess:
     def close_stdin(self) -> None:
         if self._stdin is not None and self._request.pty is None:
             self._stdin.close()
+            self._on_changed()
 
     def resize(self, size: PtySize) -> None:
         """Raises Conflict if it has no terminal."""

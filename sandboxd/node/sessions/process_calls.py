@@ -38,6 +38,8 @@ async def start(session: Session, call: agent.Start, link: Link) -> Process:
 async def execute(session: Session, call: agent.Exec, link: Link) -> ProcessResult:
     process = await session.start(call.id, call.process, None)
     viewer = process.streams.watch(history=True)
+    if not process.running:
+        viewer.end()
     try:
         await link.send(message(Kind.EVENT, process.record()))
         await _follow(session, process, viewer, link)

@@ -435,7 +435,7 @@ class Session:
             name,
             request,
             lambda: self.signal(name, signal.SIGKILL),
-            lambda: self._keep_process(process) if not process.running else None,
+            lambda: self._keep_process(process),
             lost=lost,
         )
         return process
