@@ -17,6 +17,7 @@ from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.graph.image import Image
 from sandboxd.errors import SandboxdError
 from sandboxd.native import Native
+from sandboxd.native.core import ABI
 from sandboxd.node.sessions.keeping import Kept
 from sandboxd.node.sessions.kept import KeptProcess, KeptSession
 
@@ -43,9 +44,9 @@ class Survivors:
         self._found = found
         self._sessions: dict[str, KeptSession] = {}
         for name in [name for name in found if "/" not in name]:
-            kept = found[name]
-            if len(kept.fds) == 4 and not _dead(kept.fds[1]):
-                self._sessions[name] = _session(kept.state)
+            kept = _understood(found[name])
+            if kept is not None:
+                self._sessions[name] = kept
             else:
                 self._let_go(name)
 
@@ -69,15 +70,25 @@ class Survivors:
                 log.warning("sandbox %s cannot be taken over: %s", name, error)
                 self._let_go(name)
                 continue
-            processes = [
-                (_process(self._found[each].state), self._found.pop(each).fds)
-                for each in [each for each in self._found if each.startswith(f"{name}/")]
-            ]
+            adopted.append(Adopted(kept, built, self._processes(name)))
             del self._found[name]
-            adopted.append(Adopted(kept, built, processes))
         for name in list(self._found):
             self._let_go(name)
         return adopted
+
+    def _processes(self, name: str) -> list[tuple[KeptProcess, list[int]]]:
+        """Those of a sandbox, with their descriptors; what cannot be read is let go later."""
+        found = []
+        for each in [each for each in self._found if each.startswith(f"{name}/")]:
+            try:
+                process = _process(self._found[each].state)
+            except msgspec.MsgspecError:
+                continue
+            kept = self._found[each].fds
+            if len(kept) == sum(process.open):
+                found.append((process, kept))
+                del self._found[each]
+        return found
 
     def _adopt(
         self,
@@ -118,6 +129,17 @@ class Survivors:
         for each in [each for each in self._found if each == name or each.startswith(f"{name}/")]:
             for fd in self._found.pop(each).fds:
                 os.close(fd)
+
+
+def _understood(found: Kept) -> KeptSession | None:
+    """A sandbox that lives and speaks as we do; an older version's may not."""
+    if len(found.fds) != 4 or _dead(found.fds[1]):
+        return None
+    try:
+        kept = _session(found.state)
+    except msgspec.MsgspecError:
+        return None
+    return kept if kept.abi == ABI else None
 
 
 def _dead(pidfd: int) -> bool:

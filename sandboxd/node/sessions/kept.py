@@ -24,6 +24,8 @@ class Identity(Struct, frozen=True, kw_only=True):
 class KeptSession(Struct, frozen=True, kw_only=True):
     """Its descriptors: control, pidfd, scratch and network namespace."""
 
+    abi: int
+    """Of its sandbox-init."""
     identity: Identity
     request: SandboxRequest
     """With what has been changed since."""

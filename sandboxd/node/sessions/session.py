@@ -26,6 +26,7 @@ from sandboxd.model.session import (
     SessionLimits,
 )
 from sandboxd.native import ExecOrder, Exited
+from sandboxd.native.core import ABI
 from sandboxd.node.job_environment import base_env
 from sandboxd.node.sessions.enforcing import OWN_PIDS, enforce, merged
 from sandboxd.node.sessions.file_line import FileLine
@@ -138,6 +139,7 @@ class Session:
             return
         built, native, life = self.built, self.built.native, self.life
         kept = KeptSession(
+            abi=ABI,
             identity=self.identity,
             request=replace(
                 self.request,
@@ -487,7 +489,7 @@ class Session:
         process = self._by_number.pop(exited.id, None)
         if process is not None:
             process.on_exit(exited)
-            self._keep_process(process)
+            self._loop.call_soon(self._keep_process, process)  # whoever waits comes first
         elif self._spare is not None and self._spare.number == exited.id:
             self._spare.close()
             self._spare = None
