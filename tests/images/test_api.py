@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.drivers.graph.archives import LINK, Item, archive
+from tests.images.debian_registry import registry as debian_registry
 from tests.service.instance import Service, ServiceError
 
 pytestmark = pytest.mark.service
@@ -22,7 +23,17 @@ KEYS = {"alice": "a" * 32, "bob": "b" * 32}
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry's `host:port`; of nobody where there is no program for one."""
+    if shutil.which("docker-registry") is None:
+        yield "127.0.0.1:1"
+        return
+    with debian_registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def service(registry: str) -> Iterator[Service]:
     directory = Path(mkdtemp(prefix="sandboxd-test-"))
     directory.chmod(0o711)
     keys = directory / "keys"
@@ -32,7 +43,8 @@ def service() -> Iterator[Service]:
         "".join(f"{who}:{sha256(key.encode()).hexdigest()}\n" for who, key in KEYS.items())
     )
     keys.chmod(0o644)
-    service = Service(directory, f"gateway.keys_file={keys}", "graph.context_max=50000000")
+    service = Service(directory, f"gateway.keys_file={keys}", "graph.context_max=50000000",
+                      f"graph.registries={registry}")  # fmt: skip
     try:
         service.start()
         yield service
@@ -247,3 +259,23 @@ def test_names_are_given_and_taken_away(alice: httpx.Client) -> None:
     assert {"box:latest", "deep/er:v1"} <= names
     assert alice.delete("/v1/images/deep/er:v1").status_code == 204
     assert alice.get("/v1/images/deep/er:v1").status_code == 404
+
+
+@pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
+def test_an_image_goes_to_a_registry_and_comes_back(
+    service: Service, alice: httpx.Client, registry: str
+) -> None:
+    told = lines(
+        alice.post("/v1/images/push", json={"name": "box", "remote": f"{registry}/team/box:1"})
+    )
+    assert told[-1]["type"] == "done", told
+    assert any(event["type"] == "transfer" for event in told)
+    with client(service, "bob") as bob:
+        name = f"{registry}/team/box:1"
+        told = lines(bob.post("/v1/images/pull", json={"name": name, "local": "mine"}))
+        assert told[-1]["type"] == "done", told
+        assert run(bob, "/bin/busybox", "cat", "/version", image="mine")["stdout"] == "one"
+        told = lines(bob.post("/v1/images/pull", json={"name": name}))
+        assert told[-1]["name"] == "team/box:1"
+        told = lines(bob.post("/v1/images/pull", json={"name": f"{registry}/no/such:1"}))
+        assert told[-1]["code"] == "unknown_image", told
