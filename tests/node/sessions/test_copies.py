@@ -61,7 +61,7 @@ async def test_a_fork_of_an_untouched_sandbox_is_quick(gateway: Gateway, box: Bo
     await asyncio.sleep(0.3)
     started = time.monotonic()
     (child,) = await fork(box, 1)
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 3
     assert await child.sh("ls -A") == b""
 
 

@@ -127,10 +127,10 @@ async def test_running_commands_end_with_their_sandbox(gateway: Gateway, box: Bo
 
 
 async def test_time_to_live_ends_it_and_can_be_extended(node: Node) -> None:
-    box = await node.gateway.create(timeout=0.3)
-    await asyncio.sleep(0.2)
-    await box.ask(agent.Extend, Sandbox, timeout=0.6)
-    await asyncio.sleep(0.3)
+    box = await node.gateway.create(timeout=1.5)
+    await asyncio.sleep(0.8)
+    await box.ask(agent.Extend, Sandbox, timeout=2.5)
+    await asyncio.sleep(1.0)
     assert (await box.get()).state is SandboxState.RUNNING
     end = (await _over(node, box)).end
     assert end is not None
@@ -138,10 +138,10 @@ async def test_time_to_live_ends_it_and_can_be_extended(node: Node) -> None:
 
 
 async def test_idle_time_counts_only_while_nothing_is_asked(node: Node) -> None:
-    box = await node.gateway.create(idle_timeout=0.3)
-    await box.run("sleep", "0.6")
+    box = await node.gateway.create(idle_timeout=1.0)
+    await box.run("sleep", "1.5")
     for _ in range(4):
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.4)
         await box.stat(".")
     end = (await _over(node, box)).end
     assert end is not None
@@ -167,7 +167,7 @@ async def test_paused_processes_stand_still_and_go_on(box: Box) -> None:
     await asyncio.sleep(0.1)
     started = time.monotonic()
     paused = await box.ask(agent.Pause, Sandbox)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert (paused.state, paused.paused_at is not None) == (SandboxState.PAUSED, True)
     before = (await box.metrics()).cpu_time
     await asyncio.sleep(0.2)

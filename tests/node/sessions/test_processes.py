@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from typing import Any
 
 import pytest
@@ -197,9 +196,7 @@ async def test_a_deadline_kills_and_says_so(box: Box) -> None:
 async def test_a_child_left_behind_holds_no_answer_up_and_may_write_on(
     gateway: Gateway, box: Box
 ) -> None:
-    started = time.monotonic()
-    result = await box.run("/bin/sh", "-c", "(sleep 0.5; echo later) & echo now")
-    assert time.monotonic() - started < 0.4
+    result = await box.run("/bin/sh", "-c", "(sleep 1.5; echo later) & echo now")
     assert result.stdout == b"now\n"
     while (await box.ask(agent.Inspect, Process, process=result.process.id)).stdout_bytes != 10:
         await asyncio.sleep(0.02)
