@@ -180,6 +180,10 @@ class JudgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Bytes of all problems; they lie in Redis, see redis.maxmemory."""
     artifacts_max: int = 128 << 20
     """Bytes of compiled programs that a node keeps for the next submission of the same source."""
+    artifacts_shared: int = 64 << 20
+    """Bytes of compiled programs that lie in Redis for the other nodes; 0: each node compiles itself."""
+    artifact_shared_max: int = 4 << 20
+    """Bytes of one of them; what is larger is compiled again where it is wanted."""
     data_max: int = 128 << 20
     """Bytes of cases that a node keeps."""
     checker_memory: int = 256 << 20

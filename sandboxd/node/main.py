@@ -20,6 +20,7 @@ from sandboxd.node.host import Host
 from sandboxd.node.image_watch import follow_images, tend_images
 from sandboxd.node.images_service import ImagesService
 from sandboxd.node.judging import Judge
+from sandboxd.node.judging.artifacts import host_packages, toolchain
 from sandboxd.node.library import Library
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.registry import Registry
@@ -78,6 +79,7 @@ async def _run(settings: Settings) -> int:
         template = host.policies.templates.get(spec.template)
         pool.stock(spec, target, max(target, template.pool_max) if template else target)
     fitter = Fitter(host, pool)
+    packages = await asyncio.to_thread(host_packages)
     worker = Worker(
         queue,
         pool,
@@ -88,7 +90,15 @@ async def _run(settings: Settings) -> int:
         collect_max=settings.node.collect_max,
         networks=host.networks,
         fitter=fitter,
-        judge=Judge(queue, store, host.policies, pool, settings.judge, node=node),
+        judge=Judge(
+            queue,
+            store,
+            host.policies,
+            pool,
+            settings.judge,
+            node=node,
+            toolchain=lambda template: toolchain(host.specs[template].image, packages),
+        ),
     )
     directory = Sessions(settings)
     registry = Registry(

@@ -12,6 +12,9 @@
 --   problemdata:ID       hash   digest -> content; expires until its problem is there
 --   problems:TENANT      zset   ids by the millisecond of their creation
 --   stored               hash   `t:TENANT` -> bytes of its problems; `all` -> their sum
+--   artifact:KEY         string what a program was compiled to, by all that decides it; expires
+--   artifacts            zset   those keys by the millisecond of their last use
+--   artifactsizes        hash   key -> bytes of those
 --   hooks                hash   submission -> its webhook as a document, until it is delivered or given up
 --   hooksdue             zset   those submissions by the millisecond at which somebody has to look again
 
@@ -85,6 +88,45 @@ function actions.drop_problem(id, tenant)
   redis.call('HINCRBY', root .. 'stored', 't:' .. tenant, -size)
   redis.call('HINCRBY', root .. 'stored', 'all', -size)
   return 1
+end
+
+local function drop_artifact(key)
+  redis.call('UNLINK', root .. 'artifact:' .. key)
+  redis.call('ZREM', root .. 'artifacts', key)
+  redis.call('HDEL', root .. 'artifactsizes', key)
+end
+
+-- The least recently used go until there is room.
+function actions.keep_artifact(key, data, ttl, max)
+  if #data > tonumber(max) then
+    return 0
+  end
+  local used, sizes, time = root .. 'artifacts', root .. 'artifactsizes', now()
+  drop_artifact(key)
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', used, '-inf', time - ttl)) do
+    drop_artifact(old)
+  end
+  local total = #data
+  for _, size in ipairs(redis.call('HVALS', sizes)) do
+    total = total + size
+  end
+  while total > tonumber(max) do
+    local oldest = redis.call('ZRANGE', used, 0, 0)[1]
+    total = total - redis.call('HGET', sizes, oldest)
+    drop_artifact(oldest)
+  end
+  redis.call('SET', root .. 'artifact:' .. key, data, 'PX', ttl)
+  redis.call('ZADD', used, time, key)
+  redis.call('HSET', sizes, key, #data)
+  return 1
+end
+
+function actions.artifact(key, ttl)
+  local found = redis.call('GETEX', root .. 'artifact:' .. key, 'PX', ttl)
+  if found then
+    redis.call('ZADD', root .. 'artifacts', now(), key)
+  end
+  return found
 end
 
 function actions.keep_hook(id, document, delay)

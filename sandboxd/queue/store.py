@@ -165,6 +165,15 @@ class Store:
         key = f"{self._root}file:{tenant}:{data.digest}"
         return bool(await self._connections.call("EXISTS", key))
 
+    async def keep_artifact(self, key: str, data: bytes) -> bool:
+        """Keep what a program was compiled to for other nodes; False if it is too large for that."""
+        ttl, room = int(self._limits.file_ttl * 1000), self._limits.artifacts_shared
+        return bool(await self._act("keep_artifact", key, data, ttl, room))
+
+    async def artifact(self, key: str) -> bytes | None:
+        found: bytes | None = await self._act("artifact", key, int(self._limits.file_ttl * 1000))
+        return found
+
     async def keep_hook(self, submission: str, document: bytes, delay: float) -> None:
         """Remember a webhook; somebody looks at it in `delay` seconds."""
         await self._act("keep_hook", submission, document, int(delay * 1000))

@@ -12,7 +12,7 @@ from sandboxd.model import Job, Language, Limits, Submission, Verdict
 from sandboxd.model.judgement import CaseResult, Usage
 from sandboxd.model.submission import Case, Program
 from sandboxd.native import ExecOrder
-from sandboxd.node.judging.compiling import Compiled
+from sandboxd.node.judging.compiled import Compiled
 from sandboxd.node.judging.cores import Cores
 from sandboxd.node.judging.data import Data, DataGone
 from sandboxd.node.judging.interaction import Interacted, Side, Transcript, interact

@@ -8,7 +8,9 @@ from msgspec.structs import asdict
 
 from sandboxd.model import FileContent, Language, Limits, Outcome, Status
 from sandboxd.model import argv as fill
+from sandboxd.node.judging.artifacts import Artifacts, Toolchain
 from sandboxd.node.judging.cache import Cache
+from sandboxd.node.judging.compiled import Compiled
 from sandboxd.node.judging.program import FILE_MODE, Files, Workplace, order
 
 ARTIFACTS_MAX = 64 << 20
@@ -26,22 +28,13 @@ class Source(Struct, frozen=True, kw_only=True):
     compile_args: list[str]
 
 
-class Compiled(Struct, frozen=True, kw_only=True):
-    outcome: Outcome | None
-    """None: the language does not compile."""
-    files: Files
-    """What a sandbox needs to run it."""
-    layers: frozenset[str] = frozenset()
-
-    @property
-    def ok(self) -> bool:
-        return self.outcome is None or self.outcome.status is Status.OK
-
-
 class Compiler:
-    def __init__(self, room: int) -> None:
-        """Keeps at most `room` bytes of compiled programs."""
+    def __init__(
+        self, room: int, artifacts: Artifacts | None = None, toolchain: Toolchain = lambda _: None
+    ) -> None:
+        """Keeps at most `room` bytes of compiled programs; what other nodes share is in `artifacts`."""
         self.cache: Cache[Compiled] = Cache(room, _size)
+        self._artifacts, self._toolchain = artifacts, toolchain
 
     async def compile(
         self,
@@ -55,10 +48,22 @@ class Compiler:
         recipe = language.compile
         if recipe is None or limits is None:
             return Compiled(outcome=None, files=_files(language, source))
+        toolchain = self._toolchain(language.template)
         # The whole language is in the key: an operator's change of it is another compiler.
-        parts = _encode([tenant, language, limits, source])
+        parts = _encode([tenant, language, limits, source, toolchain])
         key = sha256(parts).hexdigest()
-        return await self.cache.get(key, lambda: _compile(place, language, limits, source))
+        if self._artifacts is None or toolchain is None:
+            return await self.cache.get(key, lambda: _compile(place, language, limits, source))
+        shared = self._artifacts
+
+        async def make() -> Compiled:
+            found = await shared.find(key)
+            if found is None:
+                found = await _compile(place, language, limits, source)
+                await shared.share(key, found, _size(found))
+            return found
+
+        return await self.cache.get(key, make)
 
 
 async def _compile(

@@ -6,6 +6,7 @@ import contextlib
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import Unavailable
 from sandboxd.model import Lease, Result
+from sandboxd.node.judging.artifacts import Artifacts, Toolchain
 from sandboxd.node.judging.compiling import Compiler
 from sandboxd.node.judging.cores import Cores
 from sandboxd.node.judging.data import Data
@@ -23,10 +24,11 @@ News = asyncio.Queue[tuple[str, bytes] | None]
 class Judge:
     def __init__(
         self, queue: Queue, store: Store, policies: Policies, pool: Pool, settings: JudgeSettings,
-        *, node: str,
+        *, node: str, toolchain: Toolchain = lambda _: None,
     ) -> None:  # fmt: skip
         self._queue, self._policies, self._pool, self._node = queue, policies, pool, node
-        self.compiler = Compiler(settings.artifacts_max)
+        artifacts = Artifacts(store, min(settings.artifact_shared_max, settings.artifacts_shared))
+        self.compiler = Compiler(settings.artifacts_max, artifacts, toolchain)
         self.data = Data(store, settings.data_max)
         self._cores = Cores(settings.cores)
 

@@ -15,7 +15,8 @@ from sandboxd.model import Job, Judgement, Language, Limits, Outcome, Result, St
 from sandboxd.model.judgement import CaseResult
 from sandboxd.model.submission import Program
 from sandboxd.node.judging.case import CaseRun, Ready, Tool
-from sandboxd.node.judging.compiling import Compiled, Compiler, Source
+from sandboxd.node.judging.compiled import Compiled
+from sandboxd.node.judging.compiling import Compiler, Source
 from sandboxd.node.judging.cores import Cores
 from sandboxd.node.judging.data import Data
 from sandboxd.node.judging.program import Workplace
