@@ -1,7 +1,7 @@
 """What comes of a process while it is followed: an Exec or Attach, frame by frame."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Literal
 
 import msgspec
@@ -11,7 +11,7 @@ from sandboxd.errors import DriverFault
 from sandboxd.gateway.sessions.line import Line, decoded
 from sandboxd.gateway.sessions.sandboxes import Sandboxes
 from sandboxd.model.agent import Attach, Attached, Exec, Kind, Missed
-from sandboxd.model.session import Process, ProcessResult, ProcessState
+from sandboxd.model.session import Process, ProcessResult
 from sandboxd.model.session_api import CommandResult
 
 
@@ -44,19 +44,8 @@ async def followed(
     sandboxes: Sandboxes, call: Exec | Attach
 ) -> AsyncIterator[tuple[Line, AsyncIterator[Item]]]:
     """The line of a call, for what goes in, and what comes of it. Raises as `Sandboxes.open`."""
-    async with AsyncExitStack() as stack:
-        line, first = await stack.enter_async_context(sandboxes.open(call))
-        if isinstance(call, Attach):
-            yield line, _follow(line, first, Attached)
-            return
-        if first[0] is Kind.EVENT and decoded(first[1], Process).state is ProcessState.EXITED:
-            # It was over before the node could look at it: everything that it said is kept.
-            line.close()
-            late = Attach(tenant=call.tenant, sandbox=call.sandbox, process=call.id)
-            line, first = await stack.enter_async_context(sandboxes.open(late))
-            yield line, _follow(line, first, Attached)
-            return
-        yield line, _follow(line, first, Process)
+    async with sandboxes.open(call) as (line, first):
+        yield line, _follow(line, first, Attached if isinstance(call, Attach) else Process)
 
 
 async def _follow(
