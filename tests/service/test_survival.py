@@ -187,7 +187,7 @@ async def test_a_keeper_that_is_killed_is_told_everything_again(own: Service) ->
     os.kill(first, signal.SIGKILL)
     while (again := await asyncio.to_thread(_keeper, own)) in (first, 0):
         await asyncio.sleep(0.05)
-    while len(os.listdir(f"/proc/{again}/fd")) < 12:
+    while len(os.listdir(f"/proc/{again}/fd")) < 16:
         await asyncio.sleep(0.05)
     await _kill_node(own)
     await _back(box)
