@@ -27,6 +27,7 @@ from loadtest import (
     run,
     scenario,
     service,
+    sessions,
     spread,
     workload,
 )
@@ -69,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     standard.add_argument("--rounds", type=_count)
     standard.add_argument("--seconds", type=_seconds, help="of one cell in one round")
     standard.add_argument("--clients", type=_counts, help="for example 1,2,8,32")
-    standard.add_argument("--workloads", type=_words, default=("compiled", "python", "judge"))
+    standard.add_argument(
+        "--workloads", type=_words, default=("compiled", "python", "judge", "sessions")
+    )
     standard.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
 
     rate = verbs.add_parser("run", help="a scenario, open loop")
@@ -138,6 +141,7 @@ async def _bench(options: argparse.Namespace) -> int:
     plan = msgspec.structs.replace(bench.QUICK if options.quick else bench.Plan(), **given)
     facts, clock = host.facts(), host.Clock.read()
     notes: list[str] = []
+    refused = 0
 
     def note(text: str) -> None:
         notes.append(text)
@@ -157,6 +161,13 @@ async def _bench(options: argparse.Namespace) -> int:
                 judging = judge.QUICK if options.quick else judge.Plan()
                 lines = await judge.main(server, Path(directory), judging)
                 _write_lines(lines, options.out, "judge.md")
+            if "sessions" in options.workloads:
+                sitting = sessions.QUICK if options.quick else sessions.Plan()
+                rows = await sessions.measure(server, sitting, pid, _say)
+                _write_lines(sessions.markdown(rows), options.out, "sessions.md")
+                refused = sum(row.failed for row in rows)
+    if refused:
+        return 1
     if not chosen:
         return 0
     made = report.Report(
@@ -241,8 +252,8 @@ def _seconds(text: str) -> float:
 
 def _words(text: str) -> tuple[str, ...]:
     words = tuple(text.split(","))
-    if not set(words) <= {"compiled", "python", "judge"}:
-        raise ValueError("compiled, python, judge")
+    if not set(words) <= {"compiled", "python", "judge", "sessions"}:
+        raise ValueError("compiled, python, judge, sessions")
     return words
 
 
