@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sandboxd.drivers.exec.cgroups.mounts import Mounts
 from tests.native.footprint import roots
 
 BUSY = "while True: pass"
@@ -15,6 +16,14 @@ ASLEEP = "import signal; signal.pause()"
 def directories(instance: str, name: str) -> list[Path]:
     """The group's directories in every hierarchy."""
     return sorted(root / name for root in roots(instance) if (root / name).is_dir())
+
+
+def has_cpusets(mounts: Mounts) -> bool:
+    """Whether cores can be kept on this host."""
+    if mounts.v2 is not None and (mounts.v2 / "cgroup.controllers").exists():
+        if "cpuset" in (mounts.v2 / "cgroup.controllers").read_text().split():
+            return True
+    return "cpuset" in mounts.v1
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from sandboxd.drivers.exec.cgroups import Cgroups, LimitBelowUse, find
 from sandboxd.drivers.exec.cgroups.mounts import parse
 from sandboxd.drivers.exec.cgroups.v1 import V1
 from sandboxd.errors import DriverFault
-from tests.drivers.members import ASLEEP, BUSY, directories, member
+from tests.drivers.members import ASLEEP, BUSY, directories, has_cpusets, member
 from tests.native.footprint import roots
 from tests.patience import PATIENCE
 
@@ -312,3 +312,27 @@ def test_sweep_does_not_touch_another_instance(cgroups: Cgroups) -> None:
     finally:
         group.remove()
         other.close()
+
+
+def test_members_run_on_the_rest_until_they_are_pinned_to_a_kept_core() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core cannot be kept and left")
+    kept, left = cores[-1], set(cores[:-1])
+    if not has_cpusets(HOST):
+        pytest.skip("this host has no cpusets")
+    cgroups = find(INSTANCE, [kept])
+    try:
+        group = cgroups.make("kept", memory=64 * MIB, pids=8, cpus=1)
+        try:
+            with member(INSTANCE, "kept", ASLEEP) as process:
+                for fd in group.tasks:  # v1: as sandbox-init joins
+                    os.write(fd, str(process.pid).encode())
+                assert os.sched_getaffinity(process.pid) == left
+                group.pin(kept)
+                assert os.sched_getaffinity(process.pid) == {kept}
+        finally:
+            group.remove()
+    finally:
+        cgroups.close()
+    assert roots(INSTANCE) == []
