@@ -20,10 +20,10 @@ def directories(instance: str, name: str) -> list[Path]:
 
 def has_cpusets(mounts: Mounts) -> bool:
     """Whether cores can be kept on this host."""
-    if mounts.v2 is not None and (mounts.v2 / "cgroup.controllers").exists():
-        if "cpuset" in (mounts.v2 / "cgroup.controllers").read_text().split():
-            return True
-    return "cpuset" in mounts.v1
+    if "cpuset" in mounts.v1:
+        return True
+    listed = mounts.v2 / "cgroup.controllers" if mounts.v2 is not None else None
+    return listed is not None and "cpuset" in listed.read_text().split()
 
 
 @contextmanager

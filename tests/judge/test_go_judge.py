@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.patience import PATIENCE
 from tests.service.instance import running
 
 SECOND = 1_000_000_000
@@ -228,6 +230,33 @@ def test_requests_of_a_socket_may_be_large_and_are_cancelled(service):
         assert (
             json.loads(wire.recv(timeout=60))["error"] == "file (/etc/shadow) does not under ([])"
         )
+
+
+def test_joined_commands_that_are_given_up_leave_nothing(service):
+    """Neither by word nor by a connection that is gone."""
+    url = service.url.replace("http", "ws") + "/compat/go_judge/ws"
+    slow = command("exec sleep 100", [], clockLimit=100 * SECOND)
+    body = {"requestId": "r", "cmd": [slow, slow], "pipeMapping": [joined(0, 1), joined(1, 0)]}
+    with connect(url) as wire:
+        wire.send(json.dumps(body))
+        started(service, 1)
+        wire.send(json.dumps({"cancelRequestId": "r"}))
+        assert json.loads(wire.recv(timeout=60))["error"] == "cancelled"
+        started(service, 0)
+        wire.send(json.dumps(body))
+        started(service, 1)
+    started(service, 0)
+
+
+def started(service, count):
+    """Waits until so many jobs run."""
+    deadline = time.monotonic() + 30 * PATIENCE
+    while time.monotonic() < deadline:
+        text = httpx.get(f"{service.url}/metrics").text
+        if f'sandboxd_queue_jobs{{state="started"}} {count}.0' in text:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"not {count} jobs run")
 
 
 def test_what_is_open_without_a_key_and_what_is_not():
