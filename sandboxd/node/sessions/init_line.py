@@ -60,7 +60,8 @@ class Runner:
             self._over(Failed("receive", 0, 0))
 
     def _over(self, why: Failed | None) -> None:
-        self._loop.remove_reader(self.fd)
+        if self.fd >= 0:
+            self._loop.remove_reader(self.fd)
         _settle(self.armed, None)
         _settle(self.started, why)
         if not self.terminal.done():

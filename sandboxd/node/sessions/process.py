@@ -69,7 +69,7 @@ class LiveProcess:
                 await self._start_terminal(runner, order)
             else:
                 self._start_pipes(runner, order, stdin)
-        except (OSError, asyncio.CancelledError) as error:
+        except (OSError, ValueError, asyncio.CancelledError) as error:
             self.close()
             if isinstance(error, OSError):
                 raise Overload(
@@ -98,7 +98,7 @@ class LiveProcess:
                 ours.append(end)
                 theirs.append(child)
             send_exec(runner.fd, order, given, theirs[-2], theirs[-1])
-        except OSError:
+        except (OSError, ValueError):
             for fd in ours:
                 os.close(fd)
             raise

@@ -22,7 +22,7 @@ _number = msgspec.msgpack.Decoder(int).decode
 
 
 async def run(session: Session, call: agent.Run, link: Link) -> ProcessResult:
-    process = await session.start(call.id, call.process, call.input)
+    process = await session.processes.start(call.id, call.process, call.input)
     try:
         await asyncio.shield(process.ended)
     except asyncio.CancelledError:
@@ -32,11 +32,11 @@ async def run(session: Session, call: agent.Run, link: Link) -> ProcessResult:
 
 
 async def start(session: Session, call: agent.Start, link: Link) -> Process:
-    return (await session.start(call.id, call.process, None)).record()
+    return (await session.processes.start(call.id, call.process, None)).record()
 
 
 async def execute(session: Session, call: agent.Exec, link: Link) -> ProcessResult:
-    process = await session.start(call.id, call.process, None)
+    process = await session.processes.start(call.id, call.process, None)
     viewer = process.streams.watch(history=True)
     if not process.running:
         viewer.end()
@@ -53,7 +53,7 @@ async def execute(session: Session, call: agent.Exec, link: Link) -> ProcessResu
 
 
 async def attach(session: Session, call: agent.Attach, link: Link) -> ProcessResult:
-    process = session.process(call.process)
+    process = session.processes.get(call.process)
     stdout, stderr = (output.ring for output in process.streams.outputs)
     viewer = process.streams.watch(history=call.history)
     if not process.running:
@@ -74,7 +74,7 @@ async def attach(session: Session, call: agent.Attach, link: Link) -> ProcessRes
 def _end(session: Session, process: LiveProcess) -> None:
     if process.running:
         with suppress(Overload):
-            session.signal(process.id, signal.SIGKILL)
+            session.processes.signal(process.id, signal.SIGKILL)
 
 
 async def _follow(session: Session, process: LiveProcess, viewer: Viewer, link: Link) -> None:
@@ -119,7 +119,7 @@ async def _uplink(session: Session, process: LiveProcess, link: Link) -> None:
                     process.resize(_size(payload))
             case Kind.SIGNAL:
                 with suppress(Conflict):
-                    session.signal(process.id, _checked(_number(payload)))
+                    session.processes.signal(process.id, _checked(_number(payload)))
             case _:  # the next call, sent ahead: it waits for its turn
                 link.put_back(received)
                 await asyncio.get_running_loop().create_future()
@@ -130,26 +130,26 @@ def _checked(number: int) -> int:
 
 
 async def processes(session: Session, call: agent.Processes, link: Link) -> ProcessList:
-    return ProcessList([process.record() for process in session.processes])
+    return ProcessList([process.record() for process in session.processes.all()])
 
 
 async def inspect(session: Session, call: agent.Inspect, link: Link) -> Process:
-    return session.process(call.process).record()
+    return session.processes.get(call.process).record()
 
 
 async def send_signal(session: Session, call: agent.Signal, link: Link) -> Process:
-    session.signal(call.process, call.signal)
-    return session.process(call.process).record()
+    session.processes.signal(call.process, call.signal)
+    return session.processes.get(call.process).record()
 
 
 async def resize(session: Session, call: agent.Resize, link: Link) -> Process:
-    process = session.process(call.process)
+    process = session.processes.get(call.process)
     process.resize(call.size)
     return process.record()
 
 
 async def write(session: Session, call: agent.Input, link: Link) -> Process:
-    process = session.process(call.process)
+    process = session.processes.get(call.process)
     if call.data and not await process.write(call.data):
         raise Conflict("the process reads no input")
     if call.eof:

@@ -80,7 +80,7 @@ class Registry:
         for adopted in self._host.take_adopted():
             session = self._restore(adopted.kept, adopted.built)
             for process, fds in adopted.processes:
-                session.restore(process, fds)
+                session.processes.restore(process, fds)
             await self.update(session)
         if self._live:
             log.warning("%d sandboxes of the node before live on", len(self._live))

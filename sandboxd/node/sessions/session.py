@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built
-from sandboxd.errors import Conflict, DriverFault, NotFound, Overload, QuotaExceeded, SandboxEnded
+from sandboxd.errors import Conflict, DriverFault, SandboxEnded
 from sandboxd.model.moment import rfc3339
 from sandboxd.model.session import (
     End,
@@ -25,30 +25,26 @@ from sandboxd.model.session import (
     SandboxState,
     SessionLimits,
 )
-from sandboxd.native import ExecOrder, Exited
+from sandboxd.native import ExecOrder
 from sandboxd.native.core import ABI
 from sandboxd.node.job_environment import base_env
 from sandboxd.node.sessions.enforcing import OWN_PIDS, enforce, merged
 from sandboxd.node.sessions.file_line import FileLine
 from sandboxd.node.sessions.files import Files
-from sandboxd.node.sessions.init_line import InitLine, Runner
 from sandboxd.node.sessions.keeping import Keeping
-from sandboxd.node.sessions.kept import Identity, KeptProcess, KeptSession
+from sandboxd.node.sessions.kept import Identity, KeptSession
 from sandboxd.node.sessions.lifetime import Lifetime, Step, decide
 from sandboxd.node.sessions.process import LiveProcess
+from sandboxd.node.sessions.processes import Processes
 from sandboxd.node.sessions.waiting import to_its_end
 
 P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_ENDED_KEPT = 100
 _SETTLE = 5.0
 _STACK = 64 << 20
-_TRIES = 3
 _NO_LIMIT = (1 << 64) - 1
-_UNKNOWN = 1 << 16
-"""Numbers that a node may have given to processes since it last said how many."""
 
 
 class Session:
@@ -69,8 +65,8 @@ class Session:
         `on_end` once, when nothing of it runs any more and the sandbox may be destroyed. With `kept`
         it is one that lives already."""
         self.identity, self.request, self.limits, self.built = identity, request, limits, built
-        self.metadata, self._env = dict(request.metadata), request.env
-        self._processes_max, self._on_change, self._on_end = processes_max, on_change, on_end
+        self.metadata = dict(request.metadata)
+        self._on_change, self._on_end = on_change, on_end
         self._keeping = keeping
         self._loop = asyncio.get_running_loop()
         now = time.monotonic()
@@ -89,15 +85,16 @@ class Session:
         self._works: set[asyncio.Future[Any]] = set()
         self._released = False
         self._change = asyncio.Lock()
-        self._processes: dict[str, LiveProcess] = {}
-        self._by_number: dict[int, LiveProcess] = {}
-        self._init = InitLine(
-            built.native, self._on_exit, first=kept.numbers + _UNKNOWN if kept else 0
+        self.processes = Processes(
+            built.native,
+            self._order,
+            most=processes_max,
+            keep=self._keep_process,
+            forget=self._forget_process,
+            numbers=kept.numbers if kept is not None else None,
         )
-        self.files = Files(line := FileLine(self._init))
-        self._file_line = line
-        self._spare: Runner | None = self._init.first() if kept is None else None
-        self._refilling: asyncio.Task[None] | None = None
+        self._file_line = FileLine(self.processes.init)
+        self.files = Files(self._file_line)
         self._timer: asyncio.TimerHandle | None = None
         self._timing: asyncio.Task[None] | None = None
         self._loop.add_reader(built.native.pidfd, self._on_gone)
@@ -106,8 +103,6 @@ class Session:
             self.life.paused, self.paused_at = kept.paused_at is not None, kept.paused_at
         self._watch_time()
         self.keep()
-
-    # Life
 
     def record(self) -> Sandbox:
         identity, life = self.identity, self.life
@@ -151,7 +146,7 @@ class Session:
             limits=self.limits,
             expires_at=self._wall + life.expires,
             paused_at=self.paused_at,
-            numbers=self._init.number,
+            numbers=self.processes.init.number,
             name=built.name,
             image=built.spec.image.digest,
             uid=built.uid,
@@ -171,22 +166,14 @@ class Session:
     def keep_all(self) -> None:
         """The same with its processes."""
         self.keep()
-        for process in self._processes.values():
-            self._keep_process(process)
+        self.processes.keep_all()
 
     def _keep_process(self, process: LiveProcess) -> None:
-        if not self._portable or self.end is not None:
-            return
-        self._keeping.put(f"{self.identity.id}/{process.id}", *process.kept())
+        if self._portable and self.end is None:
+            self._keeping.put(f"{self.identity.id}/{process.id}", *process.kept())
 
-    def restore(self, kept: KeptProcess, fds: list[int]) -> None:
-        """A process that the node before this one has started; its descriptors are ours."""
-        process = self._process(kept.id, kept.request, lost=True)
-        process.restore(kept, fds)
-        self._processes[kept.id] = process
-        if process.running:
-            self._by_number[kept.number] = process
-        self._keep_process(process)
+    def _forget_process(self, name: str) -> None:
+        self._keeping.drop(f"{self.identity.id}/{name}")
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -331,7 +318,7 @@ class Session:
             pids_limit=pids - OWN_PIDS,
             disk=(disk.f_blocks - disk.f_bfree) * disk.f_frsize,
             disk_limit=disk.f_blocks * disk.f_frsize,
-            processes=len(self._by_number),
+            processes=self.processes.running,
             oom_kills=usage.oom_kills,
         )
 
@@ -364,14 +351,8 @@ class Session:
         self._ending = reason
         if self._timer is not None:
             self._timer.cancel()
-        self._init.close()
+        self.processes.close()
         self._file_line.close()
-        for process in self._processes.values():
-            process.lost()
-        self._by_number.clear()
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
         self._keeping.drop(self.identity.id)
         self.over.set_result(None)
         self._release()
@@ -404,49 +385,11 @@ class Session:
             self._released = True
             self._on_end(self)
 
-    # Processes
-
-    async def start(self, number: str, request: ProcessRequest, stdin: bytes | None) -> LiveProcess:
-        """Start a process; its record says whether it came to be. `stdin`: all of it, if known.
-        Raises Conflict for an id that is taken, QuotaExceeded, Overload."""
-        self._living()
-        if number in self._processes:
-            raise Conflict("there is a process of this id", field="id")
-        if len(self._by_number) >= self._processes_max:
-            raise QuotaExceeded(f"{self._processes_max} processes run in the sandbox")
-        self._forget_ended()
-        for attempt in range(_TRIES):
-            runner = await self._take_runner()
-            process = self._process(number, request)
-            self._by_number[runner.number] = self._processes[number] = process
-            try:
-                await process.start(runner, self._order(request), stdin)
-            except Overload:  # the sandbox has killed its runner
-                del self._processes[number]
-                self._by_number.pop(runner.number, None)
-                if attempt == _TRIES - 1:
-                    raise
-            else:
-                break
-        self._keep_process(process)
-        self._refill()
-        return process
-
-    def _process(self, name: str, request: ProcessRequest, *, lost: bool = False) -> LiveProcess:
-        process = LiveProcess(
-            name,
-            request,
-            lambda: self.signal(name, signal.SIGKILL),
-            lambda: self._keep_process(process),
-            lost=lost,
-        )
-        return process
-
     def _order(self, request: ProcessRequest) -> ExecOrder:
-        env = {**base_env(self.built.spec.image), **self._env}
+        env = {**base_env(self.built.spec.image), **self.request.env}
         if request.pty is not None:
             env.setdefault("TERM", "xterm-256color")
-        assert self.limits.open_files is not None and self.limits.disk is not None
+        assert self.limits.open_files is not None
         return ExecOrder(
             argv=request.command,
             env={**env, **request.env},
@@ -456,65 +399,3 @@ class Session:
             file_size=_NO_LIMIT,
             terminal=None if request.pty is None else (request.pty.rows, request.pty.cols),
         )
-
-    async def _take_runner(self) -> Runner:
-        """One that is armed, the spare one if it is there."""
-        for _ in range(_TRIES):
-            runner, self._spare = self._spare, None
-            if runner is None:
-                runner = await self._init.spawn()
-            await runner.armed
-            if not runner.gone:
-                return runner
-            runner.close()
-        raise Overload("the sandbox ends every process before it starts", retry_after=0.1)
-
-    def _refill(self) -> None:
-        if self._spare is None and self._refilling is None and self._ending is None:
-            self._refilling = self._loop.create_task(self._spawn_spare())
-
-    async def _spawn_spare(self) -> None:
-        try:
-            runner = await self._init.spawn()
-        except (Overload, SandboxEnded):
-            return  # the next process finds none ready, and says why none can be had
-        finally:
-            self._refilling = None
-        if self._spare is None and self.end is None:
-            self._spare = runner
-        else:
-            runner.close()
-
-    def _on_exit(self, exited: Exited) -> None:
-        process = self._by_number.pop(exited.id, None)
-        if process is not None:
-            process.on_exit(exited)
-            self._loop.call_soon(self._keep_process, process)  # whoever waits comes first
-        elif self._spare is not None and self._spare.number == exited.id:
-            self._spare.close()
-            self._spare = None
-
-    def _forget_ended(self) -> None:
-        ended = [process for process in self._processes.values() if not process.running]
-        for process in ended[: max(0, len(ended) - _ENDED_KEPT + 1)]:
-            process.close()
-            del self._processes[process.id]
-            self._keeping.drop(f"{self.identity.id}/{process.id}")
-
-    def process(self, number: str) -> LiveProcess:
-        """Raises NotFound."""
-        process = self._processes.get(number)
-        if process is None:
-            raise NotFound(f"no process {number}")
-        return process
-
-    @property
-    def processes(self) -> list[LiveProcess]:
-        return list(self._processes.values())
-
-    def signal(self, number: str, signal: int) -> None:
-        """To a process and its group. Raises NotFound, Conflict if it has ended."""
-        process = self.process(number)
-        if not process.running:
-            raise Conflict("the process has ended")
-        self._init.signal(process.number, signal)

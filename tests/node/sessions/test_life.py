@@ -190,10 +190,10 @@ async def test_a_pause_whose_client_leaves_is_whole_or_not_at_all(
             await line.send(message(Kind.CALL, box.fill(agent.Pause)))
             await asyncio.sleep(0.0005 * (i % 4))
         await asyncio.sleep(0.02)
-        if (await box.get()).state is SandboxState.PAUSED:
-            await box.ask(agent.Resume, Sandbox)
         before = (await box.metrics()).cpu_time
         while (await box.metrics()).cpu_time == before:
+            if (await box.get()).state is SandboxState.PAUSED:  # it may take effect late
+                await box.ask(agent.Resume, Sandbox)
             await asyncio.sleep(0.01)
     assert (await box.ask(agent.Inspect, Process, process=process.id)).state == "running"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.errors import Conflict, NotFound
+from sandboxd.errors import Conflict, InvalidRequest, NotFound
 from sandboxd.model import agent
 from sandboxd.model.agent import Attached, Kind, Missed, frame, message
 from sandboxd.model.session import Process, ProcessRequest, ProcessResult, ProcessState, PtySize
@@ -276,6 +276,18 @@ async def test_flood_on_stdin_that_nobody_reads_waits(gateway: Gateway, box: Box
                     sent += 65536
         assert sent < 4 << 20, "it was buffered without end"
     assert (await box.ask(agent.Inspect, Process, process=process.id)).state == "running"
+    assert await box.sh("echo on") == b"on\n"
+
+
+async def test_an_id_is_one_process_and_a_nul_is_none(box: Box) -> None:
+    request = ProcessRequest(command=["sleep", "0.2"])
+    runs = [box.ask(agent.Run, ProcessResult, id="prc_same", process=request) for _ in range(4)]
+    outcomes = await asyncio.gather(*runs, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == (
+        ["Conflict"] * 3 + ["ProcessResult"]
+    )
+    with pytest.raises(InvalidRequest):
+        await box.run("echo", "a\0b")
     assert await box.sh("echo on") == b"on\n"
 
 
