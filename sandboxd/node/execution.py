@@ -107,7 +107,8 @@ class Execution:
             verdict, compiled, artifacts = await self._compile(first, language, files)
             if compiled.status is not Status.OK:
                 return self._compile_ended(verdict, compiled, first)
-            files = artifacts + [file for file in files if file[0] != language.source]
+            made = {language.source, *(name for name, _, _ in artifacts)}
+            files = artifacts + [file for file in files if file[0] not in made]
             built = await self._claim()
         return await self._run(built, files, compiled)
 

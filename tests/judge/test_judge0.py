@@ -1,9 +1,11 @@
 """Judge0's callbacks, repeated runs, special ids, batches and statistics, by their bytes."""
 
 import base64
+import io
 import json
 import socket
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -76,13 +78,42 @@ def test_plain_text_and_executables(judge0):
     assert answer.json() == {"number_of_runs": ["must be equal to 1"]}
 
 
+def zipped(**files):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name.replace("__", "/").replace("_c", ".c").replace("_h", ".h"), text)
+    return base64.b64encode(data.getvalue()).decode()
+
+
+def test_a_program_of_several_files_compiles_and_runs_as_its_scripts_say(judge0):
+    files = {
+        "main_c": '#include <stdio.h>\n#include "sub/n.h"\nint main(){printf("%d\\n",N);}',
+        "sub__n_h": "#define N 42\n",
+        "data": "old\n",
+        "compile": "gcc main.c -o main && echo new >data\n",
+        "run": "./main && cat data && cat sub/n.h && cat\n",
+    }
+    good = run(judge0, language_id=MULTI_FILE, additional_files=zipped(**files), stdin="in")
+    assert (good["status"]["id"], good["stdout"]) == (3, "42\nnew\n#define N 42\nin"), good
+    files["compile"] = "gcc nothing.c"
+    bad = run(judge0, language_id=MULTI_FILE, additional_files=zipped(**files))
+    assert bad["status"]["id"] == 6
+    assert "nothing.c" in bad["compile_output"]
+    plain = run(judge0, language_id=MULTI_FILE, additional_files=zipped(run="echo alone"))
+    assert plain["stdout"] == "alone\n"
+    for content, text in (("", "can't be blank"), (zipped(x="y"), "there is no file run in it")):
+        body = {"language_id": MULTI_FILE, "additional_files": content}
+        assert judge0.post("/submissions", json=body).json() == {"additional_files": [text]}
+
+
 def test_every_id_is_there_or_reported_as_absent(judge0):
     here = {x["id"] for x in judge0.get("/languages").json()}
     every = judge0.get("/languages/all").json()
     assert {x["id"] for x in every} == set(range(43, 90))
     assert {x["id"] for x in every if not x["is_archived"]} == here
-    assert {PLAIN_TEXT, EXECUTABLE, PYTHON, 46, 50, 54} <= here
-    assert MULTI_FILE not in here
+    assert {PLAIN_TEXT, EXECUTABLE, PYTHON, MULTI_FILE, 46, 50, 54} <= here
+    assert {77, 70} & here == set()
     for number in range(43, 90):
         one = judge0.get(f"/languages/{number}").json()
         assert one["is_archived"] is (number not in here)

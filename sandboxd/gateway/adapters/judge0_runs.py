@@ -38,10 +38,14 @@ def request_of(attrs: Attributes, policies: Policies) -> RunRequest:
         )
     language = policies.language(tables.language_name(policies, attrs.language_id) or "")
     assert language is not None
+    if attrs.language_id != tables.MULTI_FILE:
+        files[language.source] = content
+    elif language.source not in files:
+        raise Invalid({"additional_files": [f"there is no file {language.source} in it"]})
     options = _words(attrs.compiler_options, "compiler_options")
     return RunRequest(
         language=language.name,
-        files={**files, language.source: content},
+        files=files,
         compile_args=options if language.compile is not None else [],
         args=arguments,
         stdin=stdin,

@@ -64,9 +64,12 @@ NAMES = {
     85: "Perl (5.28.1)", 86: "Clojure (1.10.1)", 87: "F# (.NET Core SDK 3.1.202)",
     88: "Groovy (3.0.3)", 89: "Multi-file program",
 }  # fmt: skip
+MULTI_FILE = 89
+"""A program that is all in its additional files."""
 _OURS = {
     46: "bash", 48: "c", 49: "c", 50: "c", 52: "cpp", 53: "cpp", 54: "cpp", 60: "go", 62: "java",
     63: "node", 64: "lua", 68: "php", 71: "python", 72: "ruby", 73: "rust", 85: "perl",
+    MULTI_FILE: "multi-file",
 }  # fmt: skip
 
 

@@ -74,8 +74,9 @@ def _refusals(body: dict[str, Any], policies: Policies) -> dict[str, list[str]]:
         errors["language_id"] = ["can't be blank"]
     elif not tables.is_known(policies, _integer(language_id)):
         errors["language_id"] = [f"language with id {language_id} doesn't exist"]
-    if body.get("source_code") in (None, ""):
-        errors["source_code"] = ["can't be blank"]
+    whole = "additional_files" if _integer(language_id) == tables.MULTI_FILE else "source_code"
+    if body.get(whole) in (None, ""):
+        errors[whole] = ["can't be blank"]
     if body.get("enable_network"):
         errors["enable_network"] = ["enabling network access is not allowed"]
     if len(str(body.get("callback_url") or "")) > _URL_MAX:

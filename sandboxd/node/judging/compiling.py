@@ -87,7 +87,8 @@ async def _compile(
         outcome = Outcome(
             **{**asdict(outcome), "status": Status.COMPILE_ERROR, "stderr": outcome.stderr + note}
         )
-    rest = [file for file in files if file[0] != language.source]
+    taken = {language.source, *(name for name, _, _ in made)}
+    rest = [file for file in files if file[0] not in taken]
     return Compiled(outcome=outcome, files=[*made, *rest], layers=ran.layers)
 
 
