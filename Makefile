@@ -114,7 +114,7 @@ lock: ## write the locks anew: exact versions and hashes
 	$(BIN)/python -m pip install -q pip-tools
 	for name in requirements-build requirements; do \
 		$(BIN)/python -m piptools compile -q --generate-hashes --allow-unsafe --no-strip-extras \
-			--no-emit-index-url --no-emit-trusted-host --no-header --no-annotate \
+			--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate \
 			-o $$name.lock $$name.in || exit; \
 	done
 
