@@ -1,7 +1,7 @@
 # Everything the project needs is installed by `make setup`, which every other target calls.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo serve doctor bench bench-images images vm-test attack fuzz sanitize compat-inside clean lock
+.PHONY: help setup check format test demo serve doctor bench bench-images images vm-test attack fuzz sanitize compat-inside adapters clean lock
 
 PYTHON := /usr/bin/python3.11
 VENV := .venv
@@ -106,6 +106,12 @@ sanitize: setup ## the native core under ASan and UBSan: its tests, the drivers'
 	cmake --build build/sanitize >/dev/null
 	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests/native tests/drivers/test_*.py
 	$(SANITIZED) $(BIN)/pytest tests/matrix -k "python or files"
+
+adapters: setup ## the client's adapters for agent frameworks, with their real libraries from PyPI
+	@[ -x .setup/adapters/bin/python ] || $(PYTHON) -m venv .setup/adapters
+	.setup/adapters/bin/python -m pip install -q --disable-pip-version-check \
+		-e 'clients/python[smolagents,inspect]'
+	$(BIN)/pytest -rs tests/sandboxes/test_adapters.py
 
 compat-inside: setup ## honest programs and CPython's own tests, inside and outside compared; a quarter of an hour
 	COMPAT=all $(BIN)/pytest tests/compat/inside $(ARGS)

@@ -65,7 +65,7 @@ class AsyncTerminal:
         if self._first:
             await self._send(self._first.decode())
         while self._reader.process is None:
-            await self._message()  # `started` is the first of all
+            await self._message(self._deadline)  # `started` is the first of all
         return self
 
     async def __aexit__(
@@ -89,10 +89,12 @@ class AsyncTerminal:
         while (piece := await self.receive()) is not None:
             yield piece
 
-    async def receive(self) -> Output | None:
-        """The next piece of output, or None when the process has ended."""
+    async def receive(self, timeout: float | None = None) -> Output | None:
+        """The next piece of output, or None when the process has ended. Raises Timeout if there is
+        none within `timeout` seconds; nothing is lost by it."""
+        patience = self._deadline if timeout is None else Deadline(timeout)
         while not self._reader.ended:
-            output = await self._message()
+            output = await self._message(patience)
             if output is not None:
                 return output
         return None
@@ -121,12 +123,13 @@ class AsyncTerminal:
         assert self._reader.process is not None  # the exit names it
         return self._reader.process
 
-    async def _message(self) -> Output | None:
+    async def _message(self, patience: Deadline) -> Output | None:
+        wait = min((patience, self._deadline), key=Deadline.remaining)
         try:
-            async with asyncio.timeout(self._deadline.check()):
+            async with asyncio.timeout(wait.check()):
                 message = await self._open.recv()
         except TimeoutError as error:
-            raise self._deadline.passed() from error
+            raise wait.passed() from error
         except ConnectionClosed as error:
             raise self._broken(error) from error
         return self._reader.feed(message)

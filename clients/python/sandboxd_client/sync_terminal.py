@@ -70,9 +70,10 @@ class Terminal:
         while (piece := self.receive()) is not None:
             yield piece
 
-    def receive(self) -> Output | None:
-        """The next piece of output, or None when the process has ended."""
-        return self._worker.do(self._terminal.receive())
+    def receive(self, timeout: float | None = None) -> Output | None:
+        """The next piece of output, or None when the process has ended. Raises Timeout if there is
+        none within `timeout` seconds; nothing is lost by it."""
+        return self._worker.do(self._terminal.receive(timeout))
 
     def write(self, data: str | bytes) -> None:
         """To its stdin, or as if typed; waits while the process does not read. What comes after its
