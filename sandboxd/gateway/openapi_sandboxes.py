@@ -20,7 +20,7 @@ from sandboxd.errors import (
 from sandboxd.gateway.api.sandbox_lines import EVENTS, NDJSON
 from sandboxd.gateway.operations import BODY, GUARDED, JSON, Operation
 from sandboxd.gateway.sessions.ranges import RangeNotSatisfiable
-from sandboxd.model.agent import Forked, ProcessList, Removed, Snapshotted, Written
+from sandboxd.model.agent import Forked, PortState, ProcessList, Removed, Snapshotted, Written
 from sandboxd.model.session import (
     PROCESS_ID,
     SANDBOX_ID,
@@ -54,7 +54,7 @@ SANDBOX_TYPES: tuple[type[Struct], ...] = (
     SandboxRequest, Sandbox, SandboxList, SandboxUpdate, ExtendRequest, SnapshotRequest, Snapshotted,
     ForkRequest, Forked, Metrics, CommandRequest, CommandResult, Process, ProcessList, SignalRequest,
     InputRequest, PtySize, FileInfo, FileList, Removed, Written, BatchRequest, DirectoryRequest,
-    MoveRequest, ModeRequest, SignRequest, SignedUrl,
+    MoveRequest, ModeRequest, SignRequest, SignedUrl, PortState,
 )  # fmt: skip
 
 _ONE = "/v1/sandboxes/{id}"
@@ -272,6 +272,15 @@ _PROCESSES = (
     _of_process("signal", "Send a signal to it and its process group", SignalRequest),
     _of_process("stdin", "Write to its stdin, or close that", InputRequest),
     _of_process("resize", "Another size of its terminal", PtySize),
+    Operation(
+        path=f"{_ONE}/ports/{{port}}",
+        method="get",
+        id="read_port",
+        summary="Whether a server listens inside; with `wait`, as soon as one does",
+        parameters=("sandbox", "port", "wait"),
+        answers={200: (JSON, PortState)},
+        errors=_OF_ONE,
+    ),
 )
 
 _FILE = (
@@ -431,6 +440,12 @@ def _flag(name: str, text: str) -> dict[str, Any]:
 SANDBOX_PARAMETERS: dict[str, dict[str, Any]] = {
     "sandbox": _in_path("id", SANDBOX_ID),
     "process": _in_path("process", PROCESS_ID),
+    "port": {
+        "name": "port",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1, "maximum": 65_535},
+    },
     "token": _in_path("token", "^[A-Za-z0-9_-]+$"),
     "state": _in_query("state", "Only those.", type="string", enum=["running", "paused", "ended"]),
     "sandboxes_limit": _count("limit", "Of one page.", 1, 200),

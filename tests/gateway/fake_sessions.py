@@ -225,6 +225,7 @@ def _info(_: Any) -> FileInfo:
 
 _ANSWERS: dict[type, Callable[[Any], object]] = {
     agent.Metrics: lambda _: METRICS,
+    agent.WaitForPort: lambda call: agent.PortState(call.port, False),
     agent.Snapshot: lambda _: agent.Snapshotted("sha256:" + "0" * 64, 0),
     agent.Run: _result,
     agent.Exec: _result,

@@ -165,7 +165,7 @@ def test_document_is_whole() -> None:
     tree = json.loads(document())
     assert tree["openapi"].startswith("3.1")
     operations = [op for path in tree["paths"].values() for op in path.values()]
-    assert len({op["operationId"] for op in operations}) == len(operations) == 70
+    assert len({op["operationId"] for op in operations}) == len(operations) == 71
     create = tree["paths"]["/v1/runs"]["post"]["responses"]
     assert set(create) == {
         "200", "202", "400", "401", "403", "408", "413", "415", "422", "429", "500", "503",

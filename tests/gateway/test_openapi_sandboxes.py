@@ -132,7 +132,7 @@ def known(client: httpx.Client, sandbox: str) -> dict[str, str]:
     started = client.post(f"/v1/sandboxes/{sandbox}/processes", json={"command": ["x"]})
     signed = client.post(f"/v1/sandboxes/{sandbox}/files/sign", json={"path": "f"})
     token = signed.json()["url"].rpartition("/")[2]
-    return {"id": sandbox, "process": started.json()["id"], "token": token}
+    return {"id": sandbox, "port": "80", "process": started.json()["id"], "token": token}
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ OF_SANDBOXES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "/processes/{process}/stdin": ("", {"data": "x"}),
     "/processes/{process}/resize": ("", {"rows": 2, "cols": 2}),
     "/processes/{process}/stream": ("", None),
+    "/ports/{port:int}": ("", None),
     **{
         f"/files{rest}": ("?path=/work/x", None)
         for rest in ("", "/stat", "/content", "/archive", "/watch")
@@ -213,7 +214,7 @@ def request_of(path: str, bob: Bob) -> tuple[str, dict[str, Any] | None]:
     place, query, body = path, "", None
     if path.startswith(ONE):
         query, body = OF_SANDBOXES[path.removeprefix(ONE)]
-        place = path.replace("{process}", PROCESS)
+        place = path.replace("{process}", PROCESS).replace("{port:int}", "80")
     return re.sub(r"\{\w+\}", bob.ids[NAMED[path]], place) + query, body
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 
 from sandboxd_client.async_client import AsyncClient, _Exchange
 from sandboxd_client.async_files import AsyncFiles
+from sandboxd_client.async_port import AsyncPortStream
 from sandboxd_client.async_terminal import AsyncTerminal
 from sandboxd_client.core import Flow
 from sandboxd_client.deadline import SHORT, Deadline
@@ -58,6 +59,7 @@ class AsyncSandbox:
         self.process = AsyncProcesses(self)
         self.files = AsyncFiles(self)
         self.pty = AsyncPtys(self)
+        self.ports = AsyncPorts(self)
 
     @classmethod
     async def create(
@@ -431,6 +433,32 @@ class AsyncPtys:
         body = command_body(command, options, stdin=True, pty=(rows, cols))
         endpoint = self._sandbox._core.endpoint
         return AsyncTerminal.started(endpoint, self._sandbox.id, body, Deadline(wait))
+
+
+class AsyncPorts:
+    """`sandbox.ports`: servers in the sandbox, on its own loopback, whatever network it has."""
+
+    def __init__(self, sandbox: AsyncSandbox) -> None:
+        self._sandbox = sandbox
+
+    async def open(self, port: int, *, wait: float = SHORT) -> bool:
+        """Whether somebody listens there."""
+        return await self._look(port, 0, Deadline(wait))
+
+    async def wait(self, port: int, timeout: float = 30.0) -> None:
+        """Until somebody listens there. Raises Timeout after `timeout` seconds."""
+        deadline = Deadline(timeout)
+        while not await self._look(port, max(1, min(300, int(deadline.check()))), deadline):
+            pass
+
+    def connect(self, port: int, *, wait: float = 86_400.0) -> AsyncPortStream:
+        """A context manager: a TCP connection to it. Raises RequestError, `code` `port_closed`."""
+        endpoint = self._sandbox._core.endpoint
+        return AsyncPortStream.to(endpoint, self._sandbox.id, port, Deadline(wait))
+
+    async def _look(self, port: int, seconds: int, deadline: Deadline) -> bool:
+        core = self._sandbox._core
+        return await self._sandbox._do(core.port(self._sandbox.id, port, seconds, deadline))
 
 
 def _core(client: AsyncClient) -> SandboxCore:

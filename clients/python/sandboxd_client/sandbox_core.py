@@ -154,6 +154,10 @@ class SandboxCore(Core):
         path = f"{_process(name, process)}/{verb}"
         return (yield from self._json("POST", path, deadline, process_of, safe=False, body=body))
 
+    def port(self, name: str, port: int, wait: int, deadline: Deadline) -> Flow[bool]:
+        path = f"{_one(name)}/ports/{int(port)}{_query({'wait': wait or None})}"
+        return (yield from self._json("GET", path, deadline, lambda d: bool(d["open"]), safe=True))
+
     # Files
 
     def stat(self, name: str, path: Path, follow: bool, deadline: Deadline) -> Flow[FileInfo]:

@@ -24,6 +24,7 @@ from sandboxd_client.sandbox_model import (
 from sandboxd_client.sandbox_output import Collector, Heard
 from sandboxd_client.sync_client import Client, _Exchange
 from sandboxd_client.sync_files import Files
+from sandboxd_client.sync_port import PortStream
 from sandboxd_client.sync_terminal import Terminal
 
 T = TypeVar("T")
@@ -58,6 +59,7 @@ class Sandbox:
         self.process = Processes(self)
         self.files = Files(self)
         self.pty = Ptys(self)
+        self.ports = Ports(self)
 
     @classmethod
     def create(
@@ -423,6 +425,32 @@ class Ptys:
         body = command_body(command, options, stdin=True, pty=(rows, cols))
         endpoint = self._sandbox._core.endpoint
         return Terminal.started(endpoint, self._sandbox.id, body, Deadline(wait))
+
+
+class Ports:
+    """`sandbox.ports`: servers in the sandbox, on its own loopback, whatever network it has."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def open(self, port: int, *, wait: float = SHORT) -> bool:
+        """Whether somebody listens there."""
+        return self._look(port, 0, Deadline(wait))
+
+    def wait(self, port: int, timeout: float = 30.0) -> None:
+        """Until somebody listens there. Raises Timeout after `timeout` seconds."""
+        deadline = Deadline(timeout)
+        while not self._look(port, max(1, min(300, int(deadline.check()))), deadline):
+            pass
+
+    def connect(self, port: int, *, wait: float = 86_400.0) -> PortStream:
+        """A context manager: a TCP connection to it. Raises RequestError, `code` `port_closed`."""
+        endpoint = self._sandbox._core.endpoint
+        return PortStream.to(endpoint, self._sandbox.id, port, Deadline(wait))
+
+    def _look(self, port: int, seconds: int, deadline: Deadline) -> bool:
+        core = self._sandbox._core
+        return self._sandbox._do(core.port(self._sandbox.id, port, seconds, deadline))
 
 
 def _core(client: Client) -> SandboxCore:

@@ -41,7 +41,9 @@ def translated(error: httpx.TransportError, deadline: Deadline) -> SandboxdError
     text = str(error) or type(error).__name__
     if isinstance(error, httpx.PoolTimeout):
         return Timeout(f"no free connection within {deadline.seconds:g} s")
-    if isinstance(error, httpx.TimeoutException) and not deadline.remaining():
+    # A socket with no time left does not wait and says EAGAIN, which is no TimeoutException.
+    late = httpx.TimeoutException | httpx.ReadError | httpx.WriteError
+    if isinstance(error, late) and not deadline.remaining():
         return deadline.passed()
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return ConnectionFailed(f"no connection to the service: {text}", retryable=True)

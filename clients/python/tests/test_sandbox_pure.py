@@ -7,13 +7,16 @@ import os
 import tarfile
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sandboxd_client import unpack_tar
+from sandboxd_client import ConnectionFailed, Timeout, unpack_tar
+from sandboxd_client.deadline import Deadline
 from sandboxd_client.sandbox_core import at, command_body
 from sandboxd_client.sandbox_output import Collector
 from sandboxd_client.tool_schemas import shortened
+from sandboxd_client.transport import translated
 
 _TOOLS = Path(__file__).parents[1] / "tools" / "unasync.py"
 
@@ -54,6 +57,14 @@ def test_paths_of_any_kind():
     assert at("a/ü") == {"path": "a/ü"}
     assert at(b"a") == at(Path("a")) == {"path": "a"}
     assert at(b"\xff") == at(os.fsdecode(b"\xff")) == {"path_base64": "/w=="}
+
+
+def test_a_socket_that_has_no_time_left_is_a_timeout():
+    """`settimeout(0)` makes it answer EAGAIN, which httpx calls a ReadError."""
+    over, ahead = Deadline(0), Deadline(60)
+    error = httpx.ReadError("[Errno 11] Resource temporarily unavailable")
+    assert isinstance(translated(error, over), Timeout)
+    assert isinstance(translated(error, ahead), ConnectionFailed)
 
 
 def test_unknown_options_are_no_silence():

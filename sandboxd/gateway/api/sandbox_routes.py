@@ -6,6 +6,7 @@ from sandboxd.gateway.api.sandbox_archive import Archives
 from sandboxd.gateway.api.sandbox_content import Contents
 from sandboxd.gateway.api.sandbox_events import SandboxEvents
 from sandboxd.gateway.api.sandbox_files import Files
+from sandboxd.gateway.api.sandbox_ports import Ports
 from sandboxd.gateway.api.sandbox_processes import Processes
 from sandboxd.gateway.api.sandbox_requests import Bodies
 from sandboxd.gateway.api.sandbox_signed import PREFIX, Signed
@@ -41,7 +42,10 @@ def sandbox_routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
 
 def _process_routes(gateway: Gateway, bodies: Bodies) -> list[Route | WebSocketRoute]:
     processes, sockets = Processes(gateway, bodies), Sockets(gateway, bodies)
+    ports = Ports(gateway)
     return [
+        Route(f"{_ONE}/ports/{{port:int}}", ports.one, methods=["GET"]),
+        WebSocketRoute(f"{_ONE}/ports/{{port:int}}", ports.connect),
         Route(f"{_ONE}/exec", processes.execute, methods=["POST"]),
         WebSocketRoute(f"{_ONE}/exec", sockets.execute),
         Route(f"{_ONE}/processes", processes.all, methods=["GET", "POST"]),
