@@ -166,6 +166,17 @@ def test_children_have_the_files_of_one_instant(fresh: Box) -> None:
         child.kill()
 
 
+def test_a_snapshot_is_an_image_of_the_tenant_alone(fresh: Box, ann: Tenant, bob: Tenant) -> None:
+    fresh.put("seed", b"42")
+    image = fresh.ok("POST", "/snapshot", json={"name": "seeded"})["image"]
+    again = ann.create(image=image)
+    assert again.get("seed").content == b"42"
+    again.kill()
+    refused = bob.http.post("/v1/sandboxes", json={"image": image})
+    assert refused.status_code in (404, 422), refused.text
+    assert refused.json()["code"] == "unknown_image"
+
+
 def test_metrics_are_streamed(box: Box) -> None:
     with box.tenant.http.stream(
         "GET", f"{box.path}/metrics/stream?interval=1", headers={"Accept": "application/x-ndjson"}
