@@ -12,6 +12,7 @@ from sandboxd.cli import run_report, terminal
 from sandboxd.cli.sandbox_copy import cp
 from sandboxd.cli.sandbox_exec import execute
 from sandboxd.cli.sandbox_files import files
+from sandboxd.cli.sandbox_forward import forward
 from sandboxd.cli.sandbox_words import options_of
 
 _URL = click.option(
@@ -27,6 +28,7 @@ def sandbox() -> None:
 sandbox.add_command(cp)
 sandbox.add_command(files)
 sandbox.add_command(execute)
+sandbox.add_command(forward)
 
 
 @contextmanager

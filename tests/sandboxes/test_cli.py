@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.patience import PATIENCE
@@ -102,6 +104,25 @@ def test_files_go_in_and_out(cli, box: Box, tmp_path: Path) -> None:  # type: ig
     assert "\\x1b[2Jb" in listed and "\x1b" not in listed and "note" in listed
     cli("sandbox", "files", "rm", "-r", f"{box.id}:cli")
     assert "path_not_found" in cli("sandbox", "files", "ls", f"{box.id}:cli", code=2)
+
+
+def test_a_port_is_forwarded(environment: dict[str, str], box: Box) -> None:
+    box.start("python3", "-m", "http.server", "8000", "--bind", "127.0.0.1", cwd="/etc")
+    assert box.ok("GET", "/ports/8000?wait=20")["open"]
+    forwarding = subprocess.Popen(
+        [*CLI, "sandbox", "forward", box.id, "8000", "--local", "0"], env=environment,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert forwarding.stdout is not None
+        where = forwarding.stdout.readline().split()[0]
+        for _ in range(2):
+            answer = httpx.get(f"http://{where}/hostname", trust_env=False)
+            assert answer.text == box.sh("cat /etc/hostname")
+    finally:
+        forwarding.send_signal(signal.SIGINT)
+        assert forwarding.wait(WITHIN) == 130
+        forwarding.stdout.close()
 
 
 class Typist:

@@ -4,8 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sandboxd.errors import DriverFault, Unavailable
+from sandboxd.errors import Unavailable
 from sandboxd.gateway.sessions.line import Line
+
+
+class NodeUnreachable(Unavailable):
+    code, title = "node_unreachable", "The sandbox is on another machine"
+    retryable = False
+
 
 _IDLE_MAX = 64
 """Connections that are kept for each node while nobody uses them."""
@@ -19,7 +25,7 @@ class Agents:
     async def line(self, address: str) -> AsyncIterator[Line]:
         """A connection for one call. If that is not over at the end of the block, it is given up.
 
-        Raises Unavailable if the node is not there, DriverFault if it cannot be reached from here.
+        Raises Unavailable if the node is not there, NodeUnreachable if it is another machine's.
         """
         line = self._kept(address) or await _connected(address)
         try:
@@ -50,8 +56,8 @@ class Agents:
 async def _connected(address: str) -> Line:
     scheme, _, path = address.partition(":")
     if scheme != "unix":
-        raise DriverFault(
-            "agent", "connect", f"{address}: only nodes of the gateway's own machine are reached"
+        raise NodeUnreachable(
+            f"its node is at {address}, and only a node of the gateway's own machine is reached as yet"
         )
     try:
         _, line = await asyncio.get_running_loop().create_unix_connection(Line, path)

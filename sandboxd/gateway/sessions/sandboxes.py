@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sandboxd.errors import DriverFault, NotFound, RequestTimeout, SandboxEnded, Unavailable
 from sandboxd.gateway.offers import Offers
-from sandboxd.gateway.sessions.agents import Agents
+from sandboxd.gateway.sessions.agents import Agents, NodeUnreachable
 from sandboxd.gateway.sessions.line import Line, NodeLost, decoded
 from sandboxd.gateway.sessions.names import is_sandbox_id
 from sandboxd.model import NodeRecord
@@ -102,7 +102,7 @@ class Sandboxes:
                 line = await stack.enter_async_context(self.agents.line(known))
                 await line.start(call)
                 return line
-            except NodeLost:
+            except (NodeLost, NodeUnreachable):
                 raise
             except Unavailable:
                 if address is not None:
