@@ -159,3 +159,5 @@ def test_endless_streams_begin(client: httpx.Client, sandbox: str, path: str) ->
     with client.stream("GET", path.replace("{id}", sandbox)) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
+    # HEAD is GET without the waiting.
+    assert client.head(path.replace("{id}", sandbox), timeout=5).status_code == 200

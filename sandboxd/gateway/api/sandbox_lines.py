@@ -59,22 +59,27 @@ class Lines:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._gateway.slots.take():
             try:
-                work = self._gateway.unless_closing(self._send_all(send))
+                work = self._gateway.unless_closing(self._send_all(send, scope["method"] == "HEAD"))
                 await unless(disconnected(receive), ClientGone(), work)
             finally:
                 close = getattr(self._documents, "aclose", None)
                 if close is not None:
                     await close()
 
-    async def _send_all(self, send: Send) -> None:
+    async def _send_all(self, send: Send, bare: bool) -> None:
+        """`bare`: what GET would begin with, and nothing of it."""
         lock = asyncio.Lock()
         alive = asyncio.create_task(self._keep_alive(send, lock))
         try:
             if self._eager:
                 await self._begin(send)
+                if bare:
+                    return await send({"type": "http.response.body", "body": b""})
             async for document in self._documents:
                 if not self._began:
                     await self._begin(send)
+                if bare:
+                    break
                 async with lock:
                     await _write(send, self._line(document))
                 self._spoke = True
