@@ -181,6 +181,7 @@ class Supervisor:
                 stopping.cancel()
                 await child.stop(0)
         hurry.cancel()
+        self._settings.keeper_socket.unlink(missing_ok=True)
 
 
 async def _announced(queue: Queue) -> set[tuple[str, str]]:

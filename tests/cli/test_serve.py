@@ -79,7 +79,8 @@ class Service:
         found = {}
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             words = Path(f"/proc/{child}/cmdline").read_text().rstrip("\0 ").split("\0")
-            found["redis" if "redis" in words[0] else words[-1]] = int(child)
+            name = "keeper" if words[-1].endswith("/keeper.sock") else words[-1]
+            found["redis" if "redis" in words[0] else name] = int(child)
         return found
 
     def answer(self, path: str, body: object = None) -> dict[str, object]:
@@ -132,10 +133,11 @@ def test_it_runs_programs_and_stops_without_a_trace_on_sigterm(service: Service)
     result = service.answer("/v1/runs", {"language": "bash", "source": "echo hi"})
     assert (result["status"], result["stdout"]) == ("ok", "hi\n")
     children = service.children()
-    assert set(children) == {"redis", "node", "courier", "gateway"}
+    assert set(children) == {"redis", "keeper", "node", "courier", "gateway"}
     assert service.down() == 0
     assert not [pid for pid in children.values() if Path(f"/proc/{pid}").exists()]
     assert not (service.run_path / "redis" / "redis.sock").exists()
+    assert not (service.run_path / "keeper.sock").exists()
 
 
 @pytest.mark.parametrize("victim", ["gateway", "node", "redis"])
