@@ -203,6 +203,7 @@ def test_a_stream_that_makes_no_sense_is_closed(service, messages, reason):
             while True:
                 wire.recv(timeout=60)
         assert closed.value.rcvd.reason == reason
+    started(service, 0)
 
 
 def test_requests_of_a_socket_may_be_large_and_are_cancelled(service):

@@ -87,10 +87,15 @@ class LiveRequests:
             raise
 
     async def _one(self, tenant: str, line: "Line", run_id: str) -> None:
-        await submit_run(self._gateway, tenant, line.asked.request, run_id=run_id)
+        submitting = asyncio.ensure_future(
+            submit_run(self._gateway, tenant, line.asked.request, run_id=run_id)
+        )
         try:
+            await asyncio.shield(submitting)
             await Stream(self._gateway, line, run_id).run()  # type: ignore[arg-type]
         except BaseException:
+            # A submission under way cannot be called back: the job is cancelled once it is there.
+            await asyncio.gather(submitting, return_exceptions=True)
             await self._gateway.queue.cancel(run_id)
             raise
 
