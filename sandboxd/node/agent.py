@@ -7,8 +7,6 @@ or it speaks of sessions, in frames of `model/agent.py`.
 import asyncio
 import contextlib
 import logging
-import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from sandboxd.model.agent import Kind as SessionKind
 from sandboxd.model.frames import Decoder, FrameError, Hello, Kind, encode
 from sandboxd.node.live import CHUNK, Feed, Live
 from sandboxd.node.sessions.server import Server
+from sandboxd.node.sockets import bind
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ class Agent:
 
     async def listen(self, path: Path, uid: int) -> None:
         """Serve on `path`, for root and for `uid` alone."""
-        listener = await asyncio.to_thread(_bind, path, uid)
+        listener = await asyncio.to_thread(bind, path, uid)
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=CHUNK)
 
     async def close(self) -> None:
@@ -87,23 +86,6 @@ class Agent:
             await asyncio.gather(up, down, return_exceptions=True)
             if live.stdin is not None and live.sits(seat):
                 live.stdin.close()
-
-
-def _bind(path: Path, uid: int) -> socket.socket:
-    """A socket that has its owner before anybody can connect."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.chmod(0o710)
-    os.chown(path.parent, 0, uid)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(str(path))
-        os.chown(path, uid, uid)
-        path.chmod(0o600)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 async def _next(reader: asyncio.StreamReader, decoder: Decoder) -> list[tuple[Kind, bytes]]:
