@@ -25,9 +25,6 @@ CASES: tuple[Case, ...] = (
 )
 AT_ONCE, FLOODS_AT_ONCE = 8, 2
 _KEPT_CONNECTIONS = 64
-_KEPT_NAMESPACES = 64
-"""Empty network namespaces that the node keeps for the next sandboxes: as many as were in use at once.
-One that each sandbox left would be several hundred."""
 
 
 class Fight:
@@ -73,11 +70,10 @@ class Fight:
 
 def _grown(before: Footprint, after: Footprint) -> list[str]:
     """Processes, control groups, mounts, namespaces and descriptors that are still there."""
-    spare = {"namespaces": _KEPT_NAMESPACES}
     found = [
         f"{name}: {getattr(before, name)} became {getattr(after, name)}"
         for name in ("cgroups", "mounts", "namespaces", "sandbox_processes", "orphans")
-        if getattr(after, name) > getattr(before, name) + spare.get(name, 0)
+        if getattr(after, name) > getattr(before, name)
     ]
     # Kept connections come and go.
     return found + [
