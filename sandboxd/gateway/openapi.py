@@ -11,7 +11,9 @@ from sandboxd.errors import InvalidRequest, NotFound, QueueFull, Unauthorized
 from sandboxd.gateway.api.events import EVENT_ID
 from sandboxd.gateway.api.health import Health
 from sandboxd.gateway.api.languages import LanguageList
+from sandboxd.gateway.api.sandbox_lines import EVENTS
 from sandboxd.gateway.ids import RUN_ID
+from sandboxd.gateway.openapi_files import FILE_OPERATIONS, FILE_PARAMETERS, FILE_TYPES
 from sandboxd.gateway.openapi_judge import JUDGE_OPERATIONS, JUDGE_PARAMETERS, JUDGE_TYPES
 from sandboxd.gateway.openapi_sandboxes import (
     SANDBOX_OPERATIONS,
@@ -23,125 +25,96 @@ from sandboxd.gateway.openapi_stored import (
     STORED_PARAMETERS,
     STORED_TYPES,
 )
-from sandboxd.gateway.operations import BODY, EVERYWHERE, GUARDED, JSON, Operation
+from sandboxd.gateway.operations import EVERYWHERE, JSON, Operation, Operations, parameter
 from sandboxd.gateway.preferences import IDEMPOTENCY_KEY
 from sandboxd.gateway.problems import MEDIA_TYPE, Problem
 from sandboxd.model import Result, RunRecord, RunRequest
 
 _REF = "#/components/schemas/{name}"
 
+_call = Operations()
+_open = Operations(errors=(), open=True)
+_told = Operations(errors=(Unauthorized,))
+
 _OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        path="/v1/runs",
-        method="post",
-        id="create_run",
-        summary="Run a program, and wait for its result unless `Prefer` says otherwise",
-        request=RunRequest,
+    _call(
+        "POST /v1/runs",
+        "create_run",
+        "Run a program, and wait for its result unless `Prefer` says otherwise",
+        {200: Result, 202: RunRecord},
+        QueueFull,
         parameters=("Prefer", "Idempotency-Key"),
-        answers={200: (JSON, Result), 202: (JSON, RunRecord)},
-        errors=(*GUARDED, *BODY, QueueFull),
+        request=RunRequest,
     ),
-    Operation(
-        path="/v1/runs/{id}",
-        method="get",
-        id="read_run",
-        summary="The state of a run, and its result when it has ended",
-        parameters=("id",),
-        answers={200: (JSON, RunRecord)},
-        errors=(*GUARDED, NotFound),
+    _call(
+        "GET /v1/runs/{id}",
+        "read_run",
+        "The state of a run, and its result when it has ended",
+        RunRecord,
+        NotFound,
     ),
-    Operation(
-        path="/v1/runs/{id}",
-        method="delete",
-        id="cancel_run",
-        summary="Cancel a run; 202 while its node still ends it, 200 when it is over",
-        parameters=("id",),
-        answers={200: (JSON, RunRecord), 202: (JSON, RunRecord)},
-        errors=(*GUARDED, NotFound),
+    _call(
+        "DELETE /v1/runs/{id}",
+        "cancel_run",
+        "Cancel a run; 202 while its node still ends it, 200 when it is over",
+        {200: RunRecord, 202: RunRecord},
+        NotFound,
     ),
-    Operation(
-        path="/v1/runs/{id}/events",
-        method="get",
-        id="follow_run",
-        summary="Events of a run as they happen (server-sent events)",
-        parameters=("id", "Last-Event-ID"),
-        answers={200: ("text/event-stream", None)},
-        errors=(*GUARDED, NotFound, InvalidRequest),
+    _call(
+        "GET /v1/runs/{id}/events",
+        "follow_run",
+        "Events of a run as they happen (server-sent events)",
+        None,
+        NotFound,
+        InvalidRequest,
+        media=EVENTS,
+        parameters=("Last-Event-ID",),
     ),
     *JUDGE_OPERATIONS,
     *STORED_OPERATIONS,
     *SANDBOX_OPERATIONS,
-    Operation(
-        path="/v1/languages",
-        method="get",
-        id="list_languages",
-        summary="Languages, and which of them a live node offers",
-        answers={200: (JSON, LanguageList)},
+    *FILE_OPERATIONS,
+    _call(
+        "GET /v1/languages",
+        "list_languages",
+        "Languages, and which of them a live node offers",
+        LanguageList,
     ),
-    Operation(
-        path="/healthz",
-        method="get",
-        id="alive",
-        summary="Whether this process serves requests",
-        answers={200: (JSON, Health)},
-        errors=(),
-        open=True,
+    _open("GET /healthz", "alive", "Whether this process serves requests", Health),
+    _call(
+        "GET /readyz",
+        "ready",
+        "Whether a run would be accepted and started; open to loopback without a key",
+        Health,
     ),
-    Operation(
-        path="/readyz",
-        method="get",
-        id="ready",
-        summary="Whether a run would be accepted and started; open to loopback without a key",
-        answers={200: (JSON, Health)},
+    _told(
+        "GET /metrics",
+        "metrics",
+        "Prometheus text format; open to loopback without a key",
+        media="text/plain",
     ),
-    Operation(
-        path="/metrics",
-        method="get",
-        id="metrics",
-        summary="Prometheus text format; open to loopback without a key",
-        answers={200: ("text/plain", None)},
-        errors=(Unauthorized,),
-    ),
-    Operation(
-        path="/openapi.json",
-        method="get",
-        id="openapi",
-        summary="This document",
-        answers={200: (JSON, None)},
-        errors=(),
-        open=True,
-    ),
+    _open("GET /openapi.json", "openapi", "This document", media=JSON),
 )
 
 _PARAMETERS: dict[str, dict[str, Any]] = {
     **JUDGE_PARAMETERS,
     **STORED_PARAMETERS,
     **SANDBOX_PARAMETERS,
-    "id": {
-        "name": "id",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "pattern": RUN_ID},
-    },
-    "Prefer": {
-        "name": "Prefer",
-        "in": "header",
-        "description": "RFC 7240: `respond-async`, `wait=<seconds>`; anything else is ignored.",
-        "schema": {"type": "string"},
-        "example": "wait=1",
-    },
-    "Idempotency-Key": {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "A repeated request with the same key gets the first one's run.",
-        "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
-    },
-    "Last-Event-ID": {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "description": "Resume after this event.",
-        "schema": {"type": "string", "pattern": EVENT_ID},
-    },
+    **FILE_PARAMETERS,
+    "id": parameter("id", "path", pattern=RUN_ID),
+    "Prefer": parameter(
+        "Prefer", "header", "RFC 7240: `respond-async`, `wait=<seconds>`; anything else is ignored."
+    )
+    | {"example": "wait=1"},
+    "Idempotency-Key": parameter(
+        "Idempotency-Key",
+        "header",
+        "A repeated request with the same key gets the first one's run.",
+        pattern=IDEMPOTENCY_KEY,
+    ),
+    "Last-Event-ID": parameter(
+        "Last-Event-ID", "header", "Resume after this event.", pattern=EVENT_ID
+    ),
 }
 
 _HEADERS: dict[str, dict[str, Any]] = {
@@ -249,6 +222,7 @@ def _schemas() -> dict[str, Any]:
         *JUDGE_TYPES,
         *STORED_TYPES,
         *SANDBOX_TYPES,
+        *FILE_TYPES,
     )
     _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
     return {name: _portable(schema) for name, schema in schemas.items()}

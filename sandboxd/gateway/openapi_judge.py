@@ -5,8 +5,9 @@ from typing import Any
 from msgspec import Struct
 
 from sandboxd.errors import InvalidRequest, NotFound, QueueFull
+from sandboxd.gateway.api.sandbox_lines import EVENTS
 from sandboxd.gateway.ids import PROBLEM_ID, SUBMISSION_ID
-from sandboxd.gateway.operations import BODY, GUARDED, JSON, Operation
+from sandboxd.gateway.operations import Operations, number, parameter
 from sandboxd.model.judged import SubmissionRecord, SubmissionResult
 from sandboxd.model.problem import JudgeProblem, ProblemInfo, ProblemList, StoredFile
 from sandboxd.model.submission import SubmissionRequest
@@ -21,114 +22,90 @@ JUDGE_TYPES: tuple[type[Struct], ...] = (
     StoredFile,
 )
 
+_call = Operations()
+
 JUDGE_OPERATIONS = (
-    Operation(
-        path="/v1/submissions",
-        method="post",
-        id="create_submission",
-        summary="Judge a program on cases, and wait for the verdict unless `Prefer` says otherwise",
-        request=SubmissionRequest,
+    _call(
+        "POST /v1/submissions",
+        "create_submission",
+        "Judge a program on cases, and wait for the verdict unless `Prefer` says otherwise",
+        {200: SubmissionResult, 202: SubmissionRecord},
+        QueueFull,
         parameters=("Prefer", "Idempotency-Key"),
-        answers={200: (JSON, SubmissionResult), 202: (JSON, SubmissionRecord)},
-        errors=(*GUARDED, *BODY, QueueFull),
+        request=SubmissionRequest,
     ),
-    Operation(
-        path="/v1/submissions/{id}",
-        method="get",
-        id="read_submission",
-        summary="The state of a submission, and its result when it is judged",
-        parameters=("submission",),
-        answers={200: (JSON, SubmissionRecord)},
-        errors=(*GUARDED, NotFound),
+    _call(
+        "GET /v1/submissions/{id:submission}",
+        "read_submission",
+        "The state of a submission, and its result when it is judged",
+        SubmissionRecord,
+        NotFound,
     ),
-    Operation(
-        path="/v1/submissions/{id}",
-        method="delete",
-        id="cancel_submission",
-        summary="Cancel a submission; 202 while its node still ends it, 200 when it is over",
-        parameters=("submission",),
-        answers={200: (JSON, SubmissionRecord), 202: (JSON, SubmissionRecord)},
-        errors=(*GUARDED, NotFound),
+    _call(
+        "DELETE /v1/submissions/{id:submission}",
+        "cancel_submission",
+        "Cancel a submission; 202 while its node still ends it, 200 when it is over",
+        {200: SubmissionRecord, 202: SubmissionRecord},
+        NotFound,
     ),
-    Operation(
-        path="/v1/submissions/{id}/events",
-        method="get",
-        id="follow_submission",
-        summary="Events of a submission, each case as it is judged (server-sent events)",
-        parameters=("submission", "Last-Event-ID"),
-        answers={200: ("text/event-stream", None)},
-        errors=(*GUARDED, NotFound, InvalidRequest),
+    _call(
+        "GET /v1/submissions/{id:submission}/events",
+        "follow_submission",
+        "Events of a submission, each case as it is judged (server-sent events)",
+        None,
+        NotFound,
+        InvalidRequest,
+        media=EVENTS,
+        parameters=("Last-Event-ID",),
     ),
-    Operation(
-        path="/v1/problems",
-        method="post",
-        id="create_problem",
-        summary="Store a problem: as JSON, or as a package in the ICPC/Kattis format",
+    _call(
+        "POST /v1/problems",
+        "create_problem",
+        "Store a problem: as JSON, or as a package in the ICPC/Kattis format",
+        ProblemInfo,
+        QueueFull,
+        status=201,
         request=JudgeProblem,
         also=("application/zip",),
-        answers={201: (JSON, ProblemInfo)},
-        errors=(*GUARDED, *BODY, QueueFull),
     ),
-    Operation(
-        path="/v1/problems",
-        method="get",
-        id="list_problems",
-        summary="The tenant's problems, latest first",
+    _call(
+        "GET /v1/problems",
+        "list_problems",
+        "The tenant's problems, latest first",
+        ProblemList,
+        InvalidRequest,
         parameters=("limit", "cursor"),
-        answers={200: (JSON, ProblemList)},
-        errors=(*GUARDED, InvalidRequest),
     ),
-    Operation(
-        path="/v1/problems/{id}",
-        method="get",
-        id="read_problem",
-        summary="A problem without its data",
-        parameters=("problem",),
-        answers={200: (JSON, ProblemInfo)},
-        errors=(*GUARDED, NotFound),
+    _call(
+        "GET /v1/problems/{id:problem}",
+        "read_problem",
+        "A problem without its data",
+        ProblemInfo,
+        NotFound,
     ),
-    Operation(
-        path="/v1/problems/{id}",
-        method="delete",
-        id="delete_problem",
-        summary="Forget a problem and its data",
-        parameters=("problem",),
-        answers={204: ("", None)},
-        errors=(*GUARDED, NotFound),
+    _call(
+        "DELETE /v1/problems/{id:problem}",
+        "delete_problem",
+        "Forget a problem and its data",
+        None,
+        NotFound,
+        status=204,
     ),
-    Operation(
-        path="/v1/files",
-        method="post",
-        id="keep_file",
-        summary="Keep a file for a while; submissions name it by its digest",
+    _call(
+        "POST /v1/files",
+        "keep_file",
+        "Keep a file for a while; submissions name it by its digest",
+        StoredFile,
+        QueueFull,
+        status=201,
         also=("application/octet-stream",),
-        answers={201: (JSON, StoredFile)},
-        errors=(*GUARDED, *BODY, QueueFull),
     ),
 )
 
 
-def _path(pattern: str) -> dict[str, Any]:
-    return {
-        "name": "id",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "pattern": pattern},
-    }
-
-
 JUDGE_PARAMETERS: dict[str, dict[str, Any]] = {
-    "submission": _path(SUBMISSION_ID),
-    "problem": _path(PROBLEM_ID),
-    "limit": {
-        "name": "limit",
-        "in": "query",
-        "schema": {"type": "integer", "minimum": 0, "maximum": 200},
-    },
-    "cursor": {
-        "name": "cursor",
-        "in": "query",
-        "description": "`cursor` of the page before.",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,6}$"},
-    },
+    "submission": parameter("id", "path", pattern=SUBMISSION_ID),
+    "problem": parameter("id", "path", pattern=PROBLEM_ID),
+    "limit": number("limit", "query", "", 0, 200),
+    "cursor": parameter("cursor", "query", "`cursor` of the page before.", pattern="^[0-9]{1,6}$"),
 }

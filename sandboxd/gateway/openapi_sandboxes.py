@@ -13,19 +13,15 @@ from sandboxd.errors import (
     NotFound,
     QuotaExceeded,
     RequestTimeout,
-    SandboxdError,
     SandboxEnded,
     UnsupportedMediaType,
 )
 from sandboxd.gateway.api.sandbox_lines import EVENTS, NDJSON
-from sandboxd.gateway.operations import BODY, GUARDED, JSON, Operation
-from sandboxd.gateway.sessions.ranges import RangeNotSatisfiable
-from sandboxd.model.agent import Forked, PortState, ProcessList, Removed, Snapshotted, Written
+from sandboxd.gateway.operations import GUARDED, Errors, Operations, flag, number, parameter
+from sandboxd.model.agent import Forked, PortState, ProcessList, Snapshotted
 from sandboxd.model.session import (
     PROCESS_ID,
     SANDBOX_ID,
-    FileInfo,
-    FileList,
     Metrics,
     Process,
     PtySize,
@@ -33,438 +29,211 @@ from sandboxd.model.session import (
     SandboxRequest,
 )
 from sandboxd.model.session_api import (
-    BatchRequest,
     CommandRequest,
     CommandResult,
-    DirectoryRequest,
     ExtendRequest,
     ForkRequest,
     InputRequest,
-    ModeRequest,
-    MoveRequest,
     SandboxList,
     SandboxUpdate,
     SignalRequest,
-    SignedUrl,
-    SignRequest,
     SnapshotRequest,
 )
 
 SANDBOX_TYPES: tuple[type[Struct], ...] = (
     SandboxRequest, Sandbox, SandboxList, SandboxUpdate, ExtendRequest, SnapshotRequest, Snapshotted,
     ForkRequest, Forked, Metrics, CommandRequest, CommandResult, Process, ProcessList, SignalRequest,
-    InputRequest, PtySize, FileInfo, FileList, Removed, Written, BatchRequest, DirectoryRequest,
-    MoveRequest, ModeRequest, SignRequest, SignedUrl, PortState,
+    InputRequest, PtySize, PortState,
 )  # fmt: skip
 
-_ONE = "/v1/sandboxes/{id}"
-_PROCESS = f"{_ONE}/processes/{{process}}"
-_FILES = f"{_ONE}/files"
-_OF_ONE: tuple[type[SandboxdError], ...] = (
-    *GUARDED, NotFound, InvalidRequest, RequestTimeout, SandboxEnded, Conflict,
-)  # fmt: skip
-_WITH_BODY: tuple[type[SandboxdError], ...] = (
-    *_OF_ONE, BodyTooLarge, MalformedBody, UnsupportedMediaType, NoSpace,
-)  # fmt: skip
-_OCTETS = "application/octet-stream"
-_TAR = "application/x-tar"
+ONE = "/v1/sandboxes/{id:sandbox}"
+_PROCESS = f"{ONE}/processes/{{process}}"
 
-
-def _life(verb: str, summary: str, request: type[Struct] | None = None) -> Operation:
-    return Operation(
-        path=f"{_ONE}/{verb}",
-        method="post",
-        id=f"{verb}_sandbox",
-        summary=summary,
-        request=request,
-        optional=True,
-        parameters=("sandbox",),
-        answers={200: (JSON, Sandbox)},
-        errors=_WITH_BODY if request else _OF_ONE,
-    )
-
-
-def _of_process(verb: str, summary: str, request: type[Struct]) -> Operation:
-    return Operation(
-        path=f"{_PROCESS}/{verb}",
-        method="post",
-        id=f"{verb}_process",
-        summary=summary,
-        request=request,
-        parameters=("sandbox", "process"),
-        answers={200: (JSON, Process)},
-        errors=_WITH_BODY,
-    )
-
-
-def _of_file(verb: str, name: str, summary: str, request: type[Struct]) -> Operation:
-    return Operation(
-        path=f"{_FILES}/{verb}",
-        method="post",
-        id=name,
-        summary=summary,
-        request=request,
-        parameters=("sandbox",),
-        answers={200: (JSON, FileInfo)},
-        errors=_WITH_BODY,
-    )
-
+OF_ONE: Errors = (*GUARDED, NotFound, InvalidRequest, RequestTimeout, SandboxEnded, Conflict)
+INSIDE = Operations(OF_ONE, (*OF_ONE, BodyTooLarge, MalformedBody, UnsupportedMediaType, NoSpace))
+"""What is asked of one that lives."""
+_call = Operations()
 
 _LIFE = (
-    Operation(
-        path="/v1/sandboxes",
-        method="post",
-        id="create_sandbox",
-        summary="Open a sandbox; 200 with the one that `key` has, or that an earlier request made",
-        request=SandboxRequest,
+    _call(
+        "POST /v1/sandboxes",
+        "create_sandbox",
+        "Open a sandbox; 200 with the one that `key` has, or that an earlier request made",
+        {200: Sandbox, 201: Sandbox},
+        NotFound,
+        Conflict,
+        QuotaExceeded,
         parameters=("Idempotency-Key",),
-        answers={200: (JSON, Sandbox), 201: (JSON, Sandbox)},
-        errors=(*GUARDED, *BODY, NotFound, Conflict, QuotaExceeded),
+        request=SandboxRequest,
     ),
-    Operation(
-        path="/v1/sandboxes",
-        method="get",
-        id="list_sandboxes",
-        summary="The tenant's sandboxes, the newest first; `metadata.NAME=VALUE` filters by pairs",
+    _call(
+        "GET /v1/sandboxes",
+        "list_sandboxes",
+        "The tenant's sandboxes, the newest first; `metadata.NAME=VALUE` filters by pairs",
+        SandboxList,
+        InvalidRequest,
         parameters=("state", "sandboxes_limit", "sandboxes_cursor"),
-        answers={200: (JSON, SandboxList)},
-        errors=(*GUARDED, InvalidRequest),
     ),
-    Operation(
-        path="/v1/sandboxes/events",
-        method="get",
-        id="follow_sandboxes",
-        summary="What happens to the tenant's sandboxes, as it happens",
+    _call(
+        "GET /v1/sandboxes/events",
+        "follow_sandboxes",
+        "What happens to the tenant's sandboxes, as it happens",
+        None,
+        InvalidRequest,
+        media=EVENTS,
         parameters=("Last-Event-ID",),
-        answers={200: (EVENTS, None)},
-        errors=(*GUARDED, InvalidRequest),
     ),
-    Operation(
-        path=_ONE,
-        method="get",
-        id="read_sandbox",
-        summary="A sandbox; one that ended says why for a day",
-        parameters=("sandbox",),
-        answers={200: (JSON, Sandbox)},
-        errors=(*GUARDED, NotFound),
+    _call(
+        f"GET {ONE}",
+        "read_sandbox",
+        "A sandbox; one that ended says why for a day",
+        Sandbox,
+        NotFound,
     ),
-    Operation(
-        path=_ONE,
-        method="patch",
-        id="update_sandbox",
-        summary="Change limits, metadata, idle timeout, fate or network while it lives",
+    INSIDE(
+        f"PATCH {ONE}",
+        "update_sandbox",
+        "Change limits, metadata, idle timeout, fate or network while it lives",
+        Sandbox,
         request=SandboxUpdate,
-        parameters=("sandbox",),
-        answers={200: (JSON, Sandbox)},
-        errors=_WITH_BODY,
     ),
-    Operation(
-        path=_ONE,
-        method="delete",
-        id="kill_sandbox",
-        summary="End a sandbox with everything in it; also one that has ended",
-        parameters=("sandbox",),
-        answers={200: (JSON, Sandbox)},
-        errors=_OF_ONE,
+    INSIDE(
+        f"DELETE {ONE}",
+        "kill_sandbox",
+        "End a sandbox with everything in it; also one that has ended",
+        Sandbox,
     ),
-    _life("extend", "Its time to live starts again", ExtendRequest),
-    _life("pause", "Everything in it stands still, until a request needs it"),
-    _life("resume", "It goes on"),
-    Operation(
-        path=f"{_ONE}/snapshot",
-        method="post",
-        id="snapshot_sandbox",
-        summary="Its files become an image; processes are not part of it",
+    INSIDE(
+        f"POST {ONE}/extend",
+        "extend_sandbox",
+        "Its time to live starts again",
+        Sandbox,
+        request=ExtendRequest,
+        optional=True,
+    ),
+    INSIDE(
+        f"POST {ONE}/pause",
+        "pause_sandbox",
+        "Everything in it stands still, until a request needs it",
+        Sandbox,
+    ),
+    INSIDE(f"POST {ONE}/resume", "resume_sandbox", "It goes on", Sandbox),
+    INSIDE(
+        f"POST {ONE}/snapshot",
+        "snapshot_sandbox",
+        "Its files become an image; processes are not part of it",
+        Snapshotted,
+        status=201,
         request=SnapshotRequest,
         optional=True,
-        parameters=("sandbox",),
-        answers={201: (JSON, Snapshotted)},
-        errors=_WITH_BODY,
     ),
-    Operation(
-        path=f"{_ONE}/fork",
-        method="post",
-        id="fork_sandbox",
-        summary="New sandboxes with the files that this one has at one instant",
+    INSIDE(
+        f"POST {ONE}/fork",
+        "fork_sandbox",
+        "New sandboxes with the files that this one has at one instant",
+        Forked,
+        QuotaExceeded,
+        status=201,
         request=ForkRequest,
         optional=True,
-        parameters=("sandbox",),
-        answers={201: (JSON, Forked)},
-        errors=(*_WITH_BODY, QuotaExceeded),
     ),
-    Operation(
-        path=f"{_ONE}/metrics",
-        method="get",
-        id="sandbox_metrics",
-        summary="What it uses now",
-        parameters=("sandbox",),
-        answers={200: (JSON, Metrics)},
-        errors=_OF_ONE,
+    INSIDE(f"GET {ONE}/metrics", "sandbox_metrics", "What it uses now", Metrics),
+    INSIDE(
+        f"GET {ONE}/metrics/stream",
+        "follow_metrics",
+        "What it uses, every `interval` seconds",
+        media=EVENTS,
+        parameters=("interval",),
     ),
-    Operation(
-        path=f"{_ONE}/metrics/stream",
-        method="get",
-        id="follow_metrics",
-        summary="What it uses, every `interval` seconds",
-        parameters=("sandbox", "interval"),
-        answers={200: (EVENTS, None)},
-        errors=_OF_ONE,
-    ),
-    Operation(
-        path=f"{_ONE}/events",
-        method="get",
-        id="follow_sandbox",
-        summary="What happened and happens to it, to its end",
-        parameters=("sandbox", "Last-Event-ID"),
-        answers={200: (EVENTS, None)},
-        errors=(*GUARDED, NotFound, InvalidRequest),
+    _call(
+        f"GET {ONE}/events",
+        "follow_sandbox",
+        "What happened and happens to it, to its end",
+        None,
+        NotFound,
+        InvalidRequest,
+        media=EVENTS,
+        parameters=("Last-Event-ID",),
     ),
 )
 
 _PROCESSES = (
-    Operation(
-        path=f"{_ONE}/exec",
-        method="post",
-        id="execute",
-        summary="Run a command to its end; streams where `Accept` names NDJSON or server-sent events",
+    INSIDE(
+        f"POST {ONE}/exec",
+        "execute",
+        "Run a command to its end; streams where `Accept` names NDJSON or server-sent events",
+        CommandResult,
         request=CommandRequest,
-        parameters=("sandbox",),
-        answers={200: (JSON, CommandResult)},
-        errors=_WITH_BODY,
     ),
-    Operation(
-        path=f"{_ONE}/processes",
-        method="get",
-        id="list_processes",
-        summary="Those that run, and the last hundred that ended",
-        parameters=("sandbox",),
-        answers={200: (JSON, ProcessList)},
-        errors=_OF_ONE,
+    INSIDE(
+        f"GET {ONE}/processes",
+        "list_processes",
+        "Those that run, and the last hundred that ended",
+        ProcessList,
     ),
-    Operation(
-        path=f"{_ONE}/processes",
-        method="post",
-        id="start_process",
-        summary="Start a command in the background",
+    INSIDE(
+        f"POST {ONE}/processes",
+        "start_process",
+        "Start a command in the background",
+        Process,
+        status=201,
         request=CommandRequest,
-        parameters=("sandbox",),
-        answers={201: (JSON, Process)},
-        errors=_WITH_BODY,
     ),
-    Operation(
-        path=_PROCESS,
-        method="get",
-        id="read_process",
-        summary="A process; with `wait`, when it has ended or so many seconds have passed",
-        parameters=("sandbox", "process", "wait"),
-        answers={200: (JSON, Process)},
-        errors=_OF_ONE,
+    INSIDE(
+        f"GET {_PROCESS}",
+        "read_process",
+        "A process; with `wait`, when it has ended or so many seconds have passed",
+        Process,
+        parameters=("wait",),
     ),
-    Operation(
-        path=f"{_PROCESS}/output",
-        method="get",
-        id="follow_process",
-        summary="Its output so far and to come, to its end",
-        parameters=("sandbox", "process", "history"),
-        answers={200: (NDJSON, None)},
-        errors=_OF_ONE,
+    INSIDE(
+        f"GET {_PROCESS}/output",
+        "follow_process",
+        "Its output so far and to come, to its end",
+        media=NDJSON,
+        parameters=("history",),
     ),
-    _of_process("signal", "Send a signal to it and its process group", SignalRequest),
-    _of_process("stdin", "Write to its stdin, or close that", InputRequest),
-    _of_process("resize", "Another size of its terminal", PtySize),
-    Operation(
-        path=f"{_ONE}/ports/{{port}}",
-        method="get",
-        id="read_port",
-        summary="Whether a server listens inside; with `wait`, as soon as one does",
-        parameters=("sandbox", "port", "wait"),
-        answers={200: (JSON, PortState)},
-        errors=_OF_ONE,
+    INSIDE(
+        f"POST {_PROCESS}/signal",
+        "signal_process",
+        "Send a signal to it and its process group",
+        Process,
+        request=SignalRequest,
+    ),
+    INSIDE(
+        f"POST {_PROCESS}/stdin",
+        "stdin_process",
+        "Write to its stdin, or close that",
+        Process,
+        request=InputRequest,
+    ),
+    INSIDE(
+        f"POST {_PROCESS}/resize",
+        "resize_process",
+        "Another size of its terminal",
+        Process,
+        request=PtySize,
+    ),
+    INSIDE(
+        f"GET {ONE}/ports/{{port}}",
+        "read_port",
+        "Whether a server listens inside; with `wait`, as soon as one does",
+        PortState,
+        parameters=("wait",),
     ),
 )
 
-_FILE = (
-    Operation(
-        path=_FILES,
-        method="get",
-        id="list_files",
-        summary="What is below a directory",
-        parameters=(
-            "sandbox", "path", "path_base64", "depth", "files_limit", "files_cursor",
-        ),
-        answers={200: (JSON, FileList)},
-        errors=_OF_ONE,
-    ),
-    Operation(
-        path=_FILES,
-        method="delete",
-        id="remove_file",
-        summary="Remove a file, or with `recursive` a directory",
-        parameters=("sandbox", "path", "path_base64", "recursive"),
-        answers={200: (JSON, Removed)},
-        errors=_OF_ONE,
-    ),
-    Operation(
-        path=f"{_FILES}/stat",
-        method="get",
-        id="stat_file",
-        summary="What there is to say of a file",
-        parameters=("sandbox", "path", "path_base64", "follow"),
-        answers={200: (JSON, FileInfo)},
-        errors=_OF_ONE,
-    ),
-    Operation(
-        path=f"{_FILES}/content",
-        method="get",
-        id="read_file",
-        summary="A file, or the part of it that `Range` names",
-        parameters=("sandbox", "path", "path_base64", "Range", "If-Range"),
-        answers={200: (_OCTETS, None), 206: (_OCTETS, None)},
-        errors=(*_OF_ONE, RangeNotSatisfiable),
-    ),
-    Operation(
-        path=f"{_FILES}/content",
-        method="put",
-        id="write_file",
-        summary="The body becomes the file, whole or not at all; `append` and `offset` write into it",
-        also=(_OCTETS,),
-        parameters=(
-            "sandbox", "path", "path_base64", "mode", "append", "offset", "parents",
-        ),
-        answers={200: (JSON, FileInfo)},
-        errors=(*_OF_ONE, NoSpace),
-    ),
-    Operation(
-        path=f"{_FILES}/archive",
-        method="get",
-        id="read_archive",
-        summary="A directory as tar",
-        parameters=("sandbox", "path", "path_base64"),
-        answers={200: (_TAR, None)},
-        errors=_OF_ONE,
-    ),
-    Operation(
-        path=f"{_FILES}/archive",
-        method="put",
-        id="write_archive",
-        summary="Unpack a tar into a directory",
-        also=(_OCTETS,),
-        parameters=("sandbox", "path", "path_base64"),
-        answers={204: ("", None)},
-        errors=(*_OF_ONE, NoSpace),
-    ),
-    Operation(
-        path=f"{_FILES}/batch",
-        method="post",
-        id="write_files",
-        summary="Many small files in one request",
-        request=BatchRequest,
-        parameters=("sandbox",),
-        answers={200: (JSON, Written)},
-        errors=_WITH_BODY,
-    ),
-    _of_file("directory", "make_directory", "Make a directory and its parents", DirectoryRequest),
-    _of_file("move", "move_file", "Move or rename", MoveRequest),
-    _of_file("mode", "change_mode", "Change permission bits", ModeRequest),
-    Operation(
-        path=f"{_FILES}/sign",
-        method="post",
-        id="sign_file",
-        summary="An address that reads or writes one file without a key, until it expires",
-        request=SignRequest,
-        parameters=("sandbox",),
-        answers={201: (JSON, SignedUrl)},
-        errors=_WITH_BODY,
-    ),
-    Operation(
-        path=f"{_FILES}/watch",
-        method="get",
-        id="watch_files",
-        summary="Changes below a directory, as they happen",
-        parameters=("sandbox", "path", "path_base64", "recursive"),
-        answers={200: (NDJSON, None)},
-        errors=_OF_ONE,
-    ),
-    Operation(
-        path="/v1/signed/{token}",
-        method="get",
-        id="read_signed",
-        summary="The file of a signed address",
-        parameters=("token", "Range", "If-Range"),
-        answers={200: (_OCTETS, None), 206: (_OCTETS, None)},
-        errors=(*_OF_ONE, RangeNotSatisfiable),
-        open=True,
-    ),
-    Operation(
-        path="/v1/signed/{token}",
-        method="put",
-        id="write_signed",
-        summary="The body becomes the file of a signed address",
-        also=(_OCTETS,),
-        parameters=("token",),
-        answers={200: (JSON, FileInfo)},
-        errors=(*_OF_ONE, NoSpace),
-        open=True,
-    ),
-)  # fmt: skip
-
-SANDBOX_OPERATIONS = (*_LIFE, *_PROCESSES, *_FILE)
-
-
-def _in_path(name: str, pattern: str) -> dict[str, Any]:
-    schema = {"type": "string", "pattern": pattern}
-    return {"name": name, "in": "path", "required": True, "schema": schema}
-
-
-def _in_query(name: str, text: str, **schema: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "query",
-        "description": text,
-        "schema": schema or {"type": "string"},
-    }
-
-
-def _in_header(name: str, text: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-
-
-def _count(name: str, text: str, least: int, most: int) -> dict[str, Any]:
-    return _in_query(name, text, type="integer", minimum=least, maximum=most)
-
-
-def _flag(name: str, text: str) -> dict[str, Any]:
-    return _in_query(name, text, type="boolean")
-
+SANDBOX_OPERATIONS = (*_LIFE, *_PROCESSES)
 
 SANDBOX_PARAMETERS: dict[str, dict[str, Any]] = {
-    "sandbox": _in_path("id", SANDBOX_ID),
-    "process": _in_path("process", PROCESS_ID),
-    "port": {
-        "name": "port",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1, "maximum": 65_535},
-    },
-    "token": _in_path("token", "^[A-Za-z0-9_-]+$"),
-    "state": _in_query("state", "Only those.", type="string", enum=["running", "paused", "ended"]),
-    "sandboxes_limit": _count("limit", "Of one page.", 1, 200),
-    "sandboxes_cursor": _in_query("cursor", "`next_cursor` of the page before."),
-    "interval": _count("interval", "Seconds.", 1, 3600),
-    "wait": _count("wait", "Seconds.", 0, 3600),
-    "history": _flag("history", "First what is kept of the output so far."),
-    "path": _in_query("path", "Absolute, or relative to /work.", type="string", minLength=1),
-    "path_base64": _in_query("path_base64", "The path, where it is not UTF-8; instead of `path`."),
-    "depth": _count("depth", "Levels of directories.", 1, 64),
-    "files_limit": _count("limit", "Of one page.", 1, 10_000),
-    "files_cursor": _in_query("cursor", "`next_cursor` of the page before."),
-    "recursive": _flag("recursive", "Everything below too."),
-    "follow": _flag("follow", "What a symbolic link points at, not the link."),
-    "append": _flag("append", "Write at the end of the file; not atomic."),
-    "parents": _flag("parents", "Make the directories that are missing."),
-    "offset": _count("offset", "Write into the file from here on; not atomic.", 0, 1 << 62),
-    "mode": _in_query("mode", "Permission bits, octal.", type="string", pattern="^[0-7]{1,3}$"),
-    "Range": _in_header("Range", "RFC 9110: one range of bytes."),
-    "If-Range": _in_header("If-Range", "The ETag of what has come already."),
+    "sandbox": parameter("id", "path", pattern=SANDBOX_ID),
+    "process": parameter("process", "path", pattern=PROCESS_ID),
+    "port": number("port", "path", "", 1, 65_535),
+    "state": parameter("state", "query", "Only those.", enum=["running", "paused", "ended"]),
+    "sandboxes_limit": number("limit", "query", "Of one page.", 1, 200),
+    "sandboxes_cursor": parameter("cursor", "query", "`next_cursor` of the page before."),
+    "interval": number("interval", "query", "Seconds.", 1, 3600),
+    "wait": number("wait", "query", "Seconds.", 0, 3600),
+    "history": flag("history", "First what is kept of the output so far."),
 }
 """Key of an operation -> the parameter; the name in it is what is sent."""
