@@ -1,14 +1,19 @@
 """Templates that tenants have made: one hash per tenant, which every gateway reads."""
 
+from pathlib import Path
+
 import msgspec
+from redis.exceptions import NoScriptError
 
 from sandboxd.errors import QuotaExceeded
 from sandboxd.model.stored import TemplateRequest
 from sandboxd.queue.connections import Connections
+from sandboxd.queue.scripts import Script
 from sandboxd.settings import Settings
 
-_MOST = 200
+TENANT_MAX = 200
 """Templates of one tenant."""
+_PUT = Script(b"", Path(__file__).with_name("templates.lua").read_bytes())
 _decode = msgspec.json.Decoder(TemplateRequest).decode
 
 
@@ -24,12 +29,13 @@ class Templates:
 
     async def put(self, tenant: str, name: str, template: TemplateRequest) -> None:
         """Make it, or change it. Raises QuotaExceeded."""
-        key = self._root + tenant
-        if await self._connections.call("HLEN", key) >= _MOST and not await self._connections.call(
-            "HEXISTS", key, name
-        ):
-            raise QuotaExceeded(f"a tenant has at most {_MOST} templates")
-        await self._connections.call("HSET", key, name, msgspec.json.encode(template))
+        command = (1, self._root + tenant, name, msgspec.json.encode(template), TENANT_MAX)
+        try:
+            put = await self._connections.call("EVALSHA", _PUT.sha, *command)
+        except NoScriptError:
+            put = await self._connections.call("EVAL", _PUT.text, *command)
+        if not put:
+            raise QuotaExceeded(f"a tenant has at most {TENANT_MAX} templates")
 
     async def get(self, tenant: str, name: str) -> TemplateRequest | None:
         found = await self._connections.call("HGET", self._root + tenant, name)

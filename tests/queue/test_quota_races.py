@@ -4,12 +4,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
 from msgspec.structs import replace
 
 from sandboxd.errors import QueueFull, QuotaExceeded
 from sandboxd.model import Job, Result, Status
+from sandboxd.model.stored import TemplateRequest
 from sandboxd.queue import Queue
 from sandboxd.queue.store import Store
+from sandboxd.queue.templates import Templates
 from sandboxd.settings import Settings
 
 Make = Callable[..., Job]
@@ -105,6 +108,35 @@ async def test_files_sent_at_once_do_not_pass_the_quota_together(settings: Setti
             )
         )
         assert sum(kept) == MOST
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def test_templates_put_at_once_do_not_pass_the_quota_together(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandboxd.queue.templates.TENANT_MAX", MOST)
+    stores = [Templates(settings) for _ in range(GATEWAYS)]
+
+    async def put(store: Templates, name: str) -> bool:
+        try:
+            await store.put("acme", name, TemplateRequest(image=f"image-{name}"))
+        except QuotaExceeded:
+            return False
+        return True
+
+    try:
+        tries = [put(store, f"t{i}-{n}") for n in range(EACH) for i, store in enumerate(stores)]
+        assert sum(await asyncio.gather(*tries)) == MOST
+        have = await stores[0].all("acme")
+        assert len(have) == MOST
+        # One that is there can still be changed, and room that is given back can be taken.
+        name = next(iter(have))
+        await stores[1].put("acme", name, TemplateRequest(image="other"))
+        changed = await stores[0].get("acme", name)
+        assert changed is not None and changed.image == "other"
+        assert await stores[0].drop("acme", name) and await put(stores[1], "another")
     finally:
         for store in stores:
             await store.close()
