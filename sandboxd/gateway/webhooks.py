@@ -1,4 +1,4 @@
-"""Webhooks as a submission names them: what is accepted, and remembered until it is delivered.
+"""Webhooks as requests name them: what is accepted, and remembered until it is delivered.
 
 The gateway connects to nobody; the courier delivers, see `gateway/courier`.
 """
@@ -11,7 +11,9 @@ from msgspec import Struct
 from sandboxd.errors import InvalidRequest
 from sandboxd.gateway.addresses import is_public
 from sandboxd.gateway.context import Gateway
-from sandboxd.model.submission import Callback
+from sandboxd.model import Job
+from sandboxd.model.callback import Callback
+from sandboxd.model.session_event import SandboxEvent
 
 COURIER = "courier"
 """Name of the couriers' reply list: to it go results that no gateway waits for."""
@@ -35,6 +37,8 @@ class Hook(Struct, frozen=True, kw_only=True):
     tried: int = 0
     judge0: Judge0Callback | None = None
     """None: it is one of ours."""
+    event: SandboxEvent | None = None
+    """What is told; None: the end of a run or submission, which the queue has."""
 
 
 def check(gateway: Gateway, callback: Callback) -> None:
@@ -58,11 +62,24 @@ def check(gateway: Gateway, callback: Callback) -> None:
 
 async def expect(
     gateway: Gateway,
-    submission_id: str,
+    job_id: str,
     tenant: str,
     callback: Callback,
     judge0: Judge0Callback | None = None,
 ) -> None:
-    """Remember the webhook of a submission that is about to be queued."""
+    """Remember the webhook of a submission or run that is about to be queued."""
     hook = Hook(tenant=tenant, callback=callback, judge0=judge0)
-    await gateway.store.keep_hook(submission_id, msgspec.json.encode(hook), LOOK)
+    await gateway.store.keep_hook(job_id, msgspec.json.encode(hook), LOOK)
+
+
+async def submit(gateway: Gateway, job: Job, callback: Callback | None, key: str | None) -> str:
+    """Queue a job whose end is told to `callback`; its id, or that of the key's earlier job, which has
+    a webhook of its own. Raises InvalidRequest, Overload."""
+    if callback is None:
+        return await gateway.queue.submit(job, idempotency_key=key)
+    check(gateway, callback)
+    await expect(gateway, job.id, job.tenant, callback)
+    accepted = await gateway.queue.submit(job, idempotency_key=key)
+    if accepted != job.id:
+        await gateway.store.drop_hook(job.id)
+    return accepted

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from sandboxd.model.callback import Callback
 from sandboxd.model.egress import NetworkRequest
 from sandboxd.model.image import ImageName
 from sandboxd.model.judgement import Judgement
@@ -80,6 +81,8 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """stdin comes from the run's stream instead of `stdin`; see `WS /v1/runs/{id}/stream`."""
     retry: Literal["never", "safe"] = "never"
     """`safe`: the run may be started again if its node is lost while it runs."""
+    callback: Callback | None = None
+    """Tell its result there too."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=False):

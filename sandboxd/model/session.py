@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from sandboxd.model.callback import SandboxCallback
 from sandboxd.model.language import ImageName
 from sandboxd.model.run import Arg, Name
 
@@ -88,6 +89,8 @@ class SandboxRequest(
 class Sandbox(Struct, frozen=True, kw_only=True):
     """Answer of `GET /v1/sandboxes/{id}`."""
 
+    callback: SandboxCallback | None = None
+    """Tell what happens to it, and to those that are forked from it."""
     id: str
     state: SandboxState
     template: str
@@ -259,19 +262,6 @@ class Metrics(Struct, frozen=True, kw_only=True):
     oom_kills: int = 0
     rx_bytes: int = 0
     tx_bytes: int = 0
-
-
-class SandboxEvent(Struct, frozen=True, kw_only=True):
-    """Something that happened to a sandbox; kept with the sandbox, see `queue.sessions`."""
-
-    id: str = ""
-    """Position in the tenant's stream of events."""
-    type: Literal[
-        "created", "paused", "resumed", "extended", "limits_changed", "snapshot", "forked", "ended"
-    ]
-    sandbox: str
-    at: str
-    data: dict[str, str] = {}
 
 
 def shown(name: bytes) -> tuple[str, str | UnsetType]:

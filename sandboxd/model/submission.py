@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from sandboxd.model.callback import Callback
 from sandboxd.model.limits import LimitOverrides, Limits
 from sandboxd.model.run import Arg, FileContent, Name, SandboxPath
 
@@ -120,14 +121,6 @@ class Group(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     """Groups that must have been accepted in whole; otherwise this one is left out, scored 0."""
     ignored: bool = False
     """Judged and shown; neither the verdict nor the score depends on it."""
-
-
-class Callback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A webhook: the result is POSTed there."""
-
-    url: Annotated[str, Meta(min_length=1, max_length=2048)]
-    secret: Annotated[str, Meta(min_length=16, max_length=256)] | None = None
-    """Key of the signature (Standard Webhooks, HMAC-SHA256); None: unsigned."""
 
 
 Outputs = Literal["none", "failed", "all"]

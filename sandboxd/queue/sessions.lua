@@ -3,8 +3,10 @@
 --
 -- KEYS[1] is the namespace `sandboxd:{instance}:`, one hash slot. Below it
 --
---   session:ID            hash   document (JSON of `Entry`), tenant, node, state (live, ended), key;
---                                expires a while after it ended, before that it does not
+--   session:ID            hash   document (JSON of `Entry`), tenant, node, state (live, ended), key,
+--                                callback (JSON of `Callback`, or empty), told (kinds of events, each
+--                                between spaces; empty: all); expires a while after it ended, before
+--                                that it does not
 --   sessions:TENANT       zset   ids by the millisecond of creation; those that expired are dropped by
 --                                whoever meets them
 --   sessions-live:TENANT  set    ids that have not ended
@@ -14,21 +16,45 @@
 --                                sandbox does not, and goes with its end
 --   session-absent:NODE   string since when a node with sandboxes has not been announced; expires
 --   session-events:TENANT stream what happened, capped; expires when nothing does
+--   hooks, hooksdue, hooks-of:TENANT  see `store.lua`: an event that is to be told becomes a webhook
+--                                here, in the same step
 --
 -- A document is written by the sandbox's node alone, and never after its end.
 
 local root, action = KEYS[1], ARGV[1]
 local RESERVED_MS = 60000
+local HOOKS_MAX = 1000
 
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Beyond so many webhooks of a tenant that wait, what happens is only in the stream.
+local function tell(tenant, id, position, kind, data)
+  local held = redis.call('HMGET', root .. 'session:' .. id, 'callback', 'told')
+  local callback, told = held[1], held[2]
+  local waiting = root .. 'hooks-of:' .. tenant
+  if not callback or callback == ''
+    or told ~= '' and not string.find(told, ' ' .. kind .. ' ', 1, true)
+    or redis.call('SCARD', waiting) >= HOOKS_MAX then
+    return
+  end
+  local name = id .. ':' .. position
+  local hook = string.format(
+    '{"tenant":%s,"callback":%s,"event":{"id":"%s","type":"%s","sandbox":"%s","data":%s}}',
+    cjson.encode(tenant), callback, position, kind, id, data)
+  redis.call('HSET', root .. 'hooks', name, hook)
+  redis.call('ZADD', root .. 'hooksdue', now(), name)
+  redis.call('SADD', waiting, name)
+end
+
 local function emit(tenant, id, kind, data, cap, ttl)
   local key = root .. 'session-events:' .. tenant
-  redis.call('XADD', key, 'MAXLEN', '~', cap, '*', 'type', kind, 'sandbox', id, 'data', data)
+  local position = redis.call('XADD', key, 'MAXLEN', '~', cap, '*', 'type', kind, 'sandbox', id, 'data',
+    data)
   redis.call('PEXPIRE', key, ttl)
+  tell(tenant, id, position, kind, data)
 end
 
 local actions = {}
@@ -61,14 +87,14 @@ function actions.release(tenant, id, hash)
   return 1
 end
 
--- A new sandbox, or the same again.
-function actions.add(tenant, id, hash, node, document, kind, data, cap, ttl)
+-- A new sandbox, or the same again: a connection that broke repeats.
+function actions.add(tenant, id, hash, node, document, callback, told, data, cap, ttl)
   local key = root .. 'session:' .. id
   if redis.call('EXISTS', key) == 1 then
-    return 0
+    return redis.call('HGET', key, 'document') == document and 1 or 0
   end
   redis.call('HSET', key, 'document', document, 'tenant', tenant, 'node', node, 'state', 'live',
-    'key', hash)
+    'key', hash, 'callback', callback, 'told', told)
   redis.call('ZADD', root .. 'sessions:' .. tenant, now(), id)
   redis.call('SADD', root .. 'sessions-live:' .. tenant, id)
   redis.call('SADD', root .. 'sessions-of:' .. node, id)
@@ -76,7 +102,7 @@ function actions.add(tenant, id, hash, node, document, kind, data, cap, ttl)
   if hash ~= '' then
     redis.call('SET', root .. 'session-key:' .. tenant .. ':' .. hash, id)
   end
-  emit(tenant, id, kind, data, cap, ttl)
+  emit(tenant, id, 'created', data, cap, ttl)
   return 1
 end
 

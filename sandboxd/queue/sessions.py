@@ -15,15 +15,16 @@ from msgspec import Struct
 from redis.exceptions import NoScriptError
 
 from sandboxd.errors import InvalidRequest, QuotaExceeded
+from sandboxd.model.callback import Callback, SandboxCallback
 from sandboxd.model.moment import rfc3339
 from sandboxd.model.session import (
     End,
     EndReason,
     Entry,
     Sandbox,
-    SandboxEvent,
     SandboxState,
 )
+from sandboxd.model.session_event import SandboxEvent, placed
 from sandboxd.queue.connections import Connections
 from sandboxd.queue.scripts import Script
 from sandboxd.settings import Settings
@@ -118,13 +119,14 @@ class Sessions:
             scanned += len(fresh)
         return SandboxPage(found, f"{before}-{last}")
 
-    async def add(self, entry: Entry, **data: str) -> bool:
-        """A new sandbox of this node. False if it was there already."""
+    async def add(self, entry: Entry, callback: SandboxCallback | None = None, **data: str) -> bool:
+        """A new sandbox of this node, and whom to tell of what happens to it. False if there is or was
+        another of its id."""
         sandbox = entry.sandbox
         return bool(
             await self._act(
                 "add", entry.tenant, sandbox.id, _hash(sandbox.key), sandbox.node, _encode(entry),
-                "created", _encode(data), _EVENTS_MAX, _EVENTS_TTL_MS,
+                *_told(callback), _encode(data), _EVENTS_MAX, _EVENTS_TTL_MS,
             )
         )  # fmt: skip
 
@@ -207,6 +209,13 @@ def ended(entry: Entry, end: End) -> Entry:
     return msgspec.structs.replace(entry, sandbox=sandbox)
 
 
+def _told(callback: SandboxCallback | None) -> tuple[bytes, str]:
+    if callback is None:
+        return b"", ""
+    plain = Callback(url=callback.url, secret=callback.secret)
+    return _encode(plain), f" {' '.join(callback.events)} " if callback.events else ""
+
+
 def _hash(key: str | None) -> str:
     return "" if key is None else sha256(key.encode()).hexdigest()
 
@@ -237,14 +246,10 @@ def _matches(
 
 def _event(position: bytes, fields: list[bytes]) -> SandboxEvent:
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
-    name = position.decode()
-    return msgspec.convert(
-        {
-            "id": name,
-            "type": pairs[b"type"].decode(),
-            "sandbox": pairs[b"sandbox"].decode(),
-            "at": rfc3339(int(name.partition("-")[0]) / 1000),
-            "data": msgspec.json.decode(pairs[b"data"]),
-        },
-        SandboxEvent,
-    )
+    event = {
+        "id": position.decode(),
+        "type": pairs[b"type"].decode(),
+        "sandbox": pairs[b"sandbox"].decode(),
+        "data": msgspec.json.decode(pairs[b"data"]),
+    }
+    return placed(msgspec.convert(event, SandboxEvent))

@@ -15,8 +15,11 @@
 --   artifact:KEY         string what a program was compiled to, by all that decides it; expires
 --   artifacts            zset   those keys by the millisecond of their last use
 --   artifactsizes        hash   key -> bytes of those
---   hooks                hash   submission -> its webhook as a document, until it is delivered or given up
---   hooksdue             zset   those submissions by the millisecond at which somebody has to look again
+--   hooks                hash   what is to be told -> its webhook as a document (JSON of `Hook`), until it
+--                               is delivered or given up. Named by a submission or run, whose end is told,
+--                               or SANDBOX:POSITION of an event, which `sessions.lua` writes
+--   hooksdue             zset   those names by the millisecond at which somebody has to look again
+--   hooks-of:TENANT      set    names of those that tell of the tenant's sandboxes
 
 local root, action = KEYS[1], ARGV[1]
 local actions = {}
@@ -136,6 +139,10 @@ function actions.keep_hook(id, document, delay)
 end
 
 function actions.drop_hook(id)
+  local document = redis.call('HGET', root .. 'hooks', id)
+  if document then
+    redis.call('SREM', root .. 'hooks-of:' .. cjson.decode(document).tenant, id)
+  end
   redis.call('HDEL', root .. 'hooks', id)
   return redis.call('ZREM', root .. 'hooksdue', id)
 end

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from sandboxd.errors import InvalidRequest, QuotaExceeded
+from sandboxd.gateway.webhooks import Hook
 from sandboxd.model import NodeRecord
+from sandboxd.model.callback import SandboxCallback
 from sandboxd.model.session import (
     End,
     EndReason,
@@ -19,9 +21,11 @@ from sandboxd.model.session import (
 )
 from sandboxd.queue import Queue
 from sandboxd.queue.sessions import Sessions, ended
+from sandboxd.queue.store import Store
 from sandboxd.settings import Settings
 
 _numbers = itertools.count(1)
+Hooks = msgspec.json.Decoder(Hook)
 AT = "2026-11-25T12:00:00.000Z"
 
 
@@ -182,3 +186,43 @@ async def test_events_come_in_order_and_can_be_resumed(sessions: Sessions) -> No
     assert await sessions.events("acme", after=events[2].id, wait=0.01) == []
     with pytest.raises(InvalidRequest):
         await sessions.events("acme", after="nonsense")
+
+
+async def test_what_happens_is_to_be_told_as_far_as_it_is_asked_for(
+    sessions: Sessions, settings: Settings
+) -> None:
+    store = Store(settings)
+    all_, some, none = entry(), entry(), entry()
+    url = "https://example.org/"
+    await sessions.add(all_, SandboxCallback(url=url, secret="0123456789abcdef"))
+    await sessions.add(some, SandboxCallback(url=url, events=["paused", "ended"]))
+    await sessions.add(none)
+    for item in (all_, some, none):
+        await sessions.update(item, "paused")
+    found = {name: Hooks.decode(hook) for name, hook in await store.take_due_hooks(60.0)}
+    assert {name.partition(":")[0] for name in found} == {all_.sandbox.id, some.sandbox.id}
+    told = {(hook.event.sandbox, hook.event.type) for hook in found.values() if hook.event}
+    assert told == {
+        (all_.sandbox.id, "created"), (all_.sandbox.id, "paused"), (some.sandbox.id, "paused"),
+    }  # fmt: skip
+    assert {hook.callback.secret for hook in found.values()} == {"0123456789abcdef", None}
+    assert await store.take_due_hooks(60.0) == [], "they are ours for a minute"
+    await store.close()
+
+
+async def test_webhooks_that_wait_are_bounded_by_tenant(
+    sessions: Sessions, settings: Settings
+) -> None:
+    store = Store(settings)
+    item, other = entry(), entry("other")
+    await sessions.add(item, SandboxCallback(url="https://example.org/"))
+    for _ in range(1005):
+        await sessions.update(item, "extended")
+    await sessions.add(other, SandboxCallback(url="https://example.org/"))
+    waiting = [name for name, _ in await store.take_due_hooks(60.0, 5_000)]
+    assert len(waiting) == 1000 + 1
+    for name in waiting:
+        await store.drop_hook(name)
+    await sessions.update(item, "extended")
+    assert len(await store.take_due_hooks(60.0)) == 1, "there is room again"
+    await store.close()

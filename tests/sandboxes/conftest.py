@@ -35,7 +35,7 @@ def served() -> Iterator[Service]:
     directory.chmod(0o755)
     keys.chmod(0o644)
     try:
-        with running(f"gateway.keys_file={keys}") as service:
+        with running(f"gateway.keys_file={keys}", "judge.callback_private=true") as service:
             yield service
     finally:
         shutil.rmtree(directory)

@@ -43,6 +43,8 @@ class RunOptions(TypedDict, total=False):
     """stdin comes from `Run.stream()`; for `submit` only."""
     retry: Literal["never", "safe"]
     """`safe`: the service may start the run again if it loses the node it runs on."""
+    callback: Mapping[str, Any]
+    """A webhook that is told the result: `url`, `secret`."""
 
 
 _KNOWN = frozenset(RunOptions.__annotations__)

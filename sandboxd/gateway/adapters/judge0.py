@@ -22,7 +22,7 @@ from sandboxd.gateway.ids import new_run_id, timestamp
 from sandboxd.gateway.waiting import outcome
 from sandboxd.gateway.webhooks import COURIER, Judge0Callback
 from sandboxd.model import Result, RunRequest, RunState
-from sandboxd.model.submission import Callback
+from sandboxd.model.callback import Callback
 
 NOTE = "judge0:"
 """Before the token in the name of a submission's note."""

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 
 import msgspec
+from msgspec.structs import replace
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from sandboxd.errors import NotFound, Unavailable
+from sandboxd.gateway import webhooks
 from sandboxd.gateway.admission import admit
 from sandboxd.gateway.api.templates import expanded
 from sandboxd.gateway.bodies import Budget, decode, read_json
@@ -15,6 +17,7 @@ from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.ids import is_run_id, new_run_id, timestamp
 from sandboxd.gateway.preferences import Preference, idempotency_key, preference
 from sandboxd.gateway.waiting import ClientGone, outcome
+from sandboxd.gateway.webhooks import COURIER
 from sandboxd.model import Result, RunRecord, RunRequest, RunState
 from sandboxd.queue import CancelOutcome
 
@@ -62,17 +65,17 @@ class Runs:
             tenant = request.scope["tenant"]
             wanted, pool = await expanded(self._gateway, tenant, decode(self._decoder, body))
             job = admit(
-                wanted,
+                replace(wanted, callback=None),
                 self._gateway.policies,
                 tenant=tenant,
                 pool=pool,
                 run_id=run_id,
                 created_at=created_at,
-                reply_to=reply_to,
+                reply_to=reply_to or (COURIER if wanted.callback is not None else None),
             )
             await self._gateway.offers.check(job.request.language)
-            run_id = await self._gateway.queue.submit(job, idempotency_key=key)
-        return RunRecord(id=run_id, state=RunState.QUEUED, created_at=created_at)
+            accepted = await webhooks.submit(self._gateway, job, wanted.callback, key)
+        return RunRecord(id=accepted, state=RunState.QUEUED, created_at=created_at)
 
     async def one(self, request: Request) -> Response:
         """The run's record; after a DELETE, 202 says that its node is still ending it."""

@@ -17,7 +17,8 @@ from sandboxd.gateway.api.sandbox_lines import EVENTS, Document, Lines, accepted
 from sandboxd.gateway.api.sandbox_requests import known_query, number, who
 from sandboxd.gateway.context import Gateway
 from sandboxd.model import agent
-from sandboxd.model.session import Metrics, SandboxEvent, SandboxState
+from sandboxd.model.session import Metrics, SandboxState
+from sandboxd.model.session_event import SandboxEvent
 
 _WAIT = 10.0
 _encode = msgspec.json.Encoder().encode

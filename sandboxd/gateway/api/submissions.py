@@ -150,12 +150,7 @@ async def submit(
         if isinstance(tool, Program):
             await gateway.offers.check(tool.language)
     await _check_references(gateway, tenant, asked)
-    if asked.callback is not None:
-        webhooks.check(gateway, asked.callback)
-        await webhooks.expect(gateway, submission_id, tenant, asked.callback)
-    accepted = await gateway.queue.submit(job, idempotency_key=key)
-    if asked.callback is not None and accepted != submission_id:
-        await gateway.store.drop_hook(submission_id)
+    accepted = await webhooks.submit(gateway, job, asked.callback, key)
     return RunRecord(id=accepted, state=RunState.QUEUED, created_at=created_at)
 
 

@@ -1,13 +1,15 @@
 """Delivers webhooks: signed, tried several times with growing pauses, and to public addresses only.
 
-A webhook is remembered in the store from before its submission is queued until it was delivered, so it
-survives gateways and couriers: whoever finds it due delivers it, at least once.
+A webhook is remembered in the store from before its submission or run is queued, or in the same step as
+the sandbox's event, until it was delivered, so it survives gateways and couriers: whoever finds it due
+delivers it, at least once.
 """
 
 import asyncio
 import contextlib
 import logging
 import socket
+from collections import Counter
 
 import httpx
 import msgspec
@@ -25,6 +27,9 @@ from sandboxd.settings import JudgeSettings
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 32
+_TENANT_AT_ONCE = 8
+"""An address that does not answer holds up its own tenant's webhooks alone."""
+_BATCH = 16
 _TIMEOUT = 10.0
 _HOLD = 60.0
 """Seconds that one courier has for one try; then another may."""
@@ -43,6 +48,7 @@ class Courier:
         self._queue, self._store, self._settings = queue, store, settings
         self._decoder = msgspec.json.Decoder(Hook)
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._busy: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -62,58 +68,77 @@ class Courier:
                 await asyncio.sleep(LOOK)
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
-        """Second tries, and what another courier left when it died."""
+        """Events of sandboxes, second tries, and what another courier left when it died."""
         while True:
+            taken = []
             with contextlib.suppress(Unavailable):
-                for submission_id, document in await self._store.take_due_hooks(_HOLD):
-                    tasks.create_task(self._attend(submission_id, document))
-            await asyncio.sleep(LOOK)
+                taken = await self._store.take_due_hooks(_HOLD, _BATCH)
+                for name, document in taken:
+                    tasks.create_task(self._attend(name, document))
+            if len(taken) < _BATCH:
+                await asyncio.sleep(LOOK)
 
-    async def _attend(self, submission_id: str, document: bytes) -> None:
-        store = self._store
-        hook = self._decoder.decode(document)
-        try:
-            found = await self._queue.record(submission_id)
-            if found is None:
-                await store.drop_hook(submission_id)
-            elif found[1].result is None:
-                await store.keep_hook(submission_id, document, LOOK)
-            else:
-                message = await self._message(hook, submission_id, found[1].result)
-                if message is None or await self._deliver(hook, submission_id, message):
-                    await store.drop_hook(submission_id)
-                else:
-                    await self._again(submission_id, hook, message.tries)
-        except Unavailable:
-            return
+    async def _attend(self, name: str, document: bytes) -> None:
+        with contextlib.suppress(Unavailable):  # it is ours for a while; then somebody looks again
+            try:
+                hook = self._decoder.decode(document)
+            except msgspec.DecodeError as error:  # of another version
+                log.error("webhook of %s: %s", name, error)
+                return await self._store.drop_hook(name)
+            if self._busy[hook.tenant] >= _TENANT_AT_ONCE:
+                return await self._store.keep_hook(name, document, LOOK)
+            self._busy[hook.tenant] += 1
+            try:
+                await self._tell(name, hook)
+            finally:
+                self._busy[hook.tenant] -= 1
 
-    async def _message(self, hook: Hook, submission_id: str, result: Result) -> Message | None:
+    async def _tell(self, name: str, hook: Hook) -> None:
+        result = None
+        if hook.event is None:
+            found = await self._queue.record(name)
+            if found is not None and found[1].result is None:
+                await self._store.keep_hook(name, msgspec.json.encode(hook), LOOK)
+                return
+            result = None if found is None else found[1].result
+        message = await self._message(hook, name, result)
+        if message is None or await self._deliver(hook, name, message):
+            await self._store.drop_hook(name)
+        else:
+            await self._again(name, hook, message.tries)
+
+    async def _message(self, hook: Hook, name: str, result: Result | None) -> Message | None:
         """None if nothing is to be told any more."""
-        if hook.judge0 is None:
-            return messages.standard(
-                hook, submission_id, result,
-                timeout=_TIMEOUT, tries=self._settings.callback_attempts,
-            )  # fmt: skip
-        note = await self._store.noted(hook.tenant, hook.judge0.note)
-        return messages.judge0(hook.judge0, note, result) if note is not None else None
+        if hook.event is not None:
+            told = messages.happened(hook.event)
+        elif result is None:
+            return None
+        elif hook.judge0 is None:
+            told = messages.finished(name, result)
+        else:
+            note = await self._store.noted(hook.tenant, hook.judge0.note)
+            return messages.judge0(hook.judge0, note, result) if note is not None else None
+        return messages.standard(
+            hook, name, told, timeout=_TIMEOUT, tries=self._settings.callback_attempts
+        )
 
-    async def _again(self, submission_id: str, hook: Hook, tries: int) -> None:
+    async def _again(self, name: str, hook: Hook, tries: int) -> None:
         tried = hook.tried + 1
         if tried >= tries:
-            log.warning("webhook of %s given up after %d tries", submission_id, tried)
-            await self._store.drop_hook(submission_id)
+            log.warning("webhook of %s given up after %d tries", name, tried)
+            await self._store.drop_hook(name)
             return
         later = msgspec.structs.replace(hook, tried=tried)
         pause = _BACK_OFF * 3.0 ** (tried - 1)
-        await self._store.keep_hook(submission_id, msgspec.json.encode(later), pause)
+        await self._store.keep_hook(name, msgspec.json.encode(later), pause)
 
-    async def _deliver(self, hook: Hook, submission_id: str, message: Message) -> bool:
+    async def _deliver(self, hook: Hook, name: str, message: Message) -> bool:
         try:
             async with self._room, asyncio.timeout(message.timeout):
                 succeeded = await self._send(hook.callback.url, message)
                 return succeeded or message.any_answer
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, Refused) as error:
-            log.info("webhook of %s: %s", submission_id, error)
+            log.info("webhook of %s: %s", name, error)
             return False
 
     async def _send(self, url: str, message: Message) -> bool:

@@ -9,9 +9,11 @@ from sandboxd.gateway.adapters import judge0_tables as tables
 from sandboxd.gateway.adapters.judge0_runs import averaged
 from sandboxd.gateway.adapters.judge0_words import Attributes, shown
 from sandboxd.gateway.courier.signing import signed
+from sandboxd.gateway.ids import is_run_id
 from sandboxd.gateway.webhooks import Hook, Judge0Callback
 from sandboxd.judge.answers import judged
 from sandboxd.model import Result
+from sandboxd.model.session_event import SandboxEvent, placed
 
 _attributes = msgspec.json.Decoder(Attributes)
 
@@ -27,11 +29,21 @@ class Message(Struct, frozen=True, kw_only=True):
     tries: int
 
 
+def finished(name: str, result: Result) -> dict[str, object]:
+    if is_run_id(name):
+        return {"type": "run.finished", "data": result}
+    return {"type": "submission.finished", "data": judged(result)}
+
+
+def happened(event: SandboxEvent) -> dict[str, object]:
+    return {"type": f"sandbox.{event.type}", "data": placed(event)}
+
+
 def standard(
-    hook: Hook, submission_id: str, result: Result, *, timeout: float, tries: int
+    hook: Hook, name: str, told: dict[str, object], *, timeout: float, tries: int
 ) -> Message:
-    body = msgspec.json.encode({"type": "submission.finished", "data": judged(result)})
-    headers = signed(hook.callback.secret, submission_id, int(time.time()), body)
+    body = msgspec.json.encode(told)
+    headers = signed(hook.callback.secret, name, int(time.time()), body)
     return Message(method="POST", headers=headers, body=body, timeout=timeout, tries=tries)
 
 

@@ -235,13 +235,18 @@ class Registry:
             built,
             processes_max=self._settings.processes_max,
             keeping=self._keeping,
+        if not added:  # it has ended, or is another node's: an id is one sandbox
+            session.kill(EndReason.KILLED)
+            raise Conflict("there is, or was, a sandbox of this id")
             on_change=self.note,
             on_end=self._on_end,
         )
         self._live[session.identity.id] = session
         self.created += 1
         try:
-            await self._directory.add(self._entry(session), template=template)
+            added = await self._directory.add(
+                self._entry(session), call.request.callback, template=template
+            )
         except BaseException:
             session.kill(EndReason.KILLED)
             raise

@@ -66,6 +66,18 @@ async def test_the_same_creation_again_is_the_same_sandbox(gateway: Gateway) -> 
     assert len({(sandbox.id, sandbox.created_at) for sandbox in made}) == 1
 
 
+async def test_an_id_is_one_sandbox_for_ever(node: Node, box: Box) -> None:
+    """A creation that comes again when its sandbox has ended makes no second one of that name."""
+    await box.ask(agent.Kill, Sandbox)
+    await _over(node, box)
+    call = box.fill(agent.Create, request=SandboxRequest(), limits=SessionLimits())
+    async with node.gateway.line() as line:
+        with pytest.raises(Conflict):
+            await line.call(call, Sandbox)
+    assert (await box.get()).end is not None
+    assert (await _over(node, box)).end is not None
+
+
 async def test_what_cannot_be_created_says_why(gateway: Gateway) -> None:
     for fields, error in (
         ({"template": "none"}, UnknownTemplate),
