@@ -187,6 +187,7 @@ static const struct stage stages[] = {
 	{SBX_STAGE_HOSTNAME, set_hostname},
 	{SBX_STAGE_LOOPBACK, raise_loopback},
 	{SBX_STAGE_USERNS, enter_userns},
+	{SBX_STAGE_SECCOMP, load_floor},
 	{SBX_STAGE_RUNNER, start_runner},
 	{SBX_STAGE_CAPABILITIES, drop_init_privileges},
 	{SBX_STAGE_QUIET, close_everything},

@@ -65,6 +65,9 @@ int set_apparmor(struct init *init);
 int set_no_new_privs(struct init *init);
 int load_seccomp(struct init *init);
 
+/* floor.c: init's own filter, and a keyring of its own. Every process of the sandbox has both. */
+int load_floor(struct init *init);
+
 /* runner.c: the process that becomes the job. */
 _Noreturn void runner(struct init *init);
 

@@ -65,7 +65,7 @@ enum sbx_stage {
 		SBX_STAGE_COUNT
 };
 
-/* Layers that init and runner report as applied. The last five every sandbox is made with: they are
+/* Layers that init and runner report as applied. The last six every sandbox is made with: they are
  * not reported, and named here for the test build, which can leave them out. */
 #define SBX_LAYERS(X)                                                                              \
 	X(CGROUPNS, "cgroupns")                                                                    \
@@ -81,7 +81,8 @@ enum sbx_stage {
 	X(MOUNT_FLAGS, "mount_flags")                                                              \
 	X(IDENTITY, "identity")                                                                    \
 	X(HIDEPID, "hidepid")                                                                      \
-	X(OOM_SCORE, "oom_score")
+	X(OOM_SCORE, "oom_score")                                                                  \
+	X(FLOOR, "floor")
 
 enum sbx_layer {
 #define SBX_LAYER_ENUM(id, name) SBX_LAYER_##id,

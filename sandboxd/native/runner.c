@@ -8,7 +8,6 @@
 #include "init.h"
 
 #include <fcntl.h>
-#include <linux/keyctl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/fsuid.h>
@@ -73,9 +72,6 @@ static int start_session(struct init *init)
 	init->work = WORK_FD;
 	init->queues = queues < 0 ? -1 : FIRST_FREE;
 	umask(022);
-	/* A keyring of its own, not the node's; a kernel without keyrings has nothing to leak. */
-	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
-		return -1;
 	if (init->late && refuse_dumpable_host() != 0)
 		return -1;
 	if ((init->late ? prefer_late_for_oom() : prefer_for_oom()) != 0)

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.root
 
 
 def test_keyring_is_the_jobs_own(workshop: Workshop) -> None:
-    """Asked without the filter, which refuses every key call: the runner joined a new one."""
+    """Asked without the filters, which refuse every key call: init joined a new one."""
     script = b"""
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -27,7 +28,7 @@ libc.syscall(ctypes.c_long(%d), 6, serial, text, 200)
 print(serial, text.value.decode())
 """ % (NUMBERS["keyctl"], NUMBERS["keyctl"])
     own = libc.syscall(ctypes.c_long(NUMBERS["keyctl"]), 0, -3, 0)
-    with workshop.sandbox(skip_layers=without("seccomp")) as native:
+    with workshop.sandbox(skip_layers=without("seccomp", "floor")) as native:
         ran = run(native, ["/usr/bin/python3", "-IS", "k.py"], {}, [("k.py", 0o644, script)])
     serial, _, description = ran.out().decode().partition(" ")
     assert int(serial) > 0 and int(serial) != own
@@ -39,9 +40,29 @@ def test_filter_answers_before_the_kernel_does(seen: Report) -> None:
 
 
 def test_without_seccomp_the_kernel_itself_answers(workshop: Workshop, canary: Path) -> None:
-    bare = look(workshop, canary, skip_layers=without("seccomp"))
+    bare = look(workshop, canary, skip_layers=without("seccomp", "floor"))
     assert bare["calls"] == {name: answer for name, (_, _, answer) in PROBES.items()}
     assert bare["status"]["Seccomp"] == "0"
+
+
+def test_the_floor_holds_below_a_policy_that_allows_everything(
+    workshop: Workshop, canary: Path
+) -> None:
+    """What it refuses, and nothing else: the kernel itself answers the other calls."""
+    everything = struct.pack("<HBBI", 0x06, 0, 0, 0x7FFF_0000)
+    held = look(workshop, canary, seccomp=everything)
+    refused = {"add_key", "perf_event_open", "setns"}
+    assert held["calls"] == {
+        name: "EPERM" if name in refused else answer for name, (_, _, answer) in PROBES.items()
+    }
+    bare = look(workshop, canary, seccomp=everything, skip_layers=without("floor"))
+    assert bare["calls"] == {name: answer for name, (_, _, answer) in PROBES.items()}
+
+
+def test_init_has_the_floor_too(workshop: Workshop) -> None:
+    with workshop.sandbox() as native:
+        status = Path(f"/proc/{native.pid}/status").read_text()
+    assert "\nSeccomp:\t2\nSeccomp_filters:\t1\n" in status
 
 
 def test_without_landlock_an_open_directory_of_the_image_is_written_to(
