@@ -239,7 +239,7 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enabled: list[str] = msgspec.field(
-        default_factory=lambda: ["judge0", "piston", "go_judge", "sandboxfusion"]
+        default_factory=lambda: ["judge0", "piston", "go_judge", "sandboxfusion", "e2b"]
     )
     """Other services' APIs that are served below /compat/NAME of the gateway."""
     judge0_listen: str = ""
@@ -247,11 +247,18 @@ class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     piston_listen: str = ""
     go_judge_listen: str = ""
     sandboxfusion_listen: str = ""
+    e2b_listen: str = ""
     judge0_host: str = ""
     """Name in the Host header by which an adapter is meant, on every listener; empty: none."""
     piston_host: str = ""
     go_judge_host: str = ""
     sandboxfusion_host: str = ""
+    e2b_host: str = ""
+    e2b_domain: str = ""
+    """Domain of which E2B's clients make names: api.DOMAIN, and PORT-SANDBOX.DOMAIN for the servers in
+    sandboxes; TLS ends before this service. Empty: they are told by headers alone."""
+    e2b_network: str = "internet"
+    """The egress policy of sandboxes that E2B's clients do not want cut off, where a tenant may have it."""
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -41,6 +41,7 @@ def build_app(gateway: Gateway) -> Starlette:
                 keys=gateway.keys,
                 also_open=adapters.OPEN,
                 also_open_locally=adapters.OPEN_LOCALLY,
+                own_keys=adapters.OWN_KEYS,
             ),
         ],
         exception_handlers={HTTPException: _outward},

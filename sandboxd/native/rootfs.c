@@ -54,6 +54,17 @@ static int new_tmpfs(uint64_t size, uint32_t inodes, unsigned attributes)
 	return sbx_fsmount(fs, attributes);
 }
 
+/* Where clients of sandboxes that live look for a home, whatever the image has there. */
+static int make_home(const struct sbx_plan *plan, uid_t owner)
+{
+	if (!(plan->flags & SBX_PLAN_SESSION))
+		return 0;
+	return mkdir("upper/home", 0755) || mkdir("upper/home/user", 0755) ||
+			       chown("upper/home/user", owner, owner)
+		       ? -1
+		       : 0;
+}
+
 int mount_scratch(struct init *init)
 {
 	const struct sbx_plan *plan = &init->plan.head;
@@ -76,7 +87,7 @@ int mount_scratch(struct init *init)
 			       chown("upper/tmp", root_owner, root_owner) ||
 			       chown("upper", root_owner, root_owner)
 		       ? -1
-		       : 0;
+		       : make_home(plan, owner);
 }
 
 /* Make every directory of `path` below `dir` (no links: the tree is ours alone until pivot). */

@@ -30,13 +30,16 @@ _ETC_FILES = (
 _ETC_TREES = ("alternatives", "ld.so.conf.d", "ssl/certs", "java-*", "R", "fonts")
 _ETC_WRITTEN = {
     "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+    "user:x:1000:1000:user:/home/user:/bin/bash\n"
     "sandbox:x:1000:1000:sandbox:/work:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-    "group": "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n",
+    "group": "root:x:0:\nuser:x:1000:\nsandbox:x:1000:\nnogroup:x:65534:\n",
     "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
     "hostname": "sandbox\n",
 }
+_SUDO = "opt/sandboxd/bin/sudo"
+"""For programs that say sudo out of habit; who wants it has its directory in PATH."""
 _FORBIDDEN_BELOW = ("/proc", "/sys", "/dev")
 _FORBIDDEN = ("/", "/root", "/home", "/etc", "/var", "/proc", "/sys", "/dev", "/run", "/boot")
 
@@ -70,6 +73,9 @@ def _write_skeleton(root: Path) -> None:
             (root / name).symlink_to(link.readlink())
     for name, text in _ETC_WRITTEN.items():
         (root / "etc" / name).write_text(text)
+    (root / _SUDO).parent.mkdir(parents=True)
+    shutil.copyfile(Path(__file__).with_name("sudo.sh"), root / _SUDO)
+    (root / _SUDO).chmod(0o755)
     for name in _ETC_FILES:
         _copy_public(Path("/etc") / name, root / "etc" / name)
     for pattern in _ETC_TREES:

@@ -25,9 +25,10 @@ class Authentication:
         keys: Keys,
         also_open: frozenset[str] = frozenset(),
         also_open_locally: frozenset[str] = frozenset(),
+        own_keys: tuple[str, ...] = (),
     ) -> None:
-        """The paths of adapters beside our own."""
-        self._app, self._keys = app, keys
+        """The paths of adapters beside our own; what begins with one of `own_keys` has no tenant yet."""
+        self._app, self._keys, self._own_keys = app, keys, own_keys
         self._open, self._open_locally = _OPEN | also_open, _OPEN_LOCALLY | also_open_locally
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,6 +45,8 @@ class Authentication:
         tenant = self._keys.tenant(_presented(scope, headers))
         if tenant is not None:
             return tenant
+        if scope["path"].startswith(self._own_keys):
+            return ""
         if scope["path"].startswith(_SIGNED):
             return DEFAULT_TENANT
         if scope["path"] in self._open or (

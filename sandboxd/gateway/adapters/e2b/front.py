@@ -1,0 +1,89 @@
+"""Sorts E2B's requests: to the control plane, or to one of the servers in a sandbox."""
+
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sandboxd.errors import Unauthorized
+from sandboxd.gateway.adapters.e2b import errors, identity
+from sandboxd.gateway.adapters.e2b.bodies import Bodies, nothing
+from sandboxd.gateway.adapters.e2b.control import Control
+from sandboxd.gateway.adapters.e2b.envd import Envd
+from sandboxd.gateway.adapters.e2b.errors import NotOffered, SandboxGone
+from sandboxd.gateway.adapters.e2b.rpc import gone_as
+from sandboxd.gateway.adapters.e2b.templates import Templates
+from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.waiting import ClientGone
+
+
+class Front:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        bodies = Bodies(gateway)
+        templates = Templates(gateway)
+        self._control = Router(
+            [
+                Route("/health", _alive, methods=["GET"]),
+                *Control(gateway, bodies, templates).routes(),
+            ],
+            redirect_slashes=False,
+        )
+        self._envd = Envd(gateway, bodies)
+        self._servers: dict[int, ASGIApp] = {identity.ENVD: self._envd}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        named = identity.named(headers)
+        # What is mounted sees the path without the prefix.
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if named is None:
+            await self._controlled(scope, receive, send, headers)
+            return
+        scope = {**scope, "e2b.path": path, "e2b.target": None}
+        try:
+            target = await identity.target(self._gateway, headers, *named)
+            scope["e2b.target"] = target
+            server = self._servers.get(target.port)
+            if server is None:
+                raise SandboxGone(
+                    f"The sandbox is running but port {target.port}: port is not open"
+                )
+            await server(scope, receive, send)
+        except ClientGone:
+            raise
+        except Exception as error:
+            await _of_sandbox(error, scope)(scope, receive, send)
+
+    async def _controlled(
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers
+    ) -> None:
+        began = False
+
+        async def outward(message: Any) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            scope["tenant"] = identity.tenant(self._gateway, headers)
+            await self._control(scope, receive, outward)
+        except ClientGone:
+            raise
+        except Exception as error:
+            if began:
+                raise
+            await errors.control(error)(scope, receive, send)
+
+
+def _of_sandbox(error: Exception, scope: Scope) -> Response:
+    if isinstance(error, Unauthorized | NotOffered):
+        return errors.of_sandbox(error)
+    return errors.of_sandbox(gone_as(error, scope["e2b.target"]) or error)
+
+
+async def _alive(request: Request) -> Response:
+    return nothing()

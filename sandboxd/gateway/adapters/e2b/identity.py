@@ -1,0 +1,104 @@
+"""Names and tokens: whose request it is, and of which sandbox.
+
+E2B's clients put ids into host names, so there a sandbox is called by the 26 characters of its id alone.
+What they present to a sandbox is its access token, which says whose it is and cannot be guessed: nothing
+has to be looked up to believe it.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+
+from msgspec import Struct
+from starlette.datastructures import Headers
+
+from sandboxd.errors import NotFound, Unauthorized
+from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.sessions.names import is_sandbox_id
+
+_PREFIX = "sbx_"
+ENVD, INTERPRETER = 49983, 49999
+"""Ports inside at which E2B's own servers listen."""
+_HOST = re.compile(r"(?P<port>[0-9]{1,5})-(?P<id>[a-z2-7]{26})\..+")
+
+
+class Target(Struct, frozen=True):
+    """The sandbox that a request is for."""
+
+    tenant: str
+    sandbox: str
+    port: int
+
+
+def shown(sandbox: str) -> str:
+    """An id as E2B's clients see it."""
+    return sandbox.removeprefix(_PREFIX)
+
+
+def meant(name: str) -> str:
+    """The id that is meant by what a client says. Raises NotFound for what is none."""
+    sandbox = name if name.startswith(_PREFIX) else _PREFIX + name
+    if not is_sandbox_id(sandbox):
+        raise NotFound(f"sandbox {name[:64]!r} was not found")
+    return sandbox
+
+
+def tenant(gateway: Gateway, headers: Headers) -> str:
+    """Whose API key this is. Raises Unauthorized."""
+    key = headers.get("x-api-key")
+    given = f"Bearer {key}" if key is not None else headers.get("authorization")
+    found = gateway.keys.tenant(given)
+    if found is None:
+        raise Unauthorized("send your key in the header X-API-KEY")
+    return found
+
+
+async def access_token(gateway: Gateway, tenant: str, sandbox: str) -> str:
+    """What opens one sandbox: its commands and files."""
+    return seal(await gateway.sandboxes.secret.get(), tenant, sandbox)
+
+
+def seal(secret: bytes, tenant: str, sandbox: str) -> str:
+    said = b"\0".join((b"e2b-access", tenant.encode(), sandbox.encode()))
+    return f"{_text(tenant.encode())}.{_text(hmac.digest(secret, said, hashlib.sha256))}"
+
+
+def unseal(secret: bytes, token: str, sandbox: str) -> str:
+    """The tenant of a token of this sandbox. Raises Unauthorized."""
+    name, _, _ = token.partition(".")
+    try:
+        owner = base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
+    except ValueError:
+        raise Unauthorized("this is no access token") from None
+    if not hmac.compare_digest(seal(secret, owner, sandbox).encode(), token.encode()):
+        raise Unauthorized("the access token is not one of this sandbox")
+    return owner
+
+
+def named(headers: Headers) -> tuple[str, int] | None:
+    """The sandbox and port that headers or the host name mean, or None: then it is the control plane."""
+    name = headers.get("e2b-sandbox-id")
+    if name is not None:
+        port = headers.get("e2b-sandbox-port", str(ENVD))
+        return name, int(port) if port.isascii() and port.isdecimal() and len(port) < 6 else 0
+    match = _HOST.fullmatch(headers.get("host", "").partition(":")[0].lower())
+    return (match["id"], int(match["port"])) if match else None
+
+
+async def target(gateway: Gateway, headers: Headers, name: str, port: int) -> Target:
+    """Whose sandbox it is, by its token; without API keys everything is the one tenant's. Raises
+    NotFound, Unauthorized."""
+    sandbox = meant(name)
+    token = headers.get("x-access-token") or headers.get("e2b-traffic-access-token")
+    if token is not None:
+        secret = await gateway.sandboxes.secret.get()
+        return Target(unseal(secret, token, sandbox), sandbox, port)
+    owner = gateway.keys.tenant(headers.get("authorization"))
+    if owner is None:
+        raise Unauthorized("send the sandbox's token in the header X-Access-Token")
+    return Target(owner, sandbox, port)
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
