@@ -6,31 +6,50 @@ HALF_LIFE = 10.0
 """Seconds in which an arrival loses half of its weight."""
 HORIZON = 2.0
 """Seconds of arrivals that the stock shall cover: some times what a refill takes."""
+BURST = 0.5
+"""Seconds without arrivals that end a burst, or that one lasts at most."""
+BURST_HALF_LIFE = 60.0
+"""Seconds in which a burst is taken to be half as large: the next submission may be like the last."""
 LOOK_AGAIN = 5.0
 """Seconds after which a stock above its least is looked at again, though nobody came."""
-_DECAY = math.log(2) / HALF_LIFE
 
 
 class Demand:
-    """Arrivals per second, the later ones counting more. Times are of one monotonic clock."""
+    """Arrivals per second, the later ones counting more, and the largest burst of them. Times are of
+    one monotonic clock."""
 
     def __init__(self) -> None:
         self._weight, self._at = 0.0, 0.0
+        self._burst, self._began = 0, -math.inf
+        self._largest, self._largest_at = 0.0, 0.0
 
     def note(self, now: float) -> None:
         """Somebody asks."""
-        self._weight = self._left(now) + 1.0
+        self._weight = _faded(self._weight, now - self._at, HALF_LIFE) + 1.0
+        if now - self._at > BURST or now - self._began > BURST:
+            self._burst, self._began = 0, now
         self._at = max(self._at, now)
+        self._burst += 1
+        if self._burst > self._past(now):
+            self._largest, self._largest_at = float(self._burst), now
 
     def rate(self, now: float) -> float:
-        return self._left(now) * _DECAY
+        return _faded(self._weight, now - self._at, HALF_LIFE) * math.log(2) / HALF_LIFE
 
-    def _left(self, now: float) -> float:
-        return self._weight * math.exp(-_DECAY * max(0.0, now - self._at))
+    def ahead(self, now: float) -> float:
+        """What a stock has to cover: some seconds of arrivals, or a burst like the largest lately."""
+        return max(self.rate(now) * HORIZON, self._past(now))
+
+    def _past(self, now: float) -> float:
+        return _faded(self._largest, now - self._largest_at, BURST_HALF_LIFE)
 
 
-def wanted(rate: float, *, least: int, most: int, room: int) -> int:
-    """The target for so many arrivals per second: never below `least`, above it no more than `most`,
-    nor than there is `room` for beside the other templates."""
-    ahead = math.ceil(rate * HORIZON - 0.1)  # a single run some seconds ago is no demand
-    return max(least, min(ahead, most, room))
+def _faded(weight: float, seconds: float, half_life: float) -> float:
+    return weight * 0.5 ** (max(0.0, seconds) / half_life)
+
+
+def wanted(ahead: float, *, least: int, most: int, room: int) -> int:
+    """The target: never below `least`, above it no more than `most`, nor than there is `room` for
+    beside the other templates."""
+    # What is left of a single run some time ago is no demand.
+    return max(least, min(math.ceil(ahead - 0.9), most, room))

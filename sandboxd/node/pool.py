@@ -7,6 +7,7 @@ for the build that it caused. What fails to be destroyed is reported and kept ou
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from functools import partial
@@ -15,9 +16,12 @@ from sandboxd.drivers.exec.base import Built, ExecDriver, Spec
 from sandboxd.errors import DriverFault, Overload, SandboxdError, SystemFault
 from sandboxd.node.demand import LOOK_AGAIN, Demand, wanted
 from sandboxd.node.hands import End, Hands
-from sandboxd.node.stock import Stock, step
+from sandboxd.node.stock import QUIET, Stock, step
 
 log = logging.getLogger(__name__)
+
+_DEAD_MAX, _DEAD_SECONDS = 32, 0.25
+"""How many used sandboxes wait to be destroyed, and how long: their files still hold memory."""
 
 
 class _Shelf:
@@ -41,7 +45,7 @@ class _Shelf:
         there = len(self.ready) + self.building
         return there < self.target + len(self.waiting)
 
-    def stock(self) -> Stock:
+    def stock(self, claimed_at: float) -> Stock:
         return Stock(
             target=self.target,
             ready=tuple(built.built_at for built in self.ready),
@@ -49,6 +53,7 @@ class _Shelf:
             waiting=len(self.waiting),
             failures=self.failures,
             failed_at=self.failed_at,
+            claimed_at=claimed_at,
         )
 
 
@@ -68,6 +73,11 @@ class Pool:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
+        self._claimed_at = -math.inf
+        self._dead: list[Built] = []
+        """Used, and not destroyed yet."""
+        self._dead_since = 0.0
+        self._burial: asyncio.TimerHandle | None = None
         self.built = 0
         self.build_seconds = 0.0
         self.build_failures = 0
@@ -120,11 +130,12 @@ class Pool:
         Raises NativeFault or DriverFault if it had to be built and could not be, Overload if the
         node is stopping or has no uid range left.
         """
+        self._claimed_at = now = time.monotonic()
         for template in templates:
             if template not in self._shelves:
                 raise DriverFault("pool", "find the template", template)
             shelf = self._shelves[template]
-            shelf.demand.note(time.monotonic())
+            shelf.demand.note(now)
             if shelf.ready:
                 built = shelf.ready.popleft()
                 self._later(shelf)
@@ -179,9 +190,32 @@ class Pool:
             self._later(shelf)  # which may be one too many by now
 
     def discard(self, built: Built) -> None:
-        """Destroy a sandbox that was handed out, in the background."""
+        """Destroy a sandbox that was handed out, in the background, once claims pause."""
         self._begin()
-        self._breakers.do(partial(self._driver.destroy, built), partial(self._destroyed, built))
+        if not self._dead:
+            self._dead_since = time.monotonic()
+        self._dead.append(built)
+        if len(self._dead) > _DEAD_MAX or self._closing:
+            self._bury()
+        elif self._burial is None:
+            self._bury_after(QUIET)
+
+    def _bury_after(self, seconds: float) -> None:
+        self._burial = asyncio.get_running_loop().call_later(seconds, self._bury_if_quiet)
+
+    def _bury_if_quiet(self) -> None:
+        self._burial = None
+        due = min(self._claimed_at + QUIET, self._dead_since + _DEAD_SECONDS)
+        left = due - time.monotonic()
+        if left <= 0:
+            self._bury()
+        elif self._dead:
+            self._bury_after(left)
+
+    def _bury(self) -> None:
+        dead, self._dead = self._dead, []
+        for built in dead:
+            self._breakers.do(partial(self._driver.destroy, built), partial(self._destroyed, built))
 
     def _destroyed(self, built: Built, end: End[None]) -> None:
         self._end()
@@ -209,12 +243,12 @@ class Pool:
         slots = self._concurrency - sum(other.building for other in self._shelves.values())
         now = time.monotonic()
         shelf.target = wanted(
-            shelf.demand.rate(now),
+            shelf.demand.ahead(now),
             least=shelf.least,
             most=shelf.most,
             room=self._room - sum(x.target for x in self._shelves.values() if x is not shelf),
         )
-        todo = step(shelf.stock(), now=now, max_age=self._max_age, slots=slots)
+        todo = step(shelf.stock(self._claimed_at), now=now, max_age=self._max_age, slots=slots)
         for _ in range(todo.retire):
             self.discard(shelf.ready.popleft())
         for _ in range(todo.build):
@@ -291,9 +325,11 @@ class Pool:
     async def close(self) -> None:
         """Destroy every sandbox that was not handed out and wait for all work to end."""
         self._closing = True
+        self._bury()
         for shelf in self._shelves.values():
             if shelf.timer is not None:
                 shelf.timer.cancel()
+                shelf.timer = None
             for future in shelf.waiting:
                 future.cancel()
         while self._under_way or any(shelf.ready for shelf in self._shelves.values()):

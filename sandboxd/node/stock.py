@@ -1,8 +1,15 @@
 """What the pool should do next. Pure: the state of one template's stock in, decisions out."""
 
+import math
+
 from msgspec import Struct
 
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 10.0
+QUIET = 0.01
+"""Seconds without a claim after which a stock is filled up. Before, runs have the machine: work that can
+wait would stand in their way."""
+LOW = 8
+"""Fewer ready sandboxes cannot wait: the next claims would find none. Or half of the target."""
 
 
 class Stock(Struct, frozen=True, kw_only=True):
@@ -17,6 +24,8 @@ class Stock(Struct, frozen=True, kw_only=True):
     failures: int = 0
     """Builds that failed since the last that did not."""
     failed_at: float = 0.0
+    claimed_at: float = -math.inf
+    """When a sandbox of any template was last asked for."""
 
 
 class Step(Struct, frozen=True):
@@ -43,6 +52,8 @@ def step(stock: Stock, *, now: float, max_age: float, slots: int) -> Step:
     kept = stock.ready[retire:]
     wanted = stock.target + stock.waiting - len(kept) - stock.building
     hold = stock.failed_at + backoff(stock.failures) - now if stock.failures else 0.0
+    if stock.waiting == 0 and len(kept) >= min(LOW, stock.target / 2):
+        hold = max(hold, stock.claimed_at + QUIET - now)
     build = max(0, min(wanted, slots)) if hold <= 0 else 0
     again = [kept[0] + max_age - now] if kept else []
     if hold > 0 and wanted > 0:

@@ -7,6 +7,7 @@ import pytest
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import Conflict, DriverFault, Overload
+from sandboxd.node import pool as pools
 from sandboxd.node import stock
 from sandboxd.node.pool import Pool
 from tests.node.fakes import FakeDriver, spec
@@ -218,3 +219,39 @@ async def test_what_a_request_cannot_have_is_told_to_who_asks(
     async with asyncio.timeout(10):
         with pytest.raises(Conflict):
             await pool.make(spec())
+
+
+async def test_what_can_wait_gives_way_to_runs(
+    pool: Pool, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No build and no burial while claims come and the stock lasts; both follow by themselves."""
+    pool.stock(spec(), 6)
+    await until(lambda: ready(pool) == 6)
+    monkeypatch.setattr(stock, "QUIET", 0.3)
+    monkeypatch.setattr(pools, "QUIET", 0.3)
+    monkeypatch.setattr(pools, "_DEAD_SECONDS", 60.0)
+    for left in (5, 4, 3):
+        pool.discard(await pool.claim("t"))
+        await asyncio.sleep(0.02)
+        assert (driver.made, driver.destroyed, ready(pool)) == (6, [], left)
+    pool.discard(await pool.claim("t"))
+    await until(lambda: driver.made >= 8)  # fewer than half: builds cannot wait
+    assert driver.destroyed == []
+    await until(lambda: len(driver.destroyed) == 4 and ready(pool) == 6)
+
+
+async def test_the_dead_do_not_pile_up(
+    pool: Pool, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast claims come."""
+    monkeypatch.setattr(pools, "_DEAD_MAX", 3)
+    monkeypatch.setattr(pools, "_DEAD_SECONDS", 60.0)
+    pool.stock(spec(), 0)
+    for _ in range(4):
+        pool.discard(await pool.claim("t"))
+        pool._claimed_at += 60.0
+    await until(lambda: len(driver.destroyed) == 4)
+    monkeypatch.setattr(pools, "_DEAD_SECONDS", 0.05)
+    pool.discard(await pool.claim("t"))
+    pool._claimed_at += 60.0
+    await until(lambda: len(driver.destroyed) == 5)
