@@ -49,11 +49,9 @@ def _layers() -> bool:
     caught = layers.survey_apart()
     text = layers.table(caught)
     print(f"\n{text}")
-    singles = [one for one in caught if len(one["alone"]) == 1]
-    structure = [one for one in singles if one["alone"] == [layers.STRUCTURE]]
-    print(f"{len(caught)} core cases: {len(caught) - len(singles)} stopped by two layers or more, "
-          f"{len(structure)} by what a sandbox is made of and {len(singles) - len(structure)} by one "
-          "layer, for the reasons given")  # fmt: skip
+    beside = [one for one in caught if one["reason"]]
+    print(f"{len(caught) - len(beside)} core cases, each stopped by two layers or more; "
+          f"{len(beside)} beside them, for the reasons given")  # fmt: skip
     wrong = [one for one in caught if one["wrong"]]
     for one in wrong:
         print(f"BROKEN   {one['case']}: {one['wrong']}")

@@ -31,7 +31,9 @@ class Bench:
     def __init__(self, driver: NativeDriver, spec: Spec) -> None:
         self._driver, self._spec = driver, spec
 
-    def probe(self, argv: tuple[str, ...], without: Iterable[str]) -> Lines | None:
+    def probe(
+        self, argv: tuple[str, ...], without: Iterable[str], stdin: int | None = None
+    ) -> Lines | None:
         """What the probe says; None if it was ended before it could. Raises NativeFault."""
         self._driver.skip_layers = sum(1 << LAYERS.index(name) for name in without)
         built = self._driver.build(self._spec)
@@ -41,7 +43,7 @@ class Bench:
                 argv=("/opt/attack/probe", *argv), env=_ENV,
                 open_files=256, stack=8 << 20, file_size=1 << 20,
             )  # fmt: skip
-            send_exec(built.native.exec, order, None, inner, inner)
+            send_exec(built.native.exec, order, stdin, inner, inner)
             os.close(inner)
             text = _read(out, built.native.pidfd)
         finally:

@@ -153,7 +153,7 @@ class Deed:
     command: str = "deed"
     network: bool = True
     alone: str = ""
-    """Why one layer is all that can stop it; else two have to."""
+    """Why one layer is all that can stop it, so that it is no core case; of those, two have to."""
     keep: tuple[str, ...] = ()
     """Layers that it is about, which stay when others are left out."""
     capability: int | None = None

@@ -2,8 +2,9 @@
 
 What a sandbox is made of and cannot be without (its root, its process and ipc namespaces, its /dev,
 its control groups, its user) is called structure. A case that structure stops is tried outside of any
-sandbox too, as root, behind the seccomp policy alone. This kernel may lack AppArmor; what its profile
-stops alone is proved in the virtual machine, by tests/vm/inside/test_layers.
+sandbox too, as root, behind the seccomp policy alone. One that is kept out of the host's tree is tried
+once more with a way there in its hands: a descriptor of a root that is not its own. This kernel may lack
+AppArmor; what its profile stops alone is proved in the virtual machine, by tests/vm/inside/test_layers.
 """
 
 import json
@@ -13,22 +14,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 from tests.attack import arsenal, outside
-from tests.attack.cases.power import APPARMOR, DEEDS
+from tests.attack.cases.power import APPARMOR, DEEDS, OF_THE_HOSTS_TREE
 from tests.attack.direct import Bench, benches
 from tests.attack.judging import Deed
 from tests.policies.seccomp_policy import PROGRAM
 
 SWITCHES = (
     "cgroupns", "masked_proc", "userns", "capabilities", "no_new_privs", "seccomp", "landlock",
-    "netns", "mount_flags", "identity", "hidepid", "oom_score",
+    "netns", "mount_flags", "identity", "hidepid", "oom_score", "floor",
 )  # fmt: skip
 STRUCTURE = "structure"
 TABLE = Path(__file__).parents[2] / "SECURITY.md"
@@ -64,27 +66,57 @@ class Caught:
         return ""
 
 
-def catch(bench: Bench, deed: Deed, behind_seccomp: Callable[[Deed], bool]) -> Caught:
+def catch(
+    bench: Bench, deed: Deed, behind_seccomp: Callable[[Deed], bool], elsewhere: int
+) -> Caught:
     switches = [name for name in SWITCHES if name not in deed.keep]
 
     def stopped(without: Iterable[str]) -> bool:
         lines = bench.probe(deed.argv, without)
         return lines is None or deed.failed(lines.get(deed.name))
 
+    def stopped_elsewhere(without: Iterable[str]) -> bool:
+        lines = bench.probe(("through", deed.name), without, elsewhere)
+        return lines is None or deed.failed(lines.get(deed.name))
+
+    def by_each(stopped: Callable[[Iterable[str]], bool]) -> tuple[str, ...]:
+        return tuple(
+            layer for layer in switches if stopped(other for other in switches if other != layer)
+        )
+
     together = stopped(())
     proved = ("apparmor",) if deed.name in APPARMOR else ()
     if stopped(switches):
         filtered = ("seccomp",) if behind_seccomp(deed) else ()
+        if deed.name in OF_THE_HOSTS_TREE and not stopped_elsewhere(switches):
+            together = together and stopped_elsewhere(())
+            filtered += by_each(stopped_elsewhere)
         return Caught(deed, (STRUCTURE, *filtered, *proved), (), together)
-    alone = tuple(
-        layer for layer in switches if stopped(other for other in switches if other != layer)
-    )
     needed = tuple(layer for layer in switches if not stopped((layer,)))
-    return Caught(deed, alone + proved, needed, together)
+    return Caught(deed, by_each(stopped) + proved, needed, together)
 
 
-def survey(benches: list[Bench], shown: Path, program: Path) -> list[Caught]:
-    """Every deed that can be tried on this host. `program` is the seccomp policy, compiled."""
+@contextmanager
+def another_root(directory: Path) -> Iterator[int]:
+    """A descriptor of a tree as the host's is for its users, which no sandbox has."""
+    directory.mkdir(mode=0o755)
+    for name, mode in (("etc", 0o755), ("root", 0o700), ("run", 0o755), ("var", 0o755),
+                       ("var/lib", 0o755), ("opt", 0o755), ("opt/attack", 0o755)):  # fmt: skip
+        (directory / name).mkdir(mode=mode)
+    for name, mode in (("etc/shadow", 0o640), ("root/own", 0o644), ("run/socket", 0o644),
+                       ("var/lib/data", 0o644), ("opt/attack/env", 0o755)):  # fmt: skip
+        (directory / name).write_text("x")
+        (directory / name).chmod(mode)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def survey(benches: list[Bench], shown: Path, program: Path, elsewhere: int) -> list[Caught]:
+    """Every deed that can be tried on this host. `program` is the seccomp policy, compiled; `elsewhere`
+    is a descriptor of another root."""
     free = Queue[Bench]()
     for bench in benches:
         free.put(bench)
@@ -100,7 +132,7 @@ def survey(benches: list[Bench], shown: Path, program: Path) -> list[Caught]:
     def one(deed: Deed) -> Caught:
         bench = free.get()
         try:
-            return catch(bench, deed, behind_seccomp)
+            return catch(bench, deed, behind_seccomp, elsewhere)
         finally:
             free.put(bench)
 
@@ -108,15 +140,23 @@ def survey(benches: list[Bench], shown: Path, program: Path) -> list[Caught]:
         return list(pool.map(one, (deed for deed in DEEDS if deed.possible())))
 
 
-def table(caught: Iterable[dict[str, Any]]) -> str:
-    """Markdown: case, what it tries, the layers of which each stops it, why it is one alone."""
+def table(caught: list[dict[str, Any]]) -> str:
+    """Markdown: case, what it tries, the layers of which each stops it; and those beside the core,
+    which one layer stops, with the reason."""
     promises = {deed.id: deed.promise for deed in DEEDS}
     rows = ["| case | promise | stopped by each of |", "|---|---|---|"]
+    beside = [
+        "| beside the core | promise | stopped by | why by nothing else |",
+        "|---|---|---|---|",
+    ]
     for one in caught:
         by = ", ".join(one["alone"]) or "several together"
-        reason = f" ({one['reason']})" if one["reason"] else ""
-        rows.append(f"| {one['case']} | {promises[one['case']]} | {by}{reason} |")
-    return "\n".join(rows) + "\n"
+        row = f"| {one['case']} | {promises[one['case']]} | {by} |"
+        if one["reason"]:
+            beside.append(f"{row} {one['reason']} |")
+        else:
+            rows.append(row)
+    return "\n".join([*rows, "", *beside]) + "\n"
 
 
 def committed() -> str:
@@ -151,8 +191,11 @@ def main() -> None:
         weapons = arsenal.make(directory)
         program = directory / "seccomp"
         program.write_bytes(PROGRAM)
-        with benches(directory, weapons.outdoors, os.cpu_count() or 1) as all_benches:
-            for caught in survey(all_benches, weapons.outdoors, program):
+        with (
+            benches(directory, weapons.outdoors, os.cpu_count() or 1) as all_benches,
+            another_root(directory / "elsewhere") as elsewhere,
+        ):
+            for caught in survey(all_benches, weapons.outdoors, program, elsewhere):
                 print(json.dumps({
                     "case": caught.deed.id, "alone": caught.alone, "needed": caught.needed,
                     "reason": caught.deed.alone, "wrong": caught.wrong,

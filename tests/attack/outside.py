@@ -22,6 +22,8 @@ exec 7</etc/passwd
 kill $!
 """
 """The shell stays process 1 and has a neighbour; a cover lies on /proc/softirqs, as in a sandbox."""
+_OWN_NETWORK = "echo 0 4294967294 >/proc/sys/net/ipv4/ping_group_range || exit 1\n"
+"""Every group may have ping sockets, as on many hosts; a new network namespace lets none."""
 
 
 def run(
@@ -35,10 +37,11 @@ def run(
     """What `probe ARGV` says; `network` and `pids`: in namespaces of its own; `under`: started by this
     command, which puts a layer on itself and execs the rest of its arguments. Nothing, if it was ended.
     """
+    script = (_OWN_NETWORK if network else "") + _SETUP
     done = subprocess.run(
         ["unshare", "--mount", "--fork", "--ipc", "--uts", *(["--net"] if network else []),
-         *(["--pid"] if pids else []), "--kill-child", "setsid", "sh", "-c", _SETUP, str(shown),
-         *under, "/opt/attack/probe", *argv],
+         *(["--pid"] if pids else []), "--kill-child", "setsid", "sh", "-c", script, str(shown), *under,
+         "/opt/attack/probe", *argv],
         capture_output=True, timeout=_WITHIN, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if not done.stdout and done.returncode and not under:

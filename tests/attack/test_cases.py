@@ -88,7 +88,9 @@ def test_a_bit_that_passes_breaks_its_case_and_one_that_is_known_must_pass() -> 
 def test_what_is_said_of_deeds_is_said_of_deeds_that_exist() -> None:
     names = {deed.name for deed in DEEDS}
     assert len(names) == len(DEEDS)
-    for said in (power.ALONE, power.APPARMOR, power.KEEP, power.NEEDED):
+    for said in (
+        power.ALONE, power.APPARMOR, power.KEEP, power.NEEDED, power.OF_THE_HOSTS_TREE,
+    ):  # fmt: skip
         assert set(said) <= names
 
 

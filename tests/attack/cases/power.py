@@ -128,7 +128,7 @@ _CAP_SYS_RESOURCE = 24
 NEEDED = {"oom_exempt": _CAP_SYS_RESOURCE, "oom_ordinary": _CAP_SYS_RESOURCE}
 APPARMOR = frozenset(
     (
-        "trace_child", "read_child", "steal_fd", "signal_init", "vsock", "write_init_score",
+        "trace_child", "read_child", "steal_fd", "signal_init", "write_init_score",
         "read_kallsyms", "read_cmdline", "read_interrupts", "read_locks", "read_sysvipc",
         "read_diskstats",
         "read_buddyinfo", "init_fds", "list_bus", "list_fs", "list_irq", "real_time", "raise_limit",
@@ -138,23 +138,17 @@ APPARMOR = frozenset(
 )  # fmt: skip
 """What the profile of AppArmor stops with nothing else in place, as tests/vm/inside/test_layers proves.
 Of all that it stops, what fewer than two other layers do."""
-_SURFACE = "nothing in it is another's; no other mechanism of the kernel is about it"
-_TREE = "it is not in the tree, and there is no other tree"
 ALONE = {
-    "ring": _SURFACE,
-    "join_keyring": _SURFACE,
-    "keep_key": _SURFACE,
-    "uevent_netlink": "the kernel tells every network namespace of the host's user namespace",
-    "read_secret": "ordinary permissions; what is secret does not belong into an image",
-    "host_port": "a network namespace without a way out; the families of it are allowed",
-    "ping_socket": "the kernel gives it to groups that a setting names, and it names none",
-    "touch_binary": "its layer is read-only, and a copy of it the job's own",
-    "read_shadow": _TREE,
-    "list_root_home": _TREE,
-    "list_run": _TREE,
-    "list_var": _TREE,
+    "read_secret": "ordinary permissions, on the host's own directories; what is secret does not belong "
+    "into an image",
+    "host_port": "a loopback of its own: jobs may use the families, and no other mechanism tells whose "
+    "loopback it is",
 }
-"""Why one layer, or what a sandbox is made of, is all that stops it."""
+"""Why one layer is all that stops it, so that it is beside the core."""
+OF_THE_HOSTS_TREE = frozenset(
+    ("read_shadow", "list_root_home", "list_run", "list_var", "touch_binary")
+)
+"""What is out of reach because it is in another tree."""
 KEEP = {"uncover_proc": ("masked_proc",)}
 """What can be taken off must be there."""
 

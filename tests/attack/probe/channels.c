@@ -321,7 +321,15 @@ static void learn(const char *name)
 		say(name, notified ? "told" : "nothing");
 }
 
-/* Both sides in one place, as the outside does it. */
+static void remove_files(void)
+{
+	static const char *const directories[] = {"/tmp", "/work", "/dev/shm", "/var/tmp"};
+
+	for (size_t i = 0; i < COUNT(directories); i++)
+		unlink(path_of(directories[i]));
+}
+
+/* Both sides in one place, as the outside does it; it is the host's, so nothing is left in it. */
 static void both(size_t i)
 {
 	int status;
@@ -340,6 +348,7 @@ static void both(size_t i)
 	say("sought", objects[i].act(false) < 0 ? "nothing" : "found");
 	kill(pid, SIGCONT);
 	waitpid(pid, &status, 0);
+	remove_files();
 }
 
 int channels(int argc, char **argv)

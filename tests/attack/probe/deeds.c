@@ -239,6 +239,14 @@ const struct row kernel_deeds[] = {
 };
 const size_t kernel_count = COUNT(kernel_deeds);
 
+/* Where paths begin: at the root, or at the directory that is descriptor 0. */
+static int origin = AT_FDCWD;
+
+static const char *from_origin(const char *path)
+{
+	return origin == AT_FDCWD ? path : path + 1;
+}
+
 static long for_writing(const char *path)
 {
 	return open(path, O_WRONLY | O_CLOEXEC);
@@ -247,7 +255,7 @@ static long for_writing(const char *path)
 static long reading(const char *path)
 {
 	char byte;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int fd = openat(origin, from_origin(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
 		return -1;
@@ -262,7 +270,8 @@ static long reading(const char *path)
 
 static long listing(const char *path)
 {
-	DIR *dir = opendir(path);
+	int fd = openat(origin, from_origin(path), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 
 	if (dir == NULL)
@@ -363,7 +372,7 @@ static long link_out(void)
 
 static long touch_binary(void)
 {
-	return utimensat(AT_FDCWD, "/opt/attack/env", NULL, 0);
+	return utimensat(origin, from_origin("/opt/attack/env"), NULL, 0);
 }
 
 const struct row file_deeds[] = {
@@ -411,3 +420,9 @@ const struct row file_deeds[] = {
 	{"touch_binary", touch_binary},
 };
 const size_t file_count = COUNT(file_deeds);
+
+int deeds_through(int argc, char **argv)
+{
+	origin = 0;
+	return argc == 1 ? run_row(file_deeds, file_count, argv[0]) : 2;
+}

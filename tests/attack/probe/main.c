@@ -4,9 +4,10 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{"call", kernel_calls}, {"sweep", kernel_sweep}, {"sockets", kernel_sockets},
-	{"abi", kernel_abi},    {"deed", deeds},         {"view", views},
-	{"channel", channels},  {"bomb", bombs},         {"stream", streams},
+	{"call", kernel_calls},     {"sweep", kernel_sweep}, {"sockets", kernel_sockets},
+	{"abi", kernel_abi},        {"deed", deeds},         {"view", views},
+	{"channel", channels},      {"bomb", bombs},         {"stream", streams},
+	{"through", deeds_through},
 };
 
 void say(const char *key, const char *value)

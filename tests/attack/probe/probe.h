@@ -63,6 +63,8 @@ int kernel_sweep(int argc, char **argv);
 int kernel_sockets(int argc, char **argv);
 int kernel_abi(int argc, char **argv);
 int deeds(int argc, char **argv);
+/* Of those that read, list or touch files: in the tree whose root is descriptor 0. */
+int deeds_through(int argc, char **argv);
 int views(int argc, char **argv);
 int channels(int argc, char **argv);
 int bombs(int argc, char **argv);
