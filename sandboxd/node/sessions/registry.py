@@ -235,9 +235,6 @@ class Registry:
             built,
             processes_max=self._settings.processes_max,
             keeping=self._keeping,
-        if not added:  # it has ended, or is another node's: an id is one sandbox
-            session.kill(EndReason.KILLED)
-            raise Conflict("there is, or was, a sandbox of this id")
             on_change=self.note,
             on_end=self._on_end,
         )
@@ -250,6 +247,9 @@ class Registry:
         except BaseException:
             session.kill(EndReason.KILLED)
             raise
+        if not added:  # it has ended, or is another node's: an id is one sandbox
+            session.kill(EndReason.KILLED)
+            raise Conflict("there is, or was, a sandbox of this id")
         return session
 
     def _entry(self, session: Session) -> Entry:
