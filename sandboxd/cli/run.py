@@ -40,6 +40,8 @@ _CHUNK = 1 << 16
 @click.option("--env", multiple=True, metavar="K=V")
 @click.option("--file", "files", multiple=True, metavar="SRC[:DEST]", help="A file beside it.")
 @click.option("--collect", multiple=True, metavar="PATH", help="A file to bring back.")
+@click.option("--volume", "volumes", multiple=True, metavar="NAME:PATH[:ro]")
+@click.option("--data", multiple=True, metavar="DIGEST:PATH", help="An image of one layer.")
 @click.option("--output-dir", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--compile-arg", "compile_args", multiple=True)
 @click.option("--url", envvar="SANDBOXD_URL", help="The service: http://host:port, unix:/path.")

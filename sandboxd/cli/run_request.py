@@ -8,6 +8,8 @@ from typing import Any
 import click
 from sandboxd_client import Client, Limits, RunOptions
 
+from sandboxd.cli import mount_words
+
 _SUFFIXES = {
     "py": "python", "cc": "cpp", "cxx": "cpp", "sh": "bash", "rs": "rust",
     "js": "node", "mjs": "node", "cjs": "node", "rb": "ruby", "pl": "perl",
@@ -32,6 +34,8 @@ def options(
     files: tuple[str, ...],
     collect: tuple[str, ...],
     compile_args: tuple[str, ...],
+    volumes: tuple[str, ...] = (),
+    data: tuple[str, ...] = (),
 ) -> RunOptions:
     """Everything but the language and stdin. Raises click.BadParameter."""
     wanted: RunOptions = {"source": _source(file), "args": [*args, *arguments]}
@@ -45,6 +49,10 @@ def options(
         wanted["collect"] = collect
     if compile_args:
         wanted["compile_args"] = compile_args
+    if volumes:
+        wanted["volumes"] = [mount_words.volume(text) for text in volumes]
+    if data:
+        wanted["data"] = [mount_words.data(text) for text in data]
     return wanted
 
 

@@ -50,6 +50,8 @@ def show(value: Any) -> None:
 @sandbox.command()
 @click.option("--template")
 @click.option("--image", help="An image or snapshot instead of the template's.")
+@click.option("--volume", "volumes", multiple=True, metavar="NAME:PATH[:ro]")
+@click.option("--data", multiple=True, metavar="DIGEST:PATH", help="An image of one layer.")
 @click.option("--key", help="While there is a sandbox of this key, that one is the answer.")
 @click.option("--metadata", multiple=True, metavar="K=V")
 @click.option("--env", multiple=True, metavar="K=V")

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from sandboxd.cli import mount_words
+
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _NAMED = re.compile(r"(sbx_[a-z2-7]{26}):(.+)", re.DOTALL)
 
@@ -15,6 +17,8 @@ def options_of(
     limits: Iterable[str] = (),
     env: Iterable[str] = (),
     metadata: Iterable[str] = (),
+    volumes: Iterable[str] = (),
+    data: Iterable[str] = (),
     **plain: Any,
 ) -> Any:
     """Options of a new sandbox; what was not given is left out. Raises UsageError."""
@@ -25,6 +29,10 @@ def options_of(
         options["metadata"] = pairs
     if pairs := _pairs(limits, "--limit"):
         options["limits"] = {name: _amount(name, text) for name, text in pairs.items()}
+    if volumes:
+        options["volumes"] = [mount_words.volume(text) for text in volumes]
+    if data:
+        options["data"] = [mount_words.data(text) for text in data]
     return options
 
 

@@ -8,6 +8,7 @@ import re
 from msgspec.structs import asdict, replace
 
 from sandboxd.errors import InvalidRequest, LimitAboveMaximum, UnknownLanguage, UnknownTemplate
+from sandboxd.gateway.mounts import check_mounts
 from sandboxd.gateway.paths import check_path, check_tree
 from sandboxd.model import FileContent, Job, Language, LimitOverrides, Limits, RunRequest, merge
 from sandboxd.model.egress import NetworkRequest, narrowed
@@ -48,7 +49,7 @@ def admit(
     _check_files(request, language, limits, compile_limits)
     _check_stdin(request)
     _check_network(request, policies, tenant)
-    _check_mounts(request)
+    check_mounts(request.volumes, request.data)
     return Job(
         id=run_id,
         tenant=tenant,
@@ -216,22 +217,6 @@ def _check_stdin(request: RunRequest) -> None:
         _size(request.stdin, "stdin")
     else:
         _content_size(request.stdin, "stdin")
-
-
-def _check_mounts(request: RunRequest) -> None:
-    """What is mounted hides what is below it, and /work itself is the program's own."""
-    taken: list[str] = []
-    for field in ("volumes", "data"):
-        for index, mount in enumerate(getattr(request, field)):
-            name = f"{field}.{index}.path"
-            if mount.path == "/work" or "/.." in mount.path or "/./" in mount.path + "/":
-                raise InvalidRequest("is no place for a mount", field=name)
-            for other in taken:
-                if f"{mount.path}/".startswith(f"{other}/") or f"{other}/".startswith(
-                    f"{mount.path}/"
-                ):
-                    raise InvalidRequest(f"{mount.path} and {other} hide each other", field=name)
-            taken.append(mount.path)
 
 
 def _check_network(request: RunRequest, policies: Policies, tenant: str) -> None:

@@ -75,6 +75,7 @@ from sandboxd.model.session import (
     SandboxRequest,
     SessionLimits,
 )
+from sandboxd.model.stored import PoolBounds
 
 MAX_DATA = 256 << 10
 MAX_CALL = 4 << 20
@@ -116,6 +117,8 @@ class Create(_Call, frozen=True, kw_only=True):
     request: SandboxRequest
     limits: SessionLimits
     """The request's, held against the operator's maximum; None where the template's hold."""
+    pool: PoolBounds | None = None
+    """How many sandboxes of the request's image are kept built ahead; None: by what is asked for."""
 
 
 class Get(_Call, frozen=True, kw_only=True):

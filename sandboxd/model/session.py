@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sandboxd.model.callback import SandboxCallback
 from sandboxd.model.language import ImageName
+from sandboxd.model.mounts import DataMount, VolumeMount
 from sandboxd.model.run import Arg, Name
 
 Lifetime = Annotated[float, Meta(gt=0, le=30 * 86_400)]
@@ -70,7 +71,11 @@ class SandboxRequest(
     template: Name | None = None
     """None: `session`."""
     image: ImageName | None = None
-    """An image or snapshot of the node's store instead of the template's; built on demand."""
+    """An image or snapshot of the node's store instead of the template's."""
+    volumes: Annotated[list[VolumeMount], Meta(max_length=8)] = []
+    """Shared with whoever else has them, forks too; never part of a snapshot."""
+    data: Annotated[list[DataMount], Meta(max_length=4)] = []
+    """Files of images of one layer, read-only."""
     key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     """`get_or_create`: while the tenant has a live sandbox of this key, that one is the answer."""
     metadata: Annotated[dict[Annotated[str, Meta(max_length=128)], Text], Meta(max_length=64)] = {}
@@ -84,17 +89,19 @@ class SandboxRequest(
     limits: SessionLimits = SessionLimits()
     network: Annotated[str, Meta(max_length=64)] = "none"
     """`none`, or the name of an egress policy."""
+    callback: SandboxCallback | None = None
+    """Tell what happens to it, and to those that are forked from it."""
 
 
 class Sandbox(Struct, frozen=True, kw_only=True):
     """Answer of `GET /v1/sandboxes/{id}`."""
 
-    callback: SandboxCallback | None = None
-    """Tell what happens to it, and to those that are forked from it."""
     id: str
     state: SandboxState
     template: str
     image: str
+    volumes: list[VolumeMount] = []
+    data: list[DataMount] = []
     key: str | None = None
     metadata: dict[str, str] = {}
     limits: SessionLimits

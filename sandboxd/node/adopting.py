@@ -18,6 +18,7 @@ from sandboxd.drivers.graph.image import Image
 from sandboxd.errors import SandboxdError
 from sandboxd.native import Native
 from sandboxd.native.core import ABI
+from sandboxd.node.mounts import Mounts
 from sandboxd.node.sessions.keeping import Kept
 from sandboxd.node.sessions.kept import KeptProcess, KeptSession
 
@@ -60,12 +61,13 @@ class Survivors:
         driver: NativeDriver,
         specs: Mapping[str, Spec],
         image: Callable[[str], Image],
+        mounts: Mounts,
     ) -> list[Adopted]:
         """Take over all that can be; `image` gives that of a digest, held once for the caller."""
         adopted = []
         for name, kept in list(self._sessions.items()):
             try:
-                built = self._adopt(driver, specs, image, kept, self._found[name].fds)
+                built = self._adopt(driver, specs, image, mounts, kept, self._found[name].fds)
             except SandboxdError as error:
                 log.warning("sandbox %s cannot be taken over: %s", name, error)
                 self._let_go(name)
@@ -95,14 +97,19 @@ class Survivors:
         driver: NativeDriver,
         specs: Mapping[str, Spec],
         image: Callable[[str], Image],
+        mounts: Mounts,
         kept: KeptSession,
         fds: list[int],
     ) -> Built:
         template = specs.get(kept.identity.template)
         if template is None:
             raise SandboxdError(f"there is no template {kept.identity.template} any more")
+        request = kept.request
+        mounted = mounts.of(kept.identity.tenant, request.volumes, request.data)
+        spec = msgspec.structs.replace(template, mounts=mounted)
         held = image(kept.image) if kept.image else None
-        spec = template if held is None else msgspec.structs.replace(template, image=held)
+        if held is not None:
+            spec = msgspec.structs.replace(spec, image=held)
         control, pidfd, scratch, netns = fds
         # Its first runner is long gone; the owner of a sandbox closes this number with the others.
         exec_fd = os.dup(control)

@@ -1,8 +1,8 @@
-"""Sandboxes for runs that name an image, volumes or data: found, checked against the tenant, built.
+"""Sandboxes that have an image, volumes or data of a tenant's: found, checked against it, built.
 
 An image gets a shelf of the pool when it is first asked for, as long as it is asked for; the shelf's
 least and most come with the job where a template of the tenant's says so. With volumes or data the
-sandbox is built for the run: what is mounted must be there before the sandbox locks itself down.
+sandbox is built for its one use: what is mounted must be there before it locks itself down.
 """
 
 import asyncio
@@ -10,16 +10,17 @@ import contextlib
 
 import msgspec
 
-from sandboxd.drivers.exec.base import Built, Mount, Spec
+from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.graph import tenancy
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.graph.images import Images
-from sandboxd.drivers.graph.volumes import Volumes
-from sandboxd.errors import InvalidImage
 from sandboxd.model import Job
+from sandboxd.model.agent import Create
 from sandboxd.model.mounts import DataMount, VolumeMount
+from sandboxd.model.stored import PoolBounds
 from sandboxd.node.host import Host
 from sandboxd.node.pool import Pool
+from sandboxd.node.warmth import network_shelf
 
 _IDLE = 300.0
 """Seconds after which the shelf of an image that nobody asks for is given up."""
@@ -41,18 +42,50 @@ class Fitter:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def claim(self, job: Job) -> Built:
-        """Raises UnknownImage, NotFound, InvalidImage or Conflict for what the tenant may not or
-        cannot have; SystemFault or Overload as the pool."""
-        request = job.request
-        if request.image is None or request.volumes or request.data or request.network != "none":
-            spec = await asyncio.to_thread(self._fitted, job)
-            try:
-                return await self._pool.make(spec)
-            finally:
-                if spec.image.hold is not None and request.image is not None:
-                    await asyncio.to_thread(spec.image.hold.drop)
-        shelf = await self._shelf(job, request.image)
-        return await self._pool.claim(shelf)
+        """For a run. Raises UnknownImage, NotFound, InvalidImage or Conflict for what the tenant may
+        not or cannot have; SystemFault or Overload as the pool."""
+        request, limits, networked = job.request, job.limits, job.request.network != "none"
+        if request.image is not None and not (request.volumes or request.data or networked):
+            shelf = await self._shelf(job.tenant, job.template, request.image, job.pool)
+            return await self._pool.claim(shelf)
+        spec = msgspec.structs.replace(
+            self._spec(job.template, networked),
+            memory=limits.memory, pids=limits.pids, disk=limits.disk,
+        )  # fmt: skip
+        return await self._make(job.tenant, spec, request.image, request.volumes, request.data)
+
+    async def open(self, call: Create, template: str) -> Built:
+        """For a sandbox that lives, whatever it asks for. Raises as `claim`."""
+        request, networked = call.request, call.request.network != "none"
+        if not request.volumes and not request.data:
+            if request.image is None:
+                return await self._pool.claim(network_shelf(template) if networked else template)
+            if not networked:
+                shelf = await self._shelf(call.tenant, template, request.image, call.pool)
+                return await self._pool.claim(shelf)
+        spec = self._spec(template, networked)
+        return await self._make(call.tenant, spec, request.image, request.volumes, request.data)
+
+    def _spec(self, template: str, networked: bool) -> Spec:
+        spec = self._host.specs[template]
+        if networked and self._host.networks is not None:
+            return self._host.networks.spec(spec)
+        return spec
+
+    async def _make(
+        self,
+        tenant: str,
+        spec: Spec,
+        image: str | None,
+        volumes: list[VolumeMount],
+        data: list[DataMount],
+    ) -> Built:
+        fitted = await asyncio.to_thread(self._fitted, tenant, spec, image, volumes, data)
+        try:
+            return await self._pool.make(fitted)
+        finally:
+            if image is not None and fitted.image.hold is not None:
+                await asyncio.to_thread(fitted.image.hold.drop)  # the sandbox has its own
 
     def check(
         self, tenant: str, image: str | None, volumes: list[VolumeMount], data: list[DataMount]
@@ -60,30 +93,26 @@ class Fitter:
         """Raises what `claim` would, as far as it can be known before. Blocks."""
         if image is not None:
             tenancy.resolve(self._images, tenant, image)
-        self._mounts(tenant, volumes, data)
+        self._host.mounts.of(tenant, volumes, data)
 
     @property
     def _images(self) -> Images:
         return self._host.graph.images
 
-    @property
-    def _volumes(self) -> Volumes:
-        return self._host.volumes
-
-    async def _shelf(self, job: Job, name: str) -> str:
-        """The shelf of an image, there from now on."""
-        digest = await asyncio.to_thread(tenancy.resolve, self._images, job.tenant, name)
-        shelf = f"{job.template}@{digest}"
-        least, most = (job.pool.min, job.pool.max) if job.pool else (0, _MOST)
+    async def _shelf(self, tenant: str, template: str, name: str, pool: PoolBounds | None) -> str:
+        """The shelf of an image under a template, there from now on."""
+        digest = await asyncio.to_thread(tenancy.resolve, self._images, tenant, name)
+        shelf = f"{template}@{digest}"
+        least, most = (pool.min, pool.max) if pool else (0, _MOST)
         async with self._lock:
             if not self._pool.has(shelf):
                 image = await asyncio.to_thread(self._host.rootfs.image, digest)
                 self._held[shelf] = image
                 spec = msgspec.structs.replace(
-                    self._host.specs[job.template], template=shelf, image=image
+                    self._host.specs[template], template=shelf, image=image
                 )
                 self._pool.stock(spec, least, most)
-            elif job.pool is not None:
+            elif pool is not None:
                 self._pool.bounds(shelf, least, max(least, most))
         self._postpone(shelf, least)
         return shelf
@@ -104,38 +133,20 @@ class Fitter:
         if hold is not None:
             asyncio.get_running_loop().run_in_executor(None, hold.drop)
 
-    def _fitted(self, job: Job) -> Spec:
-        spec = self._host.specs[job.template]
-        request = job.request
-        if request.network != "none" and self._host.networks is not None:
-            spec = self._host.networks.spec(spec)
-        mounts = self._mounts(job.tenant, request.volumes, request.data)
-        image = spec.image
-        if request.image is not None:
-            digest = tenancy.resolve(self._images, job.tenant, request.image)
-            image = self._host.rootfs.image(digest)
-        limits = job.limits
-        return msgspec.structs.replace(
-            spec, image=image, mounts=mounts, memory=limits.memory, pids=limits.pids,
-            disk=limits.disk,
-        )  # fmt: skip
-
-    def _mounts(
-        self, tenant: str, volumes: list[VolumeMount], data: list[DataMount]
-    ) -> tuple[Mount, ...]:
-        found = []
-        for volume in volumes:
-            record = self._volumes.get(tenant, volume.name)
-            source = self._volumes.source(record, read_only=volume.read_only)
-            found.append(Mount(volume.path, source))
-        for each in data:
-            digest = tenancy.resolve(self._images, tenant, each.digest)
-            layers = self._images.details(digest).manifest.layers
-            if len(layers) != 1:
-                raise InvalidImage(f"{digest}: data is an image of one layer, not {len(layers)}")
-            path = self._images.layers.path(layers[0].digest)
-            found.append(Mount(each.path, self._host.data_source(path, digest)))
-        return tuple(found)
+    def _fitted(
+        self,
+        tenant: str,
+        spec: Spec,
+        image: str | None,
+        volumes: list[VolumeMount],
+        data: list[DataMount],
+    ) -> Spec:
+        """The image, if it is another, is held once for the caller."""
+        mounts = self._host.mounts.of(tenant, volumes, data)
+        if image is not None:
+            digest = tenancy.resolve(self._images, tenant, image)
+            spec = msgspec.structs.replace(spec, image=self._host.rootfs.image(digest))
+        return msgspec.structs.replace(spec, mounts=mounts)
 
     def close(self) -> None:
         for timer in self._timers.values():

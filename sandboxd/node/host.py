@@ -1,6 +1,5 @@
 """The drivers of this machine and what they serve, made once at the start of a node."""
 
-import asyncio
 import resource
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,17 +13,18 @@ from sandboxd.drivers.exec.cgroups import Cgroups
 from sandboxd.drivers.exec.cgroups import find as find_cgroups
 from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.exec.uids import UidSlots
-from sandboxd.drivers.graph import host_image, tenancy
+from sandboxd.drivers.graph import host_image
 from sandboxd.drivers.graph.copies import Copies
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.graph.overlay import Rootfs
-from sandboxd.drivers.graph.volumes import DataSource, Volumes
+from sandboxd.drivers.graph.volumes import Volumes
 from sandboxd.errors import RequestError
 from sandboxd.model import Language, Template, Warm, merge
 from sandboxd.node.adopting import Adopted, Survivors
 from sandboxd.node.janitor import InstanceLock, sweep
 from sandboxd.node.job_environment import base_env, order
+from sandboxd.node.mounts import Mounts
 from sandboxd.node.network import Networks
 from sandboxd.node.sessions.keeping import fetch
 from sandboxd.node.specs import make_spec
@@ -59,6 +59,7 @@ class Host:
         self.rootfs = self._rootfs = Rootfs(self.graph, settings.graph.uid_base)
         self.copies = Copies(self.graph, self.rootfs, settings.graph.tenant_images_max)
         self.volumes = Volumes(self.graph.store, settings.graph.uid_base, self._owner_map)
+        self.mounts = Mounts(self.graph, self.rootfs, self.volumes, self._owner_map)
         self.images = {
             "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
         }
@@ -72,7 +73,7 @@ class Host:
         if settings.network.enabled:
             self.networks = Networks(settings, self.policies.egress)
             made.callback(self.networks.close)
-        self._adopted = survivors.adopt(self.driver, self.specs, self.rootfs.image)
+        self._adopted = survivors.adopt(self.driver, self.specs, self.rootfs.image, self.mounts)
         sweep(self.cgroups, {adopted.kept.name for adopted in self._adopted})
         self.layers = self._prove(settings.isolation.require)
         self._inside = inside.install(settings.run_path / "inside")
@@ -87,14 +88,6 @@ class Host:
 
     def _owner_map(self, uid: int) -> int:
         return self.driver.owner_map(self.graph.uid_base, uid)
-
-    def data_source(self, path: Path, digest: str) -> DataSource:
-        """A layer's directory for sandboxes; its image is kept while one has it."""
-        mapped = self.rootfs.maps_owners
-        return DataSource(
-            path, self._owner_map if mapped else None,
-            take=lambda: self.rootfs.take(digest), drop=lambda: self.rootfs.drop(digest),
-        )  # fmt: skip
 
     @property
     def image_changes(self) -> Path:
@@ -120,15 +113,6 @@ class Host:
                     spec, image=self.images[template.image]
                 )
         return [shelf for shelf in self.shelves() if shelf[0].image.name in changed]
-
-    async def on_image(self, spec: Spec, tenant: str, name: str) -> Spec:
-        """A template's spec on an image that the tenant may use, held once for the caller. Raises
-        UnknownImage, InvalidImage."""
-        image = await asyncio.to_thread(self._tenants_image, tenant, name)
-        return msgspec.structs.replace(spec, image=image)
-
-    def _tenants_image(self, tenant: str, name: str) -> Image:
-        return self.rootfs.image(tenancy.resolve(self.graph.images, tenant, name))
 
     def take_adopted(self) -> list[Adopted]:
         """Sandboxes of the node before this one that live; whoever takes them owns them."""

@@ -105,6 +105,7 @@ async def _run(settings: Settings) -> int:
         settings.sessions,
         host,
         pool,
+        fitter,
         directory,
         node=node,
         address=f"unix:{settings.node_socket}",

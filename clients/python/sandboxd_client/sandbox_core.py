@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -416,6 +416,8 @@ def _sandbox_body(options: SandboxOptions) -> bytes:
     for name, value in options.items():
         if isinstance(value, SandboxLimits):
             body[name] = value.given()
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            body[name] = [dict(each) for each in value]
         elif value is not None:
             body[name] = dict(value) if isinstance(value, Mapping) else value
     return json.dumps(body).encode()

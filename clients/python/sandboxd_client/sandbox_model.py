@@ -41,6 +41,10 @@ class SandboxOptions(TypedDict, total=False):
     """`session` unless it is given."""
     image: str
     """An image or snapshot instead of the template's."""
+    volumes: Sequence[Mapping[str, Any]]
+    """`{"name", "path", "read_only"}` each; shared with whoever else has them, forks too."""
+    data: Sequence[Mapping[str, Any]]
+    """`{"digest", "path"}` each: the files of an image of one layer, read-only."""
     key: str
     """While there is a live sandbox of this key, that one is the answer."""
     metadata: Mapping[str, str]
@@ -85,6 +89,8 @@ class SandboxInfo:
     state: str
     template: str
     image: str
+    volumes: tuple[Mapping[str, Any], ...]
+    data: tuple[Mapping[str, Any], ...]
     key: str | None
     metadata: Mapping[str, str]
     limits: SandboxLimits
@@ -249,6 +255,8 @@ def sandbox_of(document: Mapping[str, Any]) -> SandboxInfo:
         state=document["state"],
         template=get("template", ""),
         image=get("image", ""),
+        volumes=tuple(get("volumes", ())),
+        data=tuple(get("data", ())),
         key=get("key"),
         metadata=dict(get("metadata", {})),
         limits=_known(SandboxLimits, get("limits", {})),

@@ -25,6 +25,10 @@ class MountSource(Protocol):
         """A detached mount whose owners are those of the sandbox whose first uid this is; the
         caller closes it. Blocks some milliseconds. Raises DriverFault."""
 
+    def retake(self) -> None:
+        """A sandbox of the node before this one has a mount, as `drop` will be told. Blocks. Raises
+        RequestError if the source is gone or taken, DriverFault."""
+
     def drop(self) -> None:
         """The sandbox of a mount is gone."""
 

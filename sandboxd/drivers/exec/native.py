@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandboxd.drivers.exec.base import Built, Spec
+from sandboxd.drivers.exec.base import Built, Mount, Spec
 from sandboxd.drivers.exec.cgroups import Cgroups, Group
 from sandboxd.drivers.exec.uids import SLOT, UidSlots
 from sandboxd.drivers.graph.image import Image
@@ -210,6 +210,16 @@ class NativeDriver:
         try:
             group = self._cgroups.adopt(name, memory=limits[0], pids=limits[1])
         except BaseException:
+            self._uids.give_back(uid)
+            raise
+        taken: list[Mount] = []
+        try:
+            for mount in spec.mounts:
+                mount.source.retake()
+                taken.append(mount)
+        except BaseException:
+            for mount in taken:
+                mount.source.drop()
             self._uids.give_back(uid)
             raise
         if spec.image.hold is not None:

@@ -13,7 +13,8 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -109,20 +110,30 @@ class Volumes:
     def mount(self, volume: Volume, uid: int, *, read_only: bool) -> int:
         """A detached mount for the sandbox whose first uid this is. Raises Conflict if another node
         of this host has the volume, NotFound if it is gone, DriverFault."""
+        with self._using(volume) as device:
+            return mounting.block_device(
+                device, "ext4", options={"errors": "remount-ro"},
+                read_only=read_only, idmap=self._idmap(uid),
+            )  # fmt: skip
+
+    def retake(self, volume: Volume) -> None:
+        """A sandbox that outlived its node has a mount. Raises as `mount`."""
+        with self._using(volume):
+            pass
+
+    @contextmanager
+    def _using(self, volume: Volume) -> Iterator[str]:
+        """The volume's device, which has one more user unless the block fails."""
         with self._lock:
             attached = self._attached.get(volume.id) or _Attached(self._path(volume), volume)
             try:
-                mount = mounting.block_device(
-                    loop.device(attached.device), "ext4", options={"errors": "remount-ro"},
-                    read_only=read_only, idmap=self._idmap(uid),
-                )  # fmt: skip
+                yield loop.device(attached.device)
             except BaseException:
                 if attached.users == 0:
                     attached.close()
                 raise
             attached.users += 1
             self._attached[volume.id] = attached
-            return mount
 
     def drop(self, volume: Volume) -> None:
         """A sandbox that had a mount is gone."""
@@ -165,6 +176,9 @@ class VolumeSource:
     def mount(self, uid: int) -> int:
         return self._volumes.mount(self._volume, uid, read_only=self._read_only)
 
+    def retake(self) -> None:
+        self._volumes.retake(self._volume)
+
     def drop(self) -> None:
         self._volumes.drop(self._volume)
 
@@ -193,6 +207,9 @@ class DataSource:
         except BaseException:
             self._drop()
             raise
+
+    def retake(self) -> None:
+        self._take()
 
     def drop(self) -> None:
         self._drop()

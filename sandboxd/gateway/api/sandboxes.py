@@ -7,6 +7,7 @@ from starlette.responses import Response
 from sandboxd.errors import InvalidRequest, SandboxdError
 from sandboxd.gateway import webhooks
 from sandboxd.gateway.api.sandbox_requests import Bodies, answer, number, who
+from sandboxd.gateway.api.templates import expanded
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.preferences import idempotency_key
 from sandboxd.gateway.sessions import admission
@@ -45,6 +46,7 @@ class Sandboxes:
             earlier = await self._sandboxes.directory.find(tenant, chosen)
             if earlier is not None:
                 return answer(earlier.sandbox, 200)
+        wanted, pool = await expanded(self._gateway, tenant, wanted)
         cpus = max((room[0] / 1000 for room in await self._gateway.offers.room()), default=0.0)
         limits = admission.admit_sandbox(
             wanted, self._gateway.policies, self._gateway.settings.sessions, tenant, cpus
@@ -56,7 +58,9 @@ class Sandboxes:
             holder = await self._sandboxes.directory.find(tenant, sandbox)
             if holder is not None:
                 return answer(holder.sandbox, 200)
-        call = agent.Create(tenant=tenant, sandbox=sandbox, request=wanted, limits=limits)
+        call = agent.Create(
+            tenant=tenant, sandbox=sandbox, request=wanted, limits=limits, pool=pool
+        )
         made = await self._create(call)
         location = {"location": f"/v1/sandboxes/{made.id}"}
         return answer(made, 201 if sandbox == chosen else 200, location)

@@ -1,10 +1,11 @@
 """`/v1/templates`: the operator's, and a tenant's own, which put an image under one of them.
 
-A run that names a tenant's template is one that names its image; the pool keeps sandboxes of it ahead, as
-many as the template says and lately were asked for.
+A run or sandbox that names a tenant's template is one that names its image; the pool keeps sandboxes of
+it ahead, as many as the template says and lately were asked for.
 """
 
 import re
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -16,18 +17,20 @@ from sandboxd.gateway.bodies import Budget, decode, read_json
 from sandboxd.gateway.context import Gateway
 from sandboxd.model import RunRequest
 from sandboxd.model import images_wire as wire
+from sandboxd.model.session import SandboxRequest
 from sandboxd.model.stored import PoolBounds, TemplateInfo, TemplateList, TemplateRequest
 
 _JSON = "application/json"
 _SMALL = 65_536
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _request = msgspec.json.Decoder(TemplateRequest)
+Asked = TypeVar("Asked", RunRequest, SandboxRequest)
 
 
 async def expanded(
-    gateway: Gateway, tenant: str, request: RunRequest
-) -> tuple[RunRequest, PoolBounds | None]:
-    """A run with its tenant's template put in, after the node has said that it has what is asked for.
+    gateway: Gateway, tenant: str, request: Asked
+) -> tuple[Asked, PoolBounds | None]:
+    """A request with its tenant's template put in, after the node has said that it has what is named.
 
     Raises UnknownImage, NotFound, InvalidImage.
     """

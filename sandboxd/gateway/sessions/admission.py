@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 
 from sandboxd.errors import InvalidRequest, LimitAboveMaximum, UnknownTemplate
+from sandboxd.gateway.mounts import check_mounts
 from sandboxd.model import FileContent
 from sandboxd.model.run import Name
 from sandboxd.model.session import ProcessRequest, SandboxRequest, SessionLimits
@@ -37,6 +38,7 @@ def admit_sandbox(
     check_lifetime(request.timeout, settings)
     check_network(request.network, policies, tenant)
     check_limits(request.limits, policies, cpus)
+    check_mounts(request.volumes, request.data)
     for name, text in request.metadata.items():
         _encoded(name, "metadata")
         _encoded(text, f"metadata.{name}")

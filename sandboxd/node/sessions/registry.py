@@ -28,13 +28,13 @@ from sandboxd.errors import (
 from sandboxd.model.agent import Create, Fork, Forked, Snapshot, Snapshotted
 from sandboxd.model.session import EndReason, Entry, Sandbox, SessionLimits
 from sandboxd.node.adopting import LOCKS
+from sandboxd.node.fitting import Fitter
 from sandboxd.node.host import Host
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.enforcing import OWN_PIDS, differ, enforce, merged
 from sandboxd.node.sessions.keeping import Keeping
 from sandboxd.node.sessions.kept import Identity, KeptSession
 from sandboxd.node.sessions.session import Session
-from sandboxd.node.warmth import network_shelf
 from sandboxd.queue.sessions import Sessions
 from sandboxd.settings import SessionSettings
 
@@ -52,6 +52,7 @@ class Registry:
         settings: SessionSettings,
         host: Host,
         pool: Pool,
+        fitter: Fitter,
         directory: Sessions,
         *,
         node: str,
@@ -59,6 +60,7 @@ class Registry:
         keeper: Path,
     ) -> None:
         self._settings, self._host, self._pool = settings, host, pool
+        self._fitter = fitter
         self._directory, self._node, self._address = directory, node, address
         self._live: dict[str, Session] = {}
         self._ended: OrderedDict[str, tuple[str, Sandbox]] = OrderedDict()
@@ -155,26 +157,23 @@ class Registry:
         return session.record()
 
     async def _create(self, call: Create) -> Session:
-        template, spec = self._template(call)
-        built = await self._claim(call, template, spec)
+        template = self._template(call)
+        built = await self._claim(call, template)
         return await self.adopt(call, built, template)
 
-    def _template(self, call: Create) -> tuple[str, Spec]:
+    def _template(self, call: Create) -> str:
         name = call.request.template or DEFAULT_TEMPLATE
         spec = self._host.specs.get(name)
         if spec is None or not spec.session:
             raise UnknownTemplate(f"no template {name} for sandboxes", field="template")
-        return name, spec
+        return name
 
-    async def _claim(self, call: Create, template: str, spec: Spec) -> Built:
-        request, networks = call.request, self._host.networks
-        if request.network == "none":
-            return await self._build(call.tenant, spec, template, request.image)
-        if networks is None:
-            raise InvalidRequest(f"there is no network {request.network!r}", field="network")
-        shelf = network_shelf(template)
-        built = await self._build(call.tenant, networks.spec(spec), shelf, request.image)
-        await self._attach(built, request.network)
+    async def _claim(self, call: Create, template: str) -> Built:
+        network = call.request.network
+        if network != "none" and self._host.networks is None:
+            raise InvalidRequest(f"there is no network {network!r}", field="network")
+        built = await self._fitter.open(call, template)
+        await self._attach(built, network)
         return built
 
     async def _attach(self, built: Built, network: str) -> None:
@@ -187,17 +186,6 @@ class Registry:
         except BaseException:
             self._pool.discard(built)
             raise
-
-    async def _build(self, tenant: str, spec: Spec, shelf: str, image: str | None) -> Built:
-        """From the shelf, or on another image."""
-        if image is None:
-            return await self._pool.claim(shelf)
-        on_image = await self._host.on_image(spec, tenant, image)
-        try:
-            return await self._pool.make(on_image)
-        finally:
-            if on_image.image.hold is not None:
-                on_image.image.hold.drop()  # the sandbox has its own
 
     async def adopt(
         self, call: Create, built: Built, template: str, *, forked_from: str | None = None
@@ -280,7 +268,8 @@ class Registry:
         networks = self._host.networks
         if networks is None or session.identity.network == "none" or not image.digest:
             return replace(session.built.spec, image=image)
-        return networks.spec(replace(self._host.specs[session.identity.template], image=image))
+        spec = self._host.specs[session.identity.template]
+        return networks.spec(replace(spec, image=image, mounts=session.built.spec.mounts))
 
     async def change_network(self, session: Session, name: str) -> None:
         """Put a sandbox with a network under another policy. Raises Conflict, InvalidRequest."""
@@ -347,8 +336,7 @@ class Registry:
         if child in self._live:
             raise Conflict("there is a sandbox of this id", field="children")
         if image is None:
-            template, spec = self._template(call)
-            built = await self._claim(call, template, spec)
+            built = await self._claim(call, self._template(call))
         else:
             built = await self._pool.make(self._forked_spec(session, image))
             await self._attach(built, identity.network)

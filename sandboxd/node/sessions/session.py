@@ -112,6 +112,8 @@ class Session:
             state=state if self.end is None else SandboxState.ENDED,
             template=identity.template,
             image=identity.image,
+            volumes=self.request.volumes,
+            data=self.request.data,
             key=identity.key,
             metadata=self.metadata,
             limits=self.limits,

@@ -12,13 +12,15 @@ import msgspec
 import pytest
 
 from sandboxd.drivers.exec.base import Spec
-from sandboxd.drivers.graph import tenancy
 from sandboxd.drivers.graph.copies import Copies
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.drivers.graph.overlay import Rootfs
+from sandboxd.drivers.graph.volumes import Volumes
 from sandboxd.model.session import EndReason
 from sandboxd.node.adopting import Adopted
 from sandboxd.node.agent import Agent
+from sandboxd.node.fitting import Fitter
+from sandboxd.node.mounts import Mounts
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.enforcing import OWN_PIDS
 from sandboxd.node.sessions.registry import Registry
@@ -34,16 +36,17 @@ class FakeHost:
 
     networks = None
 
-    def __init__(self, spec: Spec, graph: Graph, rootfs: Rootfs) -> None:
+    def __init__(self, bench: Bench, spec: Spec, graph: Graph, rootfs: Rootfs) -> None:
         self.specs = {"session": spec, "default": msgspec.structs.replace(spec, session=False)}
-        self.graph, self._rootfs = graph, rootfs
+        self.graph, self.rootfs = graph, rootfs
         self.copies = Copies(graph, rootfs, 1 << 30)
+        self.volumes = Volumes(
+            graph.store, graph.uid_base, lambda uid: bench.driver.owner_map(graph.uid_base, uid)
+        )
+        self.mounts = Mounts(
+            graph, rootfs, self.volumes, lambda uid: bench.driver.owner_map(graph.uid_base, uid)
+        )
         rootfs.host = spec.image
-
-    async def on_image(self, spec: Spec, tenant: str, name: str) -> Spec:
-        digest = await asyncio.to_thread(tenancy.resolve, self.graph.images, tenant, name)
-        image = await asyncio.to_thread(self._rootfs.image, digest)
-        return msgspec.structs.replace(spec, image=image)
 
     def take_adopted(self) -> list[Adopted]:
         return []
@@ -101,12 +104,14 @@ async def node(
     pool = Pool(bench.driver, concurrency=2, max_age=600)
     pool.stock(spec, 1)
     directory = Sessions(settings)
-    host: Any = FakeHost(spec, graph, rootfs)
+    host: Any = FakeHost(bench, spec, graph, rootfs)
+    fitter = Fitter(host, pool)
     path = tmp_path / "node" / "agent.sock"
     registry = Registry(
         settings.sessions,
         host,
         pool,
+        fitter,
         directory,
         node="n1",
         address=f"unix:{path}",
@@ -116,6 +121,7 @@ async def node(
     await agent.listen(path, os.getuid())
     yield Node(Gateway(path), registry, directory, graph)
     await agent.close()
+    fitter.close()
     await registry.end_all(EndReason.NODE_STOPPED)
     await pool.close()
     await directory.close()

@@ -54,6 +54,15 @@ class Driver:
         raise DriverFault("cgroups", "adopt a group", "it is gone")
 
 
+class Template(msgspec.Struct):
+    mounts: tuple[object, ...] = ()
+
+
+class Mounts:
+    def of(self, *_: object) -> tuple[object, ...]:
+        return ()
+
+
 @pytest.mark.parametrize(
     "found",
     [
@@ -69,8 +78,8 @@ def test_what_cannot_be_taken_over_is_let_go(found: dict[str, tuple[object, int]
     survivors = Survivors(given)
     whole = found.get("sbx_a") == (SESSION, 4)
     assert survivors.groups == ({"sb-1"} if whole else set())
-    driver = Driver()
-    assert survivors.adopt(driver, {"session": None}, lambda _: None) == []  # type: ignore[arg-type,dict-item,return-value]
+    driver, specs, mounts = Driver(), {"session": Template()}, Mounts()
+    assert survivors.adopt(driver, specs, lambda _: None, mounts) == []  # type: ignore[arg-type,return-value]
     assert survivors.groups == set()
 
 
