@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -169,12 +170,22 @@ def fork(url: str | None, name: str, count: int) -> None:
 
 @sandbox.command()
 @click.argument("name", metavar="ID")
+@click.option("--history", is_flag=True, help="What it has used over time, a line for each sample.")
 @_URL
-def metrics(url: str | None, name: str) -> None:
-    """What it uses now."""
+def metrics(url: str | None, name: str, history: bool) -> None:
+    """What it uses now, or has used over time."""
     with service(url) as client:
-        used = Sandbox.connect(name, client=client).metrics()
-        show({field: getattr(used, field) for field in used.__dataclass_fields__})
+        box = Sandbox.connect(name, client=client)
+        if not history:
+            show(asdict(box.metrics()))
+            return
+        samples = box.metrics_history().samples
+    click.echo("AT                        CPU s  MEMORY MiB  DISK MiB  PIDS   GOT KiB  SENT KiB")
+    for each in samples:
+        click.echo(
+            f"{each.at}  {each.cpu_time:7.2f}  {each.memory / 2**20:10.1f}  {each.disk / 2**20:8.1f}"
+            f"  {each.pids:4d}  {each.rx_bytes / 1024:8.0f}  {each.tx_bytes / 1024:8.0f}"
+        )
 
 
 @sandbox.command()

@@ -39,11 +39,12 @@ from sandboxd.model.session_api import (
     SignalRequest,
     SnapshotRequest,
 )
+from sandboxd.model.session_metrics import MetricsHistory
 
 SANDBOX_TYPES: tuple[type[Struct], ...] = (
     SandboxRequest, Sandbox, SandboxList, SandboxUpdate, ExtendRequest, SnapshotRequest, Snapshotted,
-    ForkRequest, Forked, Metrics, CommandRequest, CommandResult, Process, ProcessList, SignalRequest,
-    InputRequest, PtySize, PortState,
+    ForkRequest, Forked, Metrics, MetricsHistory, CommandRequest, CommandResult, Process, ProcessList,
+    SignalRequest, InputRequest, PtySize, PortState,
 )  # fmt: skip
 
 ONE = "/v1/sandboxes/{id:sandbox}"
@@ -139,6 +140,13 @@ _LIFE = (
     ),
     INSIDE(f"GET {ONE}/metrics", "sandbox_metrics", "What it uses now", Metrics),
     INSIDE(
+        f"GET {ONE}/metrics/history",
+        "sandbox_history",
+        "What it has used over time, the newest hour or so",
+        MetricsHistory,
+        parameters=("after",),
+    ),
+    INSIDE(
         f"GET {ONE}/metrics/stream",
         "follow_metrics",
         "What it uses, every `interval` seconds",
@@ -233,6 +241,7 @@ SANDBOX_PARAMETERS: dict[str, dict[str, Any]] = {
     "sandboxes_limit": number("limit", "query", "Of one page.", 1, 200),
     "sandboxes_cursor": parameter("cursor", "query", "`next_cursor` of the page before."),
     "interval": number("interval", "query", "Seconds.", 1, 3600),
+    "after": parameter("after", "query", "Only what is later.", format="date-time"),
     "wait": number("wait", "query", "Seconds.", 0, 3600),
     "history": flag("history", "First what is kept of the output so far."),
 }

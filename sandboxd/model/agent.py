@@ -23,13 +23,14 @@ does not read, waits.
 The node checks tenant and sandbox of every call again. A sandbox that is not this tenant's or not here
 is ERROR `not_found`; one that ended, `sandbox_ended`; one that was lost with its node is in the
 directory of sessions (`queue.sessions`), which also says which node to ask. The codes of ERROR are
-those of `sandboxd.errors` (`errors.known(code)` finds the class). Calls other than Get, Metrics,
+those of `sandboxd.errors` (`errors.known(code)` finds the class). Calls other than Get, Metrics, History,
 Processes, Inspect, Extend, Update, Pause, Snapshot, Fork and Kill wake a paused sandbox.
 
 | call | input | stream | REPLY |
 |---|---|---|---|
 | Create, Get, Pause, Resume, Extend, Update, Kill | | | `Sandbox` |
 | Metrics | | | `session.Metrics` |
+| History | | | `MetricsHistory` |
 | Snapshot | | | `Snapshotted` |
 | Fork | | | `Forked` |
 | Exec | DATA, END: stdin | EVENT `Process` first, DATA = stdout, STDERR | `ProcessResult` |
@@ -161,6 +162,13 @@ class Metrics(_Call, frozen=True, kw_only=True):
 
 class Snapshot(_Call, frozen=True, kw_only=True):
     """Its file system becomes an image; processes are not part of it."""
+class History(_Call, frozen=True, kw_only=True):
+    """What it has used over time."""
+
+    after: float = 0.0
+    """Only what is later; seconds since the epoch."""
+
+
 
     name: str | None = None
     """Of the image, among the tenant's own; None: its sandbox and the time."""
@@ -411,6 +419,7 @@ Call = (
     | MakeDirectory
     | Move
     | ChangeMode
+    | History
     | Remove
     | ReadFile
     | WriteFile

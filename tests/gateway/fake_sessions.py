@@ -28,6 +28,7 @@ from sandboxd.model.session import (
     SandboxState,
     SessionLimits,
 )
+from sandboxd.model.session_metrics import MetricsHistory
 from sandboxd.queue.sessions import Sessions
 
 LIMITS = SessionLimits(memory=1 << 29, pids=128, cpus=1.0, disk=1 << 28, open_files=1024)
@@ -245,3 +246,4 @@ _ANSWERS: dict[type, Callable[[Any], object]] = {
     agent.ChangeMode: _info,
     agent.ReadFile: lambda call: agent.Transferred(len(b"abc"[call.offset :][: call.length])),
 }
+    agent.History: lambda _: MetricsHistory(interval=10.0, samples=[]),

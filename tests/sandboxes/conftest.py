@@ -35,7 +35,10 @@ def served() -> Iterator[Service]:
     directory.chmod(0o755)
     keys.chmod(0o644)
     try:
-        with running(f"gateway.keys_file={keys}", "judge.callback_private=true") as service:
+        with running(
+            f"gateway.keys_file={keys}", "judge.callback_private=true",
+            "sessions.metrics_interval=0.5", "sessions.metrics_kept=20",
+        ) as service:  # fmt: skip
             yield service
     finally:
         shutil.rmtree(directory)

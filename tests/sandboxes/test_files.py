@@ -215,6 +215,7 @@ def test_changes_are_told(box: Box, kind: str) -> None:
     seen: list[dict[str, str]] = []
 
     def change() -> None:
+        box.put(f"seen-{kind}/deep/put", b"atomic")
         box.sh(f"echo x > seen-{kind}/deep/new; mv seen-{kind}/deep/new seen-{kind}/old")
 
     def hear(document: str) -> bool:
@@ -232,6 +233,9 @@ def test_changes_are_told(box: Box, kind: str) -> None:
             while not hear(str(socket.recv(timeout=10))):
                 pass
     assert {"created", "moved_to"} <= {each["change"] for each in seen}
+    put = [each["change"] for each in seen if each["path"].endswith("put")]
+    assert put[0] == "moved_to" and set(put) <= {"moved_to", "modified"}, "it is whole when it comes"
+    assert not [each for each in seen if ".sbx-" in each["path"]], "and what it was before is ours"
 
 
 def test_signed_addresses(box: Box, served: object) -> None:

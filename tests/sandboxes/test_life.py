@@ -177,6 +177,31 @@ def test_a_snapshot_is_an_image_of_the_tenant_alone(fresh: Box, ann: Tenant, bob
     assert refused.json()["code"] == "unknown_image"
 
 
+def test_what_it_has_used_is_remembered_for_a_while(fresh: Box) -> None:
+    def history(**query: str) -> Any:
+        return fresh.ok("GET", "/metrics/history", params=query)
+
+    fresh.sh("head -c 9000000 /dev/zero > zeros; i=0; while [ $i -lt 99999 ]; do i=$((i+1)); done")
+    deadline = time.monotonic() + WAIT
+    while len(found := history()["samples"]) < 3 or found[-1]["disk"] < 9_000_000:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    assert history()["interval"] == 0.5
+    assert [each["at"] for each in found] == sorted(each["at"] for each in found)
+    first, last = found[0], found[-1]
+    assert last["cpu_time"] > first["cpu_time"] or last["cpu_time"] > 0.05
+    assert last["memory"] >= last["disk"], "the disk is a tmpfs"
+    later = history(after=found[1]["at"])["samples"]
+    assert later[0] == found[2]
+    assert fresh.code("GET", "/metrics/history?after=yesterday") == "invalid_request"
+
+    fresh.ok("POST", "/pause")
+    count = len(history()["samples"])
+    time.sleep(1.2)
+    assert len(history()["samples"]) == count, "a paused sandbox uses nothing"
+    assert fresh.ok("GET")["state"] == "paused", "nor is it woken by being looked at"
+
+
 def test_metrics_are_streamed(box: Box) -> None:
     with box.tenant.http.stream(
         "GET", f"{box.path}/metrics/stream?interval=1", headers={"Accept": "application/x-ndjson"}

@@ -18,6 +18,7 @@ from sandboxd_client.sandbox_model import (
     CommandOptions,
     CommandResult,
     Metrics,
+    MetricsHistory,
     ProcessInfo,
     SandboxEvent,
     SandboxInfo,
@@ -236,6 +237,12 @@ class AsyncSandbox:
 
     async def metrics(self, *, wait: float = SHORT) -> Metrics:
         return await self._do(self._core.metrics(self.id, Deadline(wait)))
+
+    async def metrics_history(
+        self, *, after: str | None = None, wait: float = SHORT
+    ) -> MetricsHistory:
+        """What it has used over time, later than the sample at `after`."""
+        return await self._do(self._core.history(self.id, after, Deadline(wait)))
 
     async def events(
         self, *, after: str | None = None, wait: float = 86_400.0

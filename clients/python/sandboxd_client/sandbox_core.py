@@ -21,6 +21,7 @@ from sandboxd_client.sandbox_model import (
     FileEvent,
     FileInfo,
     Metrics,
+    MetricsHistory,
     ProcessInfo,
     SandboxEvent,
     SandboxInfo,
@@ -32,6 +33,7 @@ from sandboxd_client.sandbox_model import (
     command_result_of,
     event_of,
     file_of,
+    history_of,
     metrics_of,
     process_of,
     sandbox_of,
@@ -122,6 +124,10 @@ class SandboxCore(Core):
     def metrics(self, name: str, deadline: Deadline) -> Flow[Metrics]:
         path = f"{_one(name)}/metrics"
         return (yield from self._json("GET", path, deadline, metrics_of, safe=True))
+
+    def history(self, name: str, after: str | None, deadline: Deadline) -> Flow[MetricsHistory]:
+        path = f"{_one(name)}/metrics/history{_query({'after': after})}"
+        return (yield from self._json("GET", path, deadline, history_of, safe=True))
 
     # Processes
 

@@ -221,6 +221,28 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSample:
+    """What a sandbox had used at one moment; CPU and network since its creation."""
+
+    at: str
+    cpu_time: float
+    memory: int
+    pids: int
+    disk: int
+    processes: int
+    rx_bytes: int
+    tx_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsHistory:
+    interval: float
+    """Seconds between samples; there are none of the time during which it was paused."""
+    samples: tuple[MetricsSample, ...]
+    """The oldest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     image: str
     """Give it as `image` of a new sandbox."""
@@ -350,6 +372,13 @@ def metrics_of(document: Mapping[str, Any]) -> Metrics:
     return Metrics(
         at=document["at"],
         **{each.name: document.get(each.name, 0) for each in fields(Metrics) if each.name != "at"},
+    )
+
+
+def history_of(document: Mapping[str, Any]) -> MetricsHistory:
+    return MetricsHistory(
+        interval=document["interval"],
+        samples=tuple(_known(MetricsSample, each) for each in document["samples"]),
     )
 
 

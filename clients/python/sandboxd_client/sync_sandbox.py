@@ -14,6 +14,7 @@ from sandboxd_client.sandbox_model import (
     CommandOptions,
     CommandResult,
     Metrics,
+    MetricsHistory,
     ProcessInfo,
     SandboxEvent,
     SandboxInfo,
@@ -232,6 +233,10 @@ class Sandbox:
 
     def metrics(self, *, wait: float = SHORT) -> Metrics:
         return self._do(self._core.metrics(self.id, Deadline(wait)))
+
+    def metrics_history(self, *, after: str | None = None, wait: float = SHORT) -> MetricsHistory:
+        """What it has used over time, later than the sample at `after`."""
+        return self._do(self._core.history(self.id, after, Deadline(wait)))
 
     def events(self, *, after: str | None = None, wait: float = 86_400.0) -> Iterator[SandboxEvent]:
         """What happened and happens to it, to its end."""

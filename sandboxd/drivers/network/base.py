@@ -21,5 +21,8 @@ class Network(Protocol):
     def give_back(self, slot: Slot) -> None:
         """Its sandbox was seen to be gone. May block as `take`."""
 
+    def traffic(self, slot: Slot) -> tuple[int, int]:
+        """Bytes that its sandbox has sent and got. May block as `take`. Raises DriverFault."""
+
     def close(self) -> None:
         """Drop every slot; none may be taken."""

@@ -154,8 +154,9 @@ class EgressNetwork:
                 raise DriverFault("network", "open", f"{opening.address} is in the floor")
         self._do(self._open, slot, assignment, openings)
 
-    def traffic(self, slot: EgressSlot) -> tuple[int, int]:
+    def traffic(self, slot: Slot) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got."""
+        assert isinstance(slot, EgressSlot)
         return self._do(self._links.traffic, slot.device)
 
     def dropped(self) -> dict[str, int]:

@@ -67,6 +67,9 @@ class NoNetwork:
         else:
             os.close(slot.fd)
 
+    def traffic(self, slot: Slot) -> tuple[int, int]:
+        return 0, 0
+
     def close(self) -> None:
         while self._free:
             os.close(self._free.pop().fd)

@@ -1,5 +1,6 @@
 """What every route of `/v1/sandboxes` does with a request: whose it is, its body, its answer."""
 
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -112,3 +113,17 @@ def number(
     if not least <= value <= most:
         raise InvalidRequest(f"is a number from {least} to {most}", field=name)
     return value
+
+
+def moment(query: QueryParams, name: str) -> float | None:
+    """Seconds since the epoch of an RFC 3339 time. Raises InvalidRequest unless it is one."""
+    found = query.get(name)
+    if found is None:
+        return None
+    try:
+        at = datetime.fromisoformat(found)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise InvalidRequest("is a time with its zone, as in RFC 3339", field=name)
+    return at.timestamp()

@@ -37,6 +37,7 @@ def sandbox_routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
         Route(f"{_ONE}/events", events.of_one, methods=["GET"]),
         *_process_routes(gateway, bodies),
         *_file_routes(gateway, bodies),
+        Route(f"{_ONE}/metrics/history", life.history, methods=["GET"]),
     ]
 
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from sandboxd.errors import InvalidRequest, SandboxdError
 from sandboxd.gateway import webhooks
-from sandboxd.gateway.api.sandbox_requests import Bodies, answer, number, who
+from sandboxd.gateway.api.sandbox_requests import Bodies, answer, known_query, moment, number, who
 from sandboxd.gateway.api.templates import expanded
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.preferences import idempotency_key
@@ -22,6 +22,7 @@ from sandboxd.model.session_api import (
     SandboxUpdate,
     SnapshotRequest,
 )
+from sandboxd.model.session_metrics import MetricsHistory
 
 _COPYING = 600.0
 """Seconds that a snapshot or fork of a large file system may take."""
@@ -157,6 +158,14 @@ class Sandboxes:
         tenant, sandbox = who(request)
         call = agent.Metrics(tenant=tenant, sandbox=sandbox)
         return answer(await self._sandboxes.ask(call, Metrics))
+
+    async def history(self, request: Request) -> Response:
+        """What it has used over time, later than `after`."""
+        tenant, sandbox = who(request)
+        known_query(request.query_params, "after")
+        after = moment(request.query_params, "after")
+        call = agent.History(tenant=tenant, sandbox=sandbox, after=after or 0.0)
+        return answer(await self._sandboxes.ask(call, MetricsHistory))
 
 
 def _state(word: str | None) -> SandboxState | None:

@@ -17,9 +17,9 @@ from sandboxd.node.sessions.waiting import to_its_end
 
 Handler = Callable[[Session, Any, Link], Awaitable[object]]
 
-_ASLEEP = (agent.Get, agent.Metrics, agent.Processes, agent.Inspect, agent.Extend, agent.Update,
-           agent.Pause, agent.Kill, agent.Snapshot, agent.Fork)  # fmt: skip
-"""They do not wake a sandbox, and Get and Metrics are no use of it."""
+_ASLEEP = (agent.Get, agent.Metrics, agent.History, agent.Processes, agent.Inspect, agent.Extend,
+           agent.Update, agent.Pause, agent.Kill, agent.Snapshot, agent.Fork)  # fmt: skip
+"""They do not wake a sandbox, and Get, Metrics and History are no use of it."""
 _WITH_INPUT = (agent.Exec, agent.Attach, agent.WriteFile, agent.WriteFiles, agent.Connect)
 _HANDLERS: dict[type, Handler] = {**PROCESS_CALLS, **FILE_CALLS, **PORT_CALLS}
 
@@ -58,6 +58,8 @@ class Calls:
         if isinstance(call, agent.Metrics):
             return await session.metrics()
         with session.used():
+        if isinstance(call, agent.History):
+            return self._registry.history(session, call)
             if not isinstance(call, _ASLEEP):
                 await self._wake(session)
             return await self._use(session, call, link)

@@ -1,5 +1,6 @@
 """What the file service says of a file, as clients see it. Pure; nothing of it is trusted."""
 
+import re
 import stat
 
 from msgspec import UNSET
@@ -16,6 +17,8 @@ _TYPES = {
 }
 _CHANGES = dict(enumerate(FileChange, 1))
 _MODE = 0o7777
+_DRAFT = re.compile(rb"(?:^|/)\.sbx-[0-9a-f]{16}\Z")
+"""As `native/upload.c` names them."""
 
 
 def info(entry: FileEntry, path: bytes, size: int | None = None) -> FileInfo:
@@ -36,6 +39,11 @@ def info(entry: FileEntry, path: bytes, size: int | None = None) -> FileInfo:
         target=target if link else UNSET,
         target_base64=target_encoded if link else UNSET,
     )
+
+
+def draft(name: bytes) -> bool:
+    """Whether it is a content on its way into a file, before it takes the file's name."""
+    return _DRAFT.search(name) is not None
 
 
 def event(entry: FileEntry, top: bytes) -> FileEvent | None:

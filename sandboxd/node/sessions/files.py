@@ -21,7 +21,7 @@ from sandboxd.native.file_service import (
     FileEntry,
     Op,
 )
-from sandboxd.node.sessions.entries import event, info
+from sandboxd.node.sessions.entries import draft, event, info
 from sandboxd.node.sessions.file_line import FileLine, Work, problem
 from sandboxd.node.sessions.waiting import Writer
 
@@ -165,8 +165,9 @@ class Files:
             yield (await work.answer()).count
             while True:
                 answer = await work.answer()
-                events = [event(entry, path) for entry in answer.entries]
-                yield [found for found in events if found is not None]
+                events = [event(entry, path) for entry in answer.entries if not draft(entry.name)]
+                if found := [each for each in events if each is not None]:
+                    yield found
 
     def _working(
         self,

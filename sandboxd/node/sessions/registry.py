@@ -25,13 +25,15 @@ from sandboxd.errors import (
     Unavailable,
     UnknownTemplate,
 )
-from sandboxd.model.agent import Create, Fork, Forked, Snapshot, Snapshotted
+from sandboxd.model.agent import Create, Fork, Forked, History, Snapshot, Snapshotted
 from sandboxd.model.session import EndReason, Entry, Sandbox, SessionLimits
+from sandboxd.model.session_metrics import MetricsHistory
 from sandboxd.node.adopting import LOCKS
 from sandboxd.node.fitting import Fitter
 from sandboxd.node.host import Host
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.enforcing import OWN_PIDS, differ, enforce, merged
+from sandboxd.node.sessions.history import sample
 from sandboxd.node.sessions.keeping import Keeping
 from sandboxd.node.sessions.kept import Identity, KeptSession
 from sandboxd.node.sessions.session import Session
@@ -94,7 +96,7 @@ class Registry:
             kept.limits,
             built,
             kept=kept,
-            processes_max=self._settings.processes_max,
+            settings=self._settings,
             keeping=self._keeping,
             on_change=self.note,
             on_end=self._on_end,
@@ -112,8 +114,14 @@ class Registry:
         self._keeping.put(LOCKS, None, self._host.locks)
 
     async def run(self) -> None:
-        """Until cancelled: what an earlier node of this name had is lost, and what vanished nodes
-        had is told to be."""
+        """What goes on beside the calls, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell_losses())
+            if self._settings.metrics_interval > 0:
+                tasks.create_task(sample(self._live.values, self._settings.metrics_interval))
+
+    async def _tell_losses(self) -> None:
+        """What an earlier node of this name had is lost, and what vanished nodes had is told to be."""
         while True:
             try:
                 for entry in await self._directory.of_node(self._node):
@@ -221,7 +229,7 @@ class Registry:
             call.request,
             limits,
             built,
-            processes_max=self._settings.processes_max,
+            settings=self._settings,
             keeping=self._keeping,
             on_change=self.note,
             on_end=self._on_end,
@@ -278,6 +286,12 @@ class Registry:
             raise Conflict("a sandbox is built with a network or without one", field="network")
         await networks.attach(session.built, name)
         session.identity = replace(session.identity, network=name)
+
+    def history(self, session: Session, call: History) -> MetricsHistory:
+        """What it has used over time."""
+        return MetricsHistory(
+            interval=self._settings.metrics_interval, samples=session.history.samples(call.after)
+        )
 
     async def snapshot(self, session: Session, call: Snapshot) -> Snapshotted:
         """Its file system as an image of its tenant's. Raises Conflict, InvalidImage, QuotaExceeded."""

@@ -31,12 +31,14 @@ from sandboxd.node.job_environment import base_env
 from sandboxd.node.sessions.enforcing import OWN_PIDS, enforce, merged
 from sandboxd.node.sessions.file_line import FileLine
 from sandboxd.node.sessions.files import Files
+from sandboxd.node.sessions.history import History
 from sandboxd.node.sessions.keeping import Keeping
 from sandboxd.node.sessions.kept import Identity, KeptSession
 from sandboxd.node.sessions.lifetime import Lifetime, Step, decide
 from sandboxd.node.sessions.process import LiveProcess
 from sandboxd.node.sessions.processes import Processes
 from sandboxd.node.sessions.waiting import to_its_end
+from sandboxd.settings import SessionSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,7 +58,7 @@ class Session:
         built: Built,
         *,
         kept: KeptSession | None = None,
-        processes_max: int,
+        settings: SessionSettings,
         keeping: Keeping,
         on_change: Callable[["Session", str], None],
         on_end: Callable[["Session"], None],
@@ -88,11 +90,12 @@ class Session:
         self.processes = Processes(
             built.native,
             self._order,
-            most=processes_max,
+            most=settings.processes_max,
             keep=self._keep_process,
             forget=self._forget_process,
             numbers=kept.numbers if kept is not None else None,
         )
+        self.history = History(settings.metrics_kept)
         self._file_line = FileLine(self.processes.init)
         self.files = Files(self._file_line)
         self._timer: asyncio.TimerHandle | None = None
@@ -306,10 +309,16 @@ class Session:
         self._living()
         return await self.work(self._measure)
 
+    async def remember(self) -> None:
+        """What it uses now, among `history`. Raises SandboxEnded, DriverFault."""
+        self.history.add(time.time(), await self.metrics())
+
     def _measure(self) -> Metrics:
         group, disk = self.built.group, os.fstatvfs(self.built.native.scratch)
         usage, present = group.usage(), group.present()
         memory, pids = group.limits
+        network = self.built.spec.network
+        sent, got = (0, 0) if network is None else network.traffic(self.built.slot)
         return Metrics(
             at=rfc3339(time.time()),
             cpu_time=usage.cpu_time,
@@ -322,6 +331,8 @@ class Session:
             disk_limit=disk.f_blocks * disk.f_frsize,
             processes=self.processes.running,
             oom_kills=usage.oom_kills,
+            rx_bytes=got,
+            tx_bytes=sent,
         )
 
     def kill(self, reason: EndReason) -> None:

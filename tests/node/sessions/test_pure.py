@@ -4,18 +4,24 @@ import os
 import stat
 import struct
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sandboxd.model.session import FileType, shown
+from sandboxd.model.session import FileType, Metrics, shown
 from sandboxd.native.core import ABI
 from sandboxd.native.file_service import FileEntry, Op, decode, encode
-from sandboxd.node.sessions.entries import event, info
+from sandboxd.node.sessions.entries import draft, event, info
+from sandboxd.node.sessions.history import History
 from sandboxd.node.sessions.lifetime import Lifetime, Step, decide
 from sandboxd.node.sessions.ring import Ring
 from tests.fuzz.pace import fuzzed
 
+METRICS = Metrics(
+    at="", cpu_time=0.0, memory=0, peak_memory=0, memory_limit=0, pids=0, pids_limit=0, disk=0,
+    disk_limit=0, processes=0,
+)  # fmt: skip
 moments = st.floats(0, 1e6, allow_nan=False)
 
 
@@ -151,3 +157,29 @@ def test_a_name_is_shown_and_can_be_given_back(name: bytes) -> None:
     text, encoded = shown(name)
     assert (base64.b64decode(encoded) if isinstance(encoded, str) else text.encode()) == name
     assert info(FileEntry(name, b"", stat.S_IFREG, 0, 0, 1, 0), name).path == text
+
+
+@given(st.integers(1, 6), st.lists(st.integers(0, 1 << 50), max_size=20))
+def test_of_a_history_the_newest_are_kept_in_order(most: int, counts: list[int]) -> None:
+    history = History(most)
+    for at, count in enumerate(counts, 1):
+        history.add(float(at), msgspec.structs.replace(METRICS, memory=count, tx_bytes=at))
+    found = history.samples()
+    assert [each.memory for each in found] == counts[-most:]
+    assert [each.tx_bytes for each in found] == list(range(1, len(counts) + 1))[-most:]
+    later = history.samples(after=float(len(counts) - 1))
+    assert [each.memory for each in later] == counts[-1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_draft"),
+    [
+        (b".sbx-0123456789abcdef", True),
+        (b"deep/er/.sbx-0123456789abcdef", True),
+        (b".sbx-notes", False),
+        (b".sbx-0123456789abcdef/file", False),
+        (b"a.sbx-0123456789abcdef", False),
+    ],
+)
+def test_drafts_are_known_by_their_names(name: bytes, is_draft: bool) -> None:
+    assert draft(name) is is_draft
