@@ -233,13 +233,13 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Longest time to live that a request may ask for."""
     processes_max: Annotated[int, Meta(ge=1, le=512)] = 128
     """Processes of one sandbox that were started through the API and run at once."""
-    output_memory: int = 256 << 20
-    """Bytes of processes' output that the node keeps for those who attach later, all together."""
-
     metrics_interval: Annotated[float, Meta(ge=0)] = 10.0
     """Seconds between the samples of what each sandbox uses; 0: none are taken."""
     metrics_kept: Annotated[int, Meta(ge=1, le=100_000)] = 360
     """Samples of each sandbox; 64 bytes each."""
+    output_memory: int = 256 << 20
+    """Bytes of processes' output that the node keeps for those who attach later, all together."""
+
 
 class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enabled: list[str] = msgspec.field(

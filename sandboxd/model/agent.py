@@ -160,8 +160,6 @@ class Metrics(_Call, frozen=True, kw_only=True):
     pass
 
 
-class Snapshot(_Call, frozen=True, kw_only=True):
-    """Its file system becomes an image; processes are not part of it."""
 class History(_Call, frozen=True, kw_only=True):
     """What it has used over time."""
 
@@ -169,6 +167,8 @@ class History(_Call, frozen=True, kw_only=True):
     """Only what is later; seconds since the epoch."""
 
 
+class Snapshot(_Call, frozen=True, kw_only=True):
+    """Its file system becomes an image; processes are not part of it."""
 
     name: str | None = None
     """Of the image, among the tenant's own; None: its sandbox and the time."""
@@ -403,6 +403,7 @@ Call = (
     | Update
     | Kill
     | Metrics
+    | History
     | Snapshot
     | Fork
     | Exec
@@ -419,7 +420,6 @@ Call = (
     | MakeDirectory
     | Move
     | ChangeMode
-    | History
     | Remove
     | ReadFile
     | WriteFile

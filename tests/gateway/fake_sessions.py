@@ -226,6 +226,7 @@ def _info(_: Any) -> FileInfo:
 
 _ANSWERS: dict[type, Callable[[Any], object]] = {
     agent.Metrics: lambda _: METRICS,
+    agent.History: lambda _: MetricsHistory(interval=10.0, samples=[]),
     agent.WaitForPort: lambda call: agent.PortState(call.port, False),
     agent.Snapshot: lambda _: agent.Snapshotted("sha256:" + "0" * 64, 0),
     agent.Run: _result,
@@ -246,4 +247,3 @@ _ANSWERS: dict[type, Callable[[Any], object]] = {
     agent.ChangeMode: _info,
     agent.ReadFile: lambda call: agent.Transferred(len(b"abc"[call.offset :][: call.length])),
 }
-    agent.History: lambda _: MetricsHistory(interval=10.0, samples=[]),

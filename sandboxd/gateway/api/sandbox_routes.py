@@ -33,11 +33,11 @@ def sandbox_routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
         Route(f"{_ONE}/snapshot", life.snapshot, methods=["POST"]),
         Route(f"{_ONE}/fork", life.fork, methods=["POST"]),
         Route(f"{_ONE}/metrics", life.metrics, methods=["GET"]),
+        Route(f"{_ONE}/metrics/history", life.history, methods=["GET"]),
         Route(f"{_ONE}/metrics/stream", events.metrics, methods=["GET"]),
         Route(f"{_ONE}/events", events.of_one, methods=["GET"]),
         *_process_routes(gateway, bodies),
         *_file_routes(gateway, bodies),
-        Route(f"{_ONE}/metrics/history", life.history, methods=["GET"]),
     ]
 
 

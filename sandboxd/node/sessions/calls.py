@@ -57,9 +57,9 @@ class Calls:
             return session.record()
         if isinstance(call, agent.Metrics):
             return await session.metrics()
-        with session.used():
         if isinstance(call, agent.History):
             return self._registry.history(session, call)
+        with session.used():
             if not isinstance(call, _ASLEEP):
                 await self._wake(session)
             return await self._use(session, call, link)
