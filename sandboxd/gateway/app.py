@@ -40,7 +40,6 @@ def build_app(gateway: Gateway) -> Starlette:
                 Authentication,
                 keys=gateway.keys,
                 also_open=adapters.OPEN,
-                also_open_locally=adapters.OPEN_LOCALLY,
                 own_keys=adapters.OWN_KEYS,
             ),
         ],

@@ -262,7 +262,9 @@ def started(service, count):
 
 def test_what_is_open_without_a_key_and_what_is_not():
     with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
-        keys.write(f"acme:{hashlib.sha256(b'secret').hexdigest()}\n")
+        for tenant in ("acme", "other"):
+            secret = f"secret of {tenant}".encode()
+            keys.write(f"{tenant}:{hashlib.sha256(secret).hexdigest()}\n")
         keys.flush()
         os.chmod(keys.name, 0o644)
         with (
@@ -271,21 +273,37 @@ def test_what_is_open_without_a_key_and_what_is_not():
         ):
             assert go.get("/version").json()["fixSymlinkEscape"] is True
             assert "runnerConfig" in go.get("/config").json()
-            # This test is on the gateway's machine.
-            assert go.get("/metrics").status_code == 200
-            for path in ("/file", "/file/NOPE", "/versions"):
+            for path in ("/file", "/file/NOPE", "/versions", "/metrics"):
                 assert go.get(path).status_code == 401
             assert go.post("/run", json={"cmd": [command("true", [])]}).status_code == 401
             assert service_closed(service)
-            allowed = {"Authorization": "Bearer secret"}
+            acme, other = ({"Authorization": f"Bearer secret of {x}"} for x in ("acme", "other"))
             body = {"cmd": [command("exit 5", OUT, copyOutCached=["stdout"])]}
-            assert go.post("/run", json=body, headers=allowed).status_code == 200
-            lines = go.get("/metrics").text.splitlines()
+            assert go.post("/run", json=body, headers=acme).status_code == 200
+            lines = go.get("/metrics", headers=acme).text.splitlines()
+            # Of what the others do nothing is told.
+            others = go.get("/metrics", headers=other).text
     assert 'go_judge_exec_time_seconds_count{status="Nonzero Exit Status"} 1.0' in lines
     assert 'go_judge_exec_memory_bytes_count{status="Nonzero Exit Status"} 1.0' in lines
     assert "go_judge_file_size_bytes_count 1.0" in lines
     assert "go_judge_exec_error_count 0.0" in lines
-    assert "go_judge_worker_queue_count 0.0" in lines
+    assert "go_judge_worker_running_count 0.0" in lines
+    assert "Nonzero" not in others
+    assert "go_judge_file_size_bytes_count 0.0" in others.splitlines()
+
+
+def test_metrics_tell_what_runs(service, go):
+    def runs():
+        found = go.get("/metrics").text.splitlines()
+        return next(x for x in found if x.startswith("go_judge_worker_running_count"))
+
+    with stream(service) as wire:
+        talk(wire, *[command("echo up; read x", LIVE, clockLimit=100 * SECOND)] * 2)
+        wire.recv(timeout=60)
+        assert runs() == "go_judge_worker_running_count 2.0"
+        wire.send(bytes([4]))
+        heard(wire)
+    assert runs() == "go_judge_worker_running_count 0.0"
 
 
 def service_closed(service):

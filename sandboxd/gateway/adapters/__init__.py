@@ -19,8 +19,6 @@ NAMES = ("judge0", "piston", "go_judge", "sandboxfusion", "e2b")
 PREFIX = "/compat"
 OPEN = frozenset({f"{PREFIX}/go_judge/version", f"{PREFIX}/go_judge/config"})
 """Answered without a key, as the service whose API it is does."""
-OPEN_LOCALLY = frozenset({f"{PREFIX}/go_judge/metrics"})
-"""Answered to this machine without a key, as our own metrics are."""
 OWN_KEYS = (f"{PREFIX}/e2b/",)
 """Below these an adapter asks for keys and tokens itself."""
 
@@ -81,4 +79,4 @@ def hosts(settings: AdapterSettings) -> dict[str, str]:
     return found
 
 
-__all__ = ["NAMES", "OPEN", "OPEN_LOCALLY", "OWN_KEYS", "PREFIX", "Fronts", "hosts", "mounts"]
+__all__ = ["NAMES", "OPEN", "OWN_KEYS", "PREFIX", "Fronts", "hosts", "mounts"]

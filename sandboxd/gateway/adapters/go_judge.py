@@ -29,7 +29,7 @@ _ABSENT = ("symlink", "addressSpaceLimit", "procPeak")
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
     worker, bodies = Worker(gateway), Bodies(gateway)
-    judge, files = GoJudge(gateway, worker, bodies), Files(gateway, worker, bodies)
+    judge, files = GoJudge(worker, bodies), Files(gateway, worker, bodies)
     return [
         Route("/run", judge.run, methods=["POST"]),
         Route("/file", files.list, methods=["GET"]),
@@ -45,8 +45,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 
 
 class GoJudge:
-    def __init__(self, gateway: Gateway, worker: Worker, bodies: Bodies) -> None:
-        self._gateway, self._worker, self._bodies = gateway, worker, bodies
+    def __init__(self, worker: Worker, bodies: Bodies) -> None:
+        self._worker, self._bodies = worker, bodies
 
     async def version(self, request: Request) -> Response:
         return json(
@@ -69,8 +69,7 @@ class GoJudge:
         )
 
     async def metrics(self, request: Request) -> Response:
-        stats = await self._gateway.queue.stats()
-        body = self._worker.metrics.exposition(stats.queued, stats.started)
+        body = self._worker.metrics.of(request.scope["tenant"]).exposition()
         return Response(body, headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def run(self, request: Request) -> Response:

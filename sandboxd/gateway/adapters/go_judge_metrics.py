@@ -1,8 +1,12 @@
-"""go-judge's metrics, by its names: of this gateway, since its start.
+"""go-judge's metrics, by its names: of one tenant on this gateway, since its start.
 
-What go-judge has and this leaves out: the sum of what is in the file store (it is the tenants', on all
-gateways), its environments and its own control groups.
+What go-judge has and this leaves out: the length of its queue and the sum of what is in its file store (both
+are Redis', for all gateways), its environments and its own control groups.
 """
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
@@ -32,12 +36,17 @@ class GoJudgeMetrics:
             "go_judge_file_size_bytes", "Sizes of files that were kept.", buckets=_SIZES,
             registry=registry,
         )  # fmt: skip
-        self._queued = Gauge(
-            "go_judge_worker_queue_count", "Jobs that wait, of whatever API.", registry=registry
-        )
         self._running = Gauge(
-            "go_judge_worker_running_count", "Jobs that run, of whatever API.", registry=registry
+            "go_judge_worker_running_count", "Commands that have not ended.", registry=registry
         )
+
+    @contextmanager
+    def running(self, commands: int) -> Iterator[None]:
+        self._running.inc(commands)
+        try:
+            yield
+        finally:
+            self._running.dec(commands)
 
     def error(self) -> None:
         self._errors.inc()
@@ -49,8 +58,16 @@ class GoJudgeMetrics:
     def kept(self, size: int) -> None:
         self._sizes.observe(size)
 
-    def exposition(self, queued: int, running: int) -> bytes:
+    def exposition(self) -> bytes:
         """The text format."""
-        self._queued.set(queued)
-        self._running.set(running)
         return generate_latest(self._registry)
+
+
+class Metrics:
+    """Of every tenant, each by itself: how busy others are is nobody's business."""
+
+    def __init__(self) -> None:
+        self._tenants: defaultdict[str, GoJudgeMetrics] = defaultdict(GoJudgeMetrics)
+
+    def of(self, tenant: str) -> GoJudgeMetrics:
+        return self._tenants[tenant]

@@ -59,7 +59,8 @@ class LiveRequests:
         lines = [Line(socket, index, asked) for index, asked in enumerate(work.commands)]
         response: dict[str, Any] = {"requestId": str(body.get("requestId") or "")}
         try:
-            await self._run(socket, tenant, work, lines)
+            with self._worker.metrics.of(tenant).running(len(lines)):
+                await self._run(socket, tenant, work, lines)
         except SandboxdError as error:
             return {**response, "results": [], "error": error.detail}
         results = [

@@ -10,7 +10,7 @@ from starlette.types import Receive
 
 from sandboxd.errors import RequestError, SandboxdError
 from sandboxd.gateway.adapters import go_judge_pipes, go_judge_words
-from sandboxd.gateway.adapters.go_judge_metrics import GoJudgeMetrics
+from sandboxd.gateway.adapters.go_judge_metrics import Metrics
 from sandboxd.gateway.adapters.go_judge_words import Asked, Bad, WorkerError
 from sandboxd.gateway.adapters.jobs import run, run_together
 from sandboxd.gateway.context import Gateway
@@ -31,7 +31,7 @@ class Work(Struct, frozen=True):
 class Worker:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self.metrics = GoJudgeMetrics()
+        self.metrics = Metrics()
 
     async def work(self, tenant: str, body: object, *, live: bool = False) -> Work:
         """What `body` asks for; `live` if the client may be at the other end of streams. Raises Bad."""
@@ -62,14 +62,16 @@ class Worker:
         self, tenant: str, work: Work, receive: Receive | None = None
     ) -> list[dict[str, Any]]:
         """The results, waited for. Raises Bad, ClientGone, and what a run raises."""
+        metrics = self.metrics.of(tenant)
         try:
-            if work.pipes:
-                return await self._together(tenant, work, receive)
-            return await self._side_by_side(tenant, work, receive)
+            with metrics.running(len(work.commands)):
+                if work.pipes:
+                    return await self._together(tenant, work, receive)
+                return await self._side_by_side(tenant, work, receive)
         except RequestError as error:
             raise Bad(error.detail) from error
         except SandboxdError:
-            self.metrics.error()
+            metrics.error()
             raise
 
     async def _together(
@@ -108,7 +110,7 @@ class Worker:
         answer = go_judge_words.answer(asked, of)
         for name, data in go_judge_words.kept(asked, of):
             answer.setdefault("fileIds", {})[name] = await self.keep(tenant, name, data)
-        self.metrics.ran(answer["status"], of.cpu_time, of.peak_memory)
+        self.metrics.of(tenant).ran(answer["status"], of.cpu_time, of.peak_memory)
         return answer
 
     async def keep(self, tenant: str, name: str, data: bytes) -> str:
@@ -117,7 +119,7 @@ class Worker:
         file_id = go_judge_words.new_file_id(secrets.token_bytes(5))
         label = msgspec.json.encode(go_judge_words.Label(name=name, digest=digest))
         await self._gateway.store.label(tenant, file_id, label)
-        self.metrics.kept(len(data))
+        self.metrics.of(tenant).kept(len(data))
         return file_id
 
     async def _content(self, tenant: str, name: str) -> bytes:

@@ -24,12 +24,11 @@ class Authentication:
         app: ASGIApp,
         keys: Keys,
         also_open: frozenset[str] = frozenset(),
-        also_open_locally: frozenset[str] = frozenset(),
         own_keys: tuple[str, ...] = (),
     ) -> None:
         """The paths of adapters beside our own; what begins with one of `own_keys` has no tenant yet."""
         self._app, self._keys, self._own_keys = app, keys, own_keys
-        self._open, self._open_locally = _OPEN | also_open, _OPEN_LOCALLY | also_open_locally
+        self._open = _OPEN | also_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -50,7 +49,7 @@ class Authentication:
         if scope["path"].startswith(_SIGNED):
             return DEFAULT_TENANT
         if scope["path"] in self._open or (
-            scope["path"] in self._open_locally and _is_local(scope)
+            scope["path"] in _OPEN_LOCALLY and _is_local(scope)
         ):
             return DEFAULT_TENANT
         raise Unauthorized("send the header Authorization: Bearer <key>")
