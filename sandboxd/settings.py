@@ -31,6 +31,8 @@ _WORD_LISTS = {
 }
 
 Seconds = Annotated[float, Meta(gt=0)]
+Quota = Annotated[int, Meta(ge=0)]
+TenantName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+_.-]{0,63}\Z")]
 
 
 class SettingsError(SandboxdError):
@@ -265,6 +267,34 @@ class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The egress policy of sandboxes that E2B's clients do not want cut off, where a tenant may have it."""
 
 
+class TenantSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[tenants.NAME]` of the file: what one tenant may have, where it is not what all may."""
+
+    jobs: Quota | None = None
+    """Instead of `gateway.tenant_max_jobs`."""
+    sandboxes: Quota | None = None
+    """Instead of `sessions.tenant_max`."""
+    files: Quota | None = None
+    """Bytes; instead of `judge.tenant_files_max`."""
+    problems: Quota | None = None
+    """Bytes; instead of `judge.tenant_problems_max`."""
+    images: Quota | None = None
+    """Bytes; instead of `graph.tenant_images_max`."""
+    volumes: Quota | None = None
+    """Bytes; instead of `graph.tenant_volumes_max`."""
+
+
+class Quotas(Struct, frozen=True, kw_only=True):
+    """What a tenant may have at once: numbers of jobs and sandboxes, bytes of the rest."""
+
+    jobs: int
+    sandboxes: int
+    files: int
+    problems: int
+    images: int
+    volumes: int
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     instance: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")] = "default"
     """Names every host object of this installation."""
@@ -285,6 +315,19 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     network: NetworkSettings = NetworkSettings()
     sessions: SessionSettings = SessionSettings()
     adapters: AdapterSettings = AdapterSettings()
+    tenants: dict[TenantName, TenantSettings] = {}
+
+    def quotas(self, tenant: str) -> Quotas:
+        general = {
+            "jobs": self.gateway.tenant_max_jobs,
+            "sandboxes": self.sessions.tenant_max,
+            "files": self.judge.tenant_files_max,
+            "problems": self.judge.tenant_problems_max,
+            "images": self.graph.tenant_images_max,
+            "volumes": self.graph.tenant_volumes_max,
+        }
+        own = msgspec.structs.asdict(self.tenants.get(tenant, TenantSettings()))
+        return Quotas(**general | {name: most for name, most in own.items() if most is not None})
 
     @property
     def run_path(self) -> Path:

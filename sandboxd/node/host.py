@@ -57,7 +57,7 @@ class Host:
         made.callback(self.driver.close)
         self.graph = made.enter_context(Graph(settings))
         self.rootfs = self._rootfs = Rootfs(self.graph, settings.graph.uid_base)
-        self.copies = Copies(self.graph, self.rootfs, settings.graph.tenant_images_max)
+        self.copies = Copies(self.graph, self.rootfs, lambda tenant: settings.quotas(tenant).images)
         self.volumes = Volumes(self.graph.store, settings.graph.uid_base, self._owner_map)
         self.mounts = Mounts(self.graph, self.rootfs, self.volumes, self._owner_map)
         self.images = {

@@ -17,7 +17,6 @@ from sandboxd.errors import (
     DriverFault,
     Forbidden,
     InvalidDockerfile,
-    QuotaExceeded,
 )
 from sandboxd.model import merge
 from sandboxd.model.building import Progress
@@ -34,7 +33,7 @@ from sandboxd.model.stored import (
 )
 from sandboxd.node.building import TEMPLATE, StepRunner
 from sandboxd.node.host import Host
-from sandboxd.settings import GraphSettings
+from sandboxd.settings import GraphSettings, Quotas
 
 Tell = Callable[[Progress], None]
 _DOCKERFILE_MAX = 1 << 20
@@ -54,8 +53,10 @@ class Upload:
 
 
 class Library:
-    def __init__(self, host: Host, settings: GraphSettings) -> None:
-        self._host, self._settings = host, settings
+    def __init__(
+        self, host: Host, settings: GraphSettings, quotas: Callable[[str], Quotas]
+    ) -> None:
+        self._host, self._settings, self._quotas = host, settings, quotas
         self._graph, self._images = host.graph, host.graph.images
 
     # Images
@@ -172,14 +173,8 @@ class Library:
 
     def _keep(self, tenant: str, name: str, digest: str) -> ImageInfo:
         """Name an image, within the tenant's quota; a lease holds it."""
-        store, stored = self._graph.store, tenancy.stored_name(tenant, name)
-        info = self._info(name, digest, shared=False)
-        if tenancy.held(self._images, tenant) + info.size > self._settings.tenant_images_max:
-            raise QuotaExceeded(
-                f"images of one tenant have at most {self._settings.tenant_images_max} bytes"
-            )
-        store.tag(stored, digest)
-        return info
+        tenancy.give(self._images, tenant, name, digest, self._quotas(tenant).images)
+        return self._info(name, digest, shared=False)
 
     def _info(self, name: str, digest: str, *, shared: bool) -> ImageInfo:
         details = self._images.details(digest)
@@ -201,7 +196,7 @@ class Library:
     # Volumes
 
     def create_volume(self, tenant: str, request: VolumeRequest) -> VolumeInfo:
-        most = self._settings.tenant_volumes_max
+        most = self._quotas(tenant).volumes
         return _shown(
             self._host.volumes.create(tenant, request.name, request.size, tenant_max=most)
         )

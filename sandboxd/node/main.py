@@ -114,7 +114,9 @@ async def _run(settings: Settings) -> int:
     await registry.start()
     agent = Agent(worker.live, Server(registry))
     await agent.listen(settings.node_socket, settings.gateway.uid)
-    images = ImagesService(Library(host, settings.graph), fitter, builds=settings.graph.builds)
+    images = ImagesService(
+        Library(host, settings.graph, settings.quotas), fitter, builds=settings.graph.builds
+    )
     await images.listen(settings.images_socket, settings.gateway.uid)
     announcer = Announcer(settings, queue, host, pool, worker, node)
     loops = (

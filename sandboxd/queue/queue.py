@@ -43,7 +43,7 @@ class Queue:
         self._connections = Connections(settings.redis_url)
         self._root = f"sandboxd:{{{settings.instance}}}:"
         self._clock = clock
-        self._tenant_max = settings.gateway.tenant_max_jobs
+        self._quotas = settings.quotas
         self._queue_max = settings.queue.max_length
         self._header = (
             int(settings.queue.lease * 1000),
@@ -74,18 +74,17 @@ class Queue:
         idem = ""
         if idempotency_key is not None:
             idem = sha256(f"{len(job.tenant)}:{job.tenant}:{idempotency_key}".encode()).hexdigest()
+        most = self._quotas(job.tenant).jobs
         outcome = await self._transition(
             "submit", job.id, _encode(job), job.tenant, job.reserve_cpu, job.reserve_memory,
             job.request.retry, job.reply_to or "", job.created_at, job.request.language or "", idem,
-            self._queue_max, self._tenant_max, script=GROWING,
+            self._queue_max, most, script=GROWING,
         )  # fmt: skip
         if outcome[0] == b"accepted":
             return str(outcome[1].decode())
         if outcome[0] == b"queue_full":
             raise QueueFull(f"{self._queue_max} jobs are waiting", retry_after=_RETRY_AFTER)
-        raise QuotaExceeded(
-            f"{job.tenant} has {self._tenant_max} unfinished jobs", retry_after=_RETRY_AFTER
-        )
+        raise QuotaExceeded(f"{job.tenant} has {most} unfinished jobs", retry_after=_RETRY_AFTER)
 
     async def claim(self, node: str, *, jobs: int, cpu: int, memory: int) -> list[Lease]:
         """Up to `jobs` waiting jobs, from the head, as long as their reservations fit in `cpu`

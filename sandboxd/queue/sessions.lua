@@ -87,11 +87,14 @@ function actions.release(tenant, id, hash)
   return 1
 end
 
--- A new sandbox, or the same again: a connection that broke repeats.
-function actions.add(tenant, id, hash, node, document, callback, told, data, cap, ttl)
+-- A new sandbox, or the same again: a connection that broke repeats. -1 if the tenant has `max`.
+function actions.add(tenant, id, hash, node, document, callback, told, data, cap, ttl, max)
   local key = root .. 'session:' .. id
   if redis.call('EXISTS', key) == 1 then
     return redis.call('HGET', key, 'document') == document and 1 or 0
+  end
+  if redis.call('SCARD', root .. 'sessions-live:' .. tenant) >= tonumber(max) then
+    return -1
   end
   redis.call('HSET', key, 'document', document, 'tenant', tenant, 'node', node, 'state', 'live',
     'key', hash, 'callback', callback, 'told', told)

@@ -60,17 +60,19 @@ class Sessions:
         """Lazy: the first call connects."""
         self._connections = Connections(settings.redis_url)
         self._root = f"sandboxd:{{{settings.instance}}}:"
-        self._tenant_max = settings.sessions.tenant_max
+        self._quotas = settings.quotas
 
     async def close(self) -> None:
         await self._connections.close()
 
     async def reserve(self, tenant: str, sandbox: str, key: str | None) -> str:
         """The id to create: `sandbox`, or that of the tenant's sandbox which has this key (it may
-        still be on its way). Raises QuotaExceeded beyond `sessions.tenant_max` live ones."""
-        answer = await self._act("reserve", tenant, sandbox, _hash(key), self._tenant_max)
+        still be on its way). Raises QuotaExceeded early where `add` would; several that are on their way
+        at once, and forks, are counted there."""
+        most = self._quotas(tenant).sandboxes
+        answer = await self._act("reserve", tenant, sandbox, _hash(key), most)
         if answer[0] == b"quota":
-            raise QuotaExceeded(f"{tenant} has {self._tenant_max} sandboxes", retry_after=5.0)
+            raise _beyond(tenant, most)
         return str(answer[1].decode())
 
     async def release(self, tenant: str, sandbox: str, key: str) -> None:
@@ -121,14 +123,15 @@ class Sessions:
 
     async def add(self, entry: Entry, callback: SandboxCallback | None = None, **data: str) -> bool:
         """A new sandbox of this node, and whom to tell of what happens to it. False if there is or was
-        another of its id."""
-        sandbox = entry.sandbox
-        return bool(
-            await self._act(
-                "add", entry.tenant, sandbox.id, _hash(sandbox.key), sandbox.node, _encode(entry),
-                *_told(callback), _encode(data), _EVENTS_MAX, _EVENTS_TTL_MS,
-            )
+        another of its id. Raises QuotaExceeded beyond the tenant's number of live ones."""
+        sandbox, most = entry.sandbox, self._quotas(entry.tenant).sandboxes
+        added: int = await self._act(
+            "add", entry.tenant, sandbox.id, _hash(sandbox.key), sandbox.node, _encode(entry),
+            *_told(callback), _encode(data), _EVENTS_MAX, _EVENTS_TTL_MS, most,
         )  # fmt: skip
+        if added < 0:
+            raise _beyond(entry.tenant, most)
+        return added == 1
 
     async def update(self, entry: Entry, event: str = "", **data: str) -> bool:
         """What it is now, and perhaps what happened. False if it is over, or another node's."""
@@ -201,6 +204,10 @@ class Sessions:
             return await self._connections.call("EVALSHA", _SCRIPT.sha, *command)
         except NoScriptError:
             return await self._connections.call("EVAL", _SCRIPT.text, *command)
+
+
+def _beyond(tenant: str, most: int) -> QuotaExceeded:
+    return QuotaExceeded(f"{tenant} has {most} sandboxes", retry_after=5.0)
 
 
 def ended(entry: Entry, end: End) -> Entry:

@@ -35,7 +35,7 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         self._connections = Connections(settings.redis_url)
         self._root = f"sandboxd:{{{settings.instance}}}:"
-        self._limits = settings.judge
+        self._limits, self._quotas = settings.judge, settings.quotas
 
     async def close(self) -> None:
         await self._connections.close()
@@ -44,9 +44,9 @@ class Store:
         """The digest of `data`, kept for `judge.file_ttl` seconds. Raises QuotaExceeded."""
         name = digest(data)
         ttl = int(self._limits.file_ttl * 1000)
-        kept = await self._act("keep_file", tenant, name, data, ttl, self._limits.tenant_files_max)
-        if not kept:
-            raise QuotaExceeded(f"{tenant} has {self._limits.tenant_files_max} bytes of files")
+        most = self._quotas(tenant).files
+        if not await self._act("keep_file", tenant, name, data, ttl, most):
+            raise QuotaExceeded(f"{tenant} has {most} bytes of files")
         return name
 
     async def file(self, tenant: str, name: str) -> bytes | None:
@@ -114,10 +114,9 @@ class Store:
         for name, content in data.items():
             await self._connections.call("HSET", key, name, content)
             await self._connections.call("PEXPIRE", key, _STAGED_MS)
-        limits = self._limits
         outcome = await self._act(
             "keep_problem", problem.id, tenant, msgspec.json.encode(problem), problem.size,
-            limits.tenant_problems_max, limits.problems_max,
+            self._quotas(tenant).problems, self._limits.problems_max,
         )  # fmt: skip
         if outcome != b"kept":
             await self._connections.call("UNLINK", key)

@@ -9,11 +9,14 @@ from msgspec.structs import replace
 
 from sandboxd.errors import QueueFull, QuotaExceeded
 from sandboxd.model import Job, Result, Status
+from sandboxd.model.session import Entry
 from sandboxd.model.stored import TemplateRequest
 from sandboxd.queue import Queue
+from sandboxd.queue.sessions import Sessions
 from sandboxd.queue.store import Store
 from sandboxd.queue.templates import Templates
-from sandboxd.settings import Settings
+from sandboxd.settings import Settings, TenantSettings
+from tests.queue.test_sessions import entry, over
 
 Make = Callable[..., Job]
 MOST, GATEWAYS, EACH = 7, 4, 12
@@ -52,6 +55,67 @@ async def test_a_tenant_gets_no_job_more_than_its_quota_by_asking_everywhere_at_
         )
         assert Counter(again)["accepted"] == len(leases)
     finally:
+        for gateway in gateways:
+            await gateway.close()
+
+
+async def test_a_tenant_gets_no_sandbox_more_than_its_quota_by_asking_everywhere_at_once(
+    settings: Settings,
+) -> None:
+    """What counts is the moment at which it is there: forks are never reserved."""
+    small = replace(settings, sessions=replace(settings.sessions, tenant_max=MOST))
+    nodes = [Sessions(small) for _ in range(GATEWAYS)]
+
+    async def add(node: Sessions, one: Entry) -> bool:
+        try:
+            return await node.add(one)
+        except QuotaExceeded:
+            return False
+
+    try:
+        made = [(node, entry()) for node in nodes for _ in range(EACH)]
+        assert all([await node.reserve("acme", one.sandbox.id, None) for node, one in made])
+        added = await asyncio.gather(*(add(node, one) for node, one in made))
+        assert Counter(added) == {True: MOST, False: GATEWAYS * EACH - MOST}
+        # The same again is no other one, and one that ends gives its place back.
+        node, held = made[added.index(True)]
+        assert await add(node, held)
+        await node.finish(over(held))
+        again = await asyncio.gather(*(add(node, entry()) for node in nodes))
+        assert Counter(again) == {True: 1, False: GATEWAYS - 1}
+    finally:
+        for each in nodes:
+            await each.close()
+
+
+async def test_a_tenants_own_quotas_are_kept_as_those_of_all_are(
+    settings: Settings, job: Make
+) -> None:
+    own = {"acme": TenantSettings(jobs=MOST, sandboxes=1, files=10), "none": TenantSettings(jobs=0)}
+    small = replace(
+        settings, tenants=own, gateway=replace(settings.gateway, tenant_max_jobs=MOST + 2)
+    )
+    gateways = [Queue.connect(small) for _ in range(GATEWAYS)]
+    sessions, store = Sessions(small), Store(small)
+    try:
+        told = {
+            tenant: await asyncio.gather(
+                *(_outcome(each, job(tenant=tenant)) for each in gateways for _ in range(EACH))
+            )
+            for tenant in ("acme", "none", "other")
+        }
+        accepted = {tenant: Counter(each)["accepted"] for tenant, each in told.items()}
+        assert accepted == {"acme": MOST, "none": 0, "other": MOST + 2}
+        assert await sessions.add(entry())
+        with pytest.raises(QuotaExceeded, match="1 sandboxes"):
+            await sessions.add(entry())
+        assert await sessions.add(entry(tenant="other"))
+        with pytest.raises(QuotaExceeded, match="10 bytes"):
+            await store.keep_file("acme", b"eleven bytes")
+        await store.keep_file("other", b"eleven bytes")
+    finally:
+        await sessions.close()
+        await store.close()
         for gateway in gateways:
             await gateway.close()
 

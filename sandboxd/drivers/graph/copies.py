@@ -4,6 +4,7 @@ The caller holds the sandbox still, and needs it no more afterwards. A sandbox o
 directories makes an image of one layer which says, by a label, that it goes on top of those.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sandboxd.drivers.graph import tenancy
@@ -13,7 +14,6 @@ from sandboxd.drivers.graph.importing import here
 from sandboxd.drivers.graph.overlay import BASE, HOST, Rootfs
 from sandboxd.drivers.graph.snapshot import seal, snapshot
 from sandboxd.drivers.graph.store import Lease
-from sandboxd.errors import QuotaExceeded
 from sandboxd.model.image import OCI_LAYER, Config, Descriptor, History, RootFs, RunConfig
 
 _EMPTY = bytes(1024)
@@ -21,9 +21,9 @@ _EMPTY = bytes(1024)
 
 
 class Copies:
-    def __init__(self, graph: Graph, rootfs: Rootfs, tenant_max: int) -> None:
-        """`tenant_max` bytes of layers of one tenant's images."""
-        self._graph, self._rootfs, self._tenant_max = graph, rootfs, tenant_max
+    def __init__(self, graph: Graph, rootfs: Rootfs, images_max: Callable[[str], int]) -> None:
+        """`images_max` bytes of layers of a tenant's images."""
+        self._graph, self._rootfs, self._images_max = graph, rootfs, images_max
 
     def snapshot(
         self, tenant: str, image: Image, scratch: int, uid: int, *, name: str, note: str
@@ -31,16 +31,14 @@ class Copies:
         """Digest of an image, which the tenant has by that name, and bytes of its new layer. Blocks.
         Raises InvalidImage for a tree that cannot be a layer, QuotaExceeded."""
         images, store = self._graph.images, self._graph.store
-        stored = tenancy.stored_name(tenant, name)
+        tenancy.stored_name(tenant, name)  # before the work that a bad one would waste
         with store.leasing(*filter(None, [image.digest])) as lease:
             digest = self._sealed(lease, image, scratch, uid, note)
             if not digest:
                 digest = self._on_host(lease, store.add(lease, _EMPTY), note)
             top = images.details(digest).manifest.layers[-1]
             size = 0 if digest == image.digest else top.size
-            if tenancy.held(images, tenant) + size > self._tenant_max:
-                raise QuotaExceeded(f"{tenant} has images of {self._tenant_max} bytes")
-            store.tag(stored, digest)
+            tenancy.give(images, tenant, name, digest, self._images_max(tenant))
         return digest, size
 
     def beneath(self, image: Image, scratch: int, uid: int) -> Image | None:

@@ -15,7 +15,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -170,9 +170,11 @@ class Store:
 
     # Names
 
-    def tag(self, name: str, digest: str) -> None:
-        """Let `name` mean this manifest from now on. Raises UnknownImage if it is not here."""
+    def tag(self, name: str, digest: str, allowed: Callable[[], None] = lambda: None) -> None:
+        """Let `name` mean this manifest from now on. Raises UnknownImage if it is not here, and what
+        `allowed` raises, in whose time nobody changes a name."""
         with self.database.write() as db:
+            allowed()
             if not db.execute("SELECT 1 FROM refs WHERE parent = ?", (digest,)).fetchone():
                 raise UnknownImage(f"no image {digest}")
             db.execute("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", (name, digest, time.time()))

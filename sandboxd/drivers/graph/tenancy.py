@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from sandboxd.drivers.graph.images import Images, Summary, full_name
 from sandboxd.drivers.graph.store import Tag
-from sandboxd.errors import InvalidImage, UnknownImage
+from sandboxd.errors import InvalidImage, QuotaExceeded, UnknownImage
 
 _TOP = "tenants/"
 _DIGEST = re.compile(r"(sha256:)?[0-9a-f]{64}\Z")
@@ -54,14 +54,25 @@ def visible(images: Images, tenant: str) -> Iterator[tuple[Tag, str, bool]]:
             yield tag, *shown
 
 
-def held(images: Images, tenant: str) -> int:
-    """Bytes of the layers of a tenant's own images, each layer once."""
-    sizes: dict[str, int] = {}
-    for tag, _, shared in visible(images, tenant):
-        if not shared:
-            manifest = images.details(tag.digest).manifest
+def give(images: Images, tenant: str, name: str, digest: str, most: int) -> None:
+    """Let an image be the tenant's by this name. The layers of all that the tenant then has, each counted
+    once, have at most `most` bytes. Raises InvalidImage, UnknownImage, QuotaExceeded."""
+    stored = stored_name(tenant, name)
+
+    def within_quota() -> None:
+        kept = [
+            tag.digest
+            for tag, _, shared in visible(images, tenant)
+            if not shared and tag.name != stored
+        ]
+        sizes: dict[str, int] = {}
+        for each in (*kept, digest):
+            manifest = images.details(each).manifest
             sizes |= {layer.digest: layer.size for layer in manifest.layers}
-    return sum(sizes.values())
+        if sum(sizes.values()) > most:
+            raise QuotaExceeded(f"images of {tenant} have at most {most} bytes")
+
+    images.store.tag(stored, digest, within_quota)
 
 
 def summaries(images: Images, tenant: str) -> Iterator[tuple[Summary, str, bool]]:
