@@ -57,6 +57,9 @@ class RedisSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class QueueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9-]{0,31})?\Z")] = ""
+    """Gateways and nodes with the same Redis and name work on the same jobs; empty: the instance's. Two
+    instances on one machine can so share a queue, and have host objects of their own."""
     max_length: Annotated[int, Meta(ge=1)] = 10_000
     """Jobs waiting at once; one more is answered 429."""
     result_ttl: Seconds = 900.0
@@ -357,6 +360,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def keeper_socket(self) -> Path:
         """Where `sandboxd/keeper.py` holds descriptors for the node."""
         return self.run_path / "keeper.sock"
+
+    @property
+    def queue_root(self) -> str:
+        """What every key of this queue in Redis begins with."""
+        return f"sandboxd:{{{self.queue.name or self.instance}}}:"
 
     @property
     def redis_socket(self) -> Path:

@@ -45,7 +45,7 @@ class Demand:
 
 
 def _faded(weight: float, seconds: float, half_life: float) -> float:
-    return weight * 0.5 ** (max(0.0, seconds) / half_life)
+    return weight * math.pow(0.5, max(0.0, seconds) / half_life)
 
 
 def wanted(ahead: float, *, least: int, most: int, room: int) -> int:

@@ -41,7 +41,7 @@ class Queue:
         """`clock` gives milliseconds; without one the server's own clock rules, which is the same
         for every machine."""
         self._connections = Connections(settings.redis_url)
-        self._root = f"sandboxd:{{{settings.instance}}}:"
+        self._root = settings.queue_root
         self._clock = clock
         self._quotas = settings.quotas
         self._queue_max = settings.queue.max_length

@@ -59,7 +59,7 @@ class Sessions:
     def __init__(self, settings: Settings) -> None:
         """Lazy: the first call connects."""
         self._connections = Connections(settings.redis_url)
-        self._root = f"sandboxd:{{{settings.instance}}}:"
+        self._root = settings.queue_root
         self._quotas = settings.quotas
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ class SigningSecret:
 
     def __init__(self, settings: Settings) -> None:
         self._connections = Connections(settings.redis_url)
-        self._key = f"sandboxd:{{{settings.instance}}}:signing-secret"
+        self._key = f"{settings.queue_root}signing-secret"
         self._secret: bytes | None = None
 
     async def get(self) -> bytes:

@@ -34,7 +34,7 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._connections = Connections(settings.redis_url)
-        self._root = f"sandboxd:{{{settings.instance}}}:"
+        self._root = settings.queue_root
         self._limits, self._quotas = settings.judge, settings.quotas
 
     async def close(self) -> None:

@@ -22,7 +22,7 @@ class Templates:
 
     def __init__(self, settings: Settings) -> None:
         self._connections = Connections(settings.redis_url)
-        self._root = f"sandboxd:{{{settings.instance}}}:templates:"
+        self._root = f"{settings.queue_root}templates:"
 
     async def close(self) -> None:
         await self._connections.close()

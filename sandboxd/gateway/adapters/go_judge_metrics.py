@@ -1,7 +1,7 @@
 """go-judge's metrics, by its names: of one tenant on this gateway, since its start.
 
-What go-judge has and this leaves out: the length of its queue and the sum of what is in its file store (both
-are Redis', for all gateways), its environments and its own control groups.
+What go-judge has and this leaves out: the length of its queue and the sum of what is in its file store
+(both are Redis', for all gateways), its environments and its own control groups.
 """
 
 from collections import defaultdict
