@@ -263,11 +263,8 @@ class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     go_judge_host: str = ""
     sandboxfusion_host: str = ""
     e2b_host: str = ""
-    e2b_domain: str = ""
-    """Domain of which E2B's clients make names: api.DOMAIN, and PORT-SANDBOX.DOMAIN for the servers in
-    sandboxes; TLS ends before this service. Empty: they are told by headers alone."""
     e2b_network: str = "internet"
-    """The egress policy of sandboxes that E2B's clients do not want cut off, where a tenant may have it."""
+    """The egress policy of sandboxes that E2B's clients do not cut off, where a tenant may have it."""
 
 
 class TenantSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

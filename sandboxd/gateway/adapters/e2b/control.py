@@ -14,6 +14,7 @@ from sandboxd.gateway.adapters.e2b import metrics, words
 from sandboxd.gateway.adapters.e2b.bodies import Bodies, answer, nothing
 from sandboxd.gateway.adapters.e2b.errors import NotOffered
 from sandboxd.gateway.adapters.e2b.identity import access_token, meant
+from sandboxd.gateway.adapters.e2b.signatures import Issued
 from sandboxd.gateway.adapters.e2b.templates import Templates
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.preferences import idempotency_key
@@ -33,8 +34,11 @@ _V1_TIMEOUT, _V2_TIMEOUT = 15.0, 300.0
 
 
 class Control:
-    def __init__(self, gateway: Gateway, bodies: Bodies, templates: Templates) -> None:
+    def __init__(
+        self, gateway: Gateway, bodies: Bodies, templates: Templates, issued: Issued
+    ) -> None:
         self._gateway, self._bodies, self._templates = gateway, bodies, templates
+        self._issued = issued
         self._sandboxes = gateway.sandboxes
 
     def routes(self) -> list[Route]:
@@ -91,17 +95,23 @@ class Control:
         return name if there and internet is not False else "none"
 
     async def _opened(self, tenant: str, sandbox: Sandbox) -> dict[str, Any]:
-        token = await access_token(self._gateway, tenant, sandbox.id)
+        token = await self._token(tenant, sandbox.id)
         return words.opened(sandbox, token, self._domain)
+
+    async def _token(self, tenant: str, sandbox: str) -> str:
+        token = await access_token(self._gateway, tenant, sandbox)
+        self._issued.add(tenant, sandbox, token)
+        return token
 
     @property
     def _domain(self) -> str | None:
-        return self._gateway.settings.adapters.e2b_domain or None
+        """Below which ports of sandboxes have names; None where they have none."""
+        return None
 
     async def one(self, request: Request) -> Response:
         tenant, sandbox = _who(request)
         found = (await self._sandboxes.live(tenant, sandbox)).sandbox
-        token = await access_token(self._gateway, tenant, sandbox)
+        token = await self._token(tenant, sandbox)
         return answer(words.detail(found, token, self._domain))
 
     async def kill(self, request: Request) -> Response:

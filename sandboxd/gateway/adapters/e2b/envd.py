@@ -6,12 +6,13 @@ here.
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sandboxd.gateway.adapters.e2b import metrics
 from sandboxd.gateway.adapters.e2b.bodies import Bodies, answer, nothing
 from sandboxd.gateway.adapters.e2b.errors import SandboxGone
+from sandboxd.gateway.adapters.e2b.files import Files
+from sandboxd.gateway.adapters.e2b.filesystem import Filesystem
 from sandboxd.gateway.adapters.e2b.identity import Target, shown
 from sandboxd.gateway.adapters.e2b.process import Processes
 from sandboxd.gateway.adapters.e2b.rpc import Rpc
@@ -26,7 +27,10 @@ class Envd:
 
     def __init__(self, gateway: Gateway, bodies: Bodies) -> None:
         self._gateway = gateway
-        self._rpc = Rpc(gateway, bodies, Processes(gateway).methods())
+        self._files = Files(gateway)
+        self._rpc = Rpc(
+            gateway, bodies, Processes(gateway).methods() | Filesystem(gateway).methods()
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["e2b.path"], scope["method"]
@@ -37,8 +41,12 @@ class Envd:
         response = await self._plain(request, path, scope["e2b.target"])
         await response(scope, receive, send)
 
-    async def _plain(self, request: Request, path: str, target: Target) -> Response:
+    async def _plain(self, request: Request, path: str, target: Target) -> ASGIApp:
         match request.method, path:
+            case (("GET" | "HEAD"), "/files"):
+                return await self._files.get(request, target)
+            case "POST", "/files":
+                return await self._files.post(request, target)
             case "GET", "/health":
                 await self._check(target)
                 return nothing()

@@ -41,6 +41,10 @@ class NoProcess(NotFound):
     """There is no such process; the sandbox is there."""
 
 
+class NoWatcher(NotFound):
+    """There is no such watcher; the sandbox is there."""
+
+
 class NotOffered(RequestError):
     """Something of E2B's that has no counterpart here; the text says what."""
 
@@ -63,6 +67,7 @@ _CONNECT: tuple[tuple[type[Exception], str, int], ...] = (
     (Unauthorized, "unauthenticated", 401),
     (PathNotFound, "not_found", 404),
     (NoProcess, "not_found", 404),
+    (NoWatcher, "not_found", 404),
     (PathExists, "already_exists", 409),
     (PathDenied, "permission_denied", 403),
     (Forbidden, "permission_denied", 403),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -15,6 +15,7 @@ from sandboxd.gateway.adapters.e2b.control import Control
 from sandboxd.gateway.adapters.e2b.envd import Envd
 from sandboxd.gateway.adapters.e2b.errors import NotOffered, SandboxGone
 from sandboxd.gateway.adapters.e2b.rpc import gone_as
+from sandboxd.gateway.adapters.e2b.signatures import Issued, signed
 from sandboxd.gateway.adapters.e2b.templates import Templates
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.waiting import ClientGone
@@ -24,11 +25,12 @@ class Front:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         bodies = Bodies(gateway)
+        self._issued = Issued()
         templates = Templates(gateway)
         self._control = Router(
             [
                 Route("/health", _alive, methods=["GET"]),
-                *Control(gateway, bodies, templates).routes(),
+                *Control(gateway, bodies, templates, self._issued).routes(),
             ],
             redirect_slashes=False,
         )
@@ -40,12 +42,19 @@ class Front:
         named = identity.named(headers)
         # What is mounted sees the path without the prefix.
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if named is None:
+        query = QueryParams(scope["query_string"]) if path == "/files" else {}
+        if named is None and "signature" not in query:
             await self._controlled(scope, receive, send, headers)
             return
         scope = {**scope, "e2b.path": path, "e2b.target": None}
         try:
-            target = await identity.target(self._gateway, headers, *named)
+            request = signed(scope["method"], query)
+            if request is not None:
+                target = self._issued.target(request, identity.meant(named[0]) if named else None)
+            elif named is not None:
+                target = await identity.target(self._gateway, headers, *named)
+            else:
+                raise Unauthorized("only reading and writing can be signed")
             scope["e2b.target"] = target
             server = self._servers.get(target.port)
             if server is None:

@@ -1,8 +1,8 @@
 """Names and tokens: whose request it is, and of which sandbox.
 
-E2B's clients put ids into host names, so there a sandbox is called by the 26 characters of its id alone.
-What they present to a sandbox is its access token, which says whose it is and cannot be guessed: nothing
-has to be looked up to believe it.
+E2B's clients put ids into host names, where there is no underscore: there an id has a hyphen. What they
+present to a sandbox is its access token, which says whose it is and cannot be guessed: nothing has to be
+looked up to believe it.
 """
 
 import base64
@@ -17,10 +17,10 @@ from sandboxd.errors import NotFound, Unauthorized
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.sessions.names import is_sandbox_id
 
-_PREFIX = "sbx_"
+_OURS, _THEIRS = "sbx_", "sbx-"
 ENVD, INTERPRETER = 49983, 49999
 """Ports inside at which E2B's own servers listen."""
-_HOST = re.compile(r"(?P<port>[0-9]{1,5})-(?P<id>[a-z2-7]{26})\..+")
+_HOST = re.compile(r"(?P<port>[0-9]{1,5})-(?P<id>sbx[-_][a-z2-7]{26})\..+")
 
 
 class Target(Struct, frozen=True):
@@ -33,12 +33,12 @@ class Target(Struct, frozen=True):
 
 def shown(sandbox: str) -> str:
     """An id as E2B's clients see it."""
-    return sandbox.removeprefix(_PREFIX)
+    return sandbox.replace(_OURS, _THEIRS, 1)
 
 
 def meant(name: str) -> str:
     """The id that is meant by what a client says. Raises NotFound for what is none."""
-    sandbox = name if name.startswith(_PREFIX) else _PREFIX + name
+    sandbox = name.replace(_THEIRS, _OURS, 1)
     if not is_sandbox_id(sandbox):
         raise NotFound(f"sandbox {name[:64]!r} was not found")
     return sandbox

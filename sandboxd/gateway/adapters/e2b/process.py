@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from sandboxd.errors import Conflict, InvalidRequest, NotFound
+from sandboxd.errors import Conflict, InvalidRequest, NotFound, SandboxEnded
 from sandboxd.gateway.adapters.e2b import paths
 from sandboxd.gateway.adapters.e2b.errors import NoProcess
 from sandboxd.gateway.adapters.e2b.rpc import Call, ClientStream, Method, ServerStream, Unary
@@ -21,7 +21,7 @@ from sandboxd.gateway.sessions.following import Exit, Item, Output, Started, fol
 from sandboxd.gateway.sessions.names import new_process_id
 from sandboxd.model import agent
 from sandboxd.model.session import Process as Record
-from sandboxd.model.session import ProcessRequest, ProcessState, PtySize
+from sandboxd.model.session import ProcessRequest, ProcessState, PtySize, Sandbox, SandboxState
 
 _PIECE = 1 << 20
 """Bytes of input that go with one call to the node."""
@@ -140,6 +140,7 @@ class Processes:
             async for item in items:
                 if isinstance(item, Started):
                     self._remember(call, item.process)
+                await self._check_end(call, item)
                 for event in _events(item, request.pty is not None):
                     yield event
 
@@ -151,8 +152,16 @@ class Processes:
         )
         async with followed(self._sandboxes, attach) as (_, items):
             async for item in items:
+                await self._check_end(call, item)
                 for event in _events(item, found.pty):
                     yield event
+
+    async def _check_end(self, call: Call, item: Item) -> None:
+        """Raises SandboxEnded where the process was killed with its sandbox: clients want to know."""
+        if isinstance(item, Exit) and item.process.signal == "SIGKILL":
+            get = agent.Get(tenant=call.tenant, sandbox=call.sandbox)
+            if (await self._sandboxes.ask(get, Sandbox)).state is SandboxState.ENDED:
+                raise SandboxEnded("the sandbox has ended, and the process with it")
 
     async def send_input(self, call: Call, wanted: SendInput) -> dict[str, Any]:
         found = await self._find(call, wanted.process)

@@ -103,8 +103,8 @@ def internet(wanted: bool | None, network: Network | None) -> bool | None:
     denied, allowed = set(network.deny_out or ()), network.allow_out or []
     if not denied | set(allowed) <= set(_EVERYTHING):
         raise NotOffered(
-            "allowOut and denyOut can name everything (0.0.0.0/0) or nothing; for less, the "
-            "operator has egress policies"
+            "allowOut and denyOut are not offered but for everything (0.0.0.0/0): what lies between "
+            "is for the operator's egress policies"
         )
     if allowed:
         return True  # allowOut beats denyOut
