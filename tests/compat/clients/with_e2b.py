@@ -1,10 +1,9 @@
 """The unmodified `e2b` client, by its blocking half: what a program of its users does, call by call.
 
-Run with E2B_API_KEY, E2B_API_URL and E2B_SANDBOX_URL, in an environment that has the client. Each call is held
-against what E2B's own service answers.
+Run with E2B_API_KEY, E2B_API_URL and E2B_SANDBOX_URL, in an environment that has the client. Each call is
+held against what E2B's own service answers.
 """
 
-import gzip
 import io
 import os
 import sys
@@ -33,6 +32,7 @@ from e2b.sandbox.filesystem.watch_handle import FilesystemEventType
 from table import Table
 
 UNKNOWN = "sbx-" + "a" * 26
+ONCE = f"compat-{os.getpid()}-{int(time.time())}"
 say = Table(f"e2b {version('e2b')}, blocking")
 
 
@@ -78,7 +78,7 @@ def background(box: Sandbox) -> None:
     sleeper = say(
         "commands.run background", lambda: run("sleep 60", background=True), lambda h: h.pid > 0
     )
-    listed = say("commands.list", box.commands.list, lambda l: sleeper.pid in [p.pid for p in l])
+    listed = say("commands.list", box.commands.list, lambda x: sleeper.pid in [p.pid for p in x])
     say("commands.list args", lambda: listed[0].args[-1], "sleep 60")
     say("commands.kill", lambda: box.commands.kill(sleeper.pid), True)
     say.raises("handle.wait killed", sleeper.wait, CommandExitException)
@@ -226,7 +226,7 @@ def directories(box: Sandbox) -> None:
     say(
         "files.list depth",
         lambda: sorted(e.path for e in f.list("/home/user/d", depth=2)),
-        lambda l: "/home/user/d/one.txt" in l,
+        lambda x: "/home/user/d/one.txt" in x,
     )
     info = say(
         "files.get_info",
@@ -426,10 +426,10 @@ def life() -> None:
     say.raises(
         "create wrong key", lambda: Sandbox.create(api_key="e2b_wrong"), AuthenticationException
     )
-    one = Sandbox.create(idempotency_key="compat-once")
+    one = Sandbox.create(idempotency_key=ONCE)
     say(
         "create idempotent",
-        lambda: Sandbox.create(idempotency_key="compat-once").sandbox_id,
+        lambda: Sandbox.create(idempotency_key=ONCE).sandbox_id,
         one.sandbox_id,
     )
     one.kill()
@@ -461,9 +461,9 @@ def lists() -> None:
         ids,
     )
     pages = Sandbox.list(query=SandboxQuery(metadata=ours), limit=2)
-    first = say("list page", pages.next_items, lambda l: len(l) == 2)
+    first = say("list page", pages.next_items, lambda x: len(x) == 2)
     say("list has_next", lambda: pages.has_next, True)
-    rest = say("list next page", pages.next_items, lambda l: len(l) == 1)
+    rest = say("list next page", pages.next_items, lambda x: len(x) == 1)
     say("list whole", lambda: {i.sandbox_id for i in [*first, *rest]}, ids)
     say("list end", lambda: pages.has_next, False)
     boxes[0].pause()
@@ -491,7 +491,7 @@ def lists() -> None:
         lambda: [
             i.sandbox_id for i in Sandbox.list(query=SandboxQuery(metadata={"n": "1"})).next_items()
         ],
-        lambda l: boxes[1].sandbox_id in l,
+        lambda x: boxes[1].sandbox_id in x,
     )
     say(
         "list asc",
