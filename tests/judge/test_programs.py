@@ -53,6 +53,8 @@ def test_testlib_checker(judge, output, verdict, score, message):
         "raise SystemExit(99)",
         "open('judge/feedback/score.txt', 'w').write('lots'); raise SystemExit(42)",
         "import os; os.symlink('/etc/passwd', 'judge/feedback/score.txt'); raise SystemExit(0)",
+        "with open('judge/feedback/judgemessage.txt', 'wb') as f:\n"
+        "    while True: f.write(b'x' * 65536)",
     ],
 )
 def test_a_checker_that_misbehaves_is_an_internal_error(judge, source):
@@ -187,6 +189,8 @@ def test_a_flood_between_the_two_is_bounded_by_time_alone(judge):
         "constexpr long x = f(60);\nint main(){}",
         "int main(){}\n#include __FILE__",
         "#include </etc/passwd>\nint main(){}",
+        'asm(".incbin \\"/dev/zero\\"");\nint main(){}',
+        "int huge[1 << 29] = {1};\nint main(){}",
     ],
 )
 def test_sources_that_attack_the_compiler_are_compile_errors(judge, source):
@@ -198,3 +202,26 @@ def test_sources_that_attack_the_compiler_are_compile_errors(judge, source):
     said = result["compile"]["stderr"] + result["compile"]["stdout"]
     with open("/etc/passwd") as passwd:
         assert not any(line.strip() in said for line in passwd), "the host's own was read"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-wrapper", "/bin/sh,-c,cat /etc/shadow /proc/1/environ; exit 1"],
+        ["-wrapper", "/bin/sh,-c,while :; do : | : & done"],
+        ["-wrapper", "/bin/sh,-c,cat /dev/zero >x"],
+        ["-fplugin=/tmp/none.so"],
+        ["@/etc/shadow"],
+        ["-x", "assembler", "/etc/shadow"],
+        ["-o", "/usr/bin/a.out"],
+    ],
+)
+def test_what_runs_while_it_compiles_is_held_like_any_program(judge, arguments):
+    """The compiler's arguments are the client's, and may name programs: they run in its sandbox."""
+    result = judge(
+        language="cpp", source="int main(){}", cases=[{}], compile_args=arguments,
+        compile_limits={"cpu_time": 2.0, "wall_time": 6.0, "memory": 256 << 20, "pids": 32},
+    )  # fmt: skip
+    assert (result["status"], result["verdict"]) == ("judged", "CE")
+    said = result["compile"]["stderr"] + result["compile"]["stdout"]
+    assert "root:" not in said and "SANDBOXD" not in said and "PATH=" not in said
