@@ -25,6 +25,9 @@ from sandboxd.node.network_use import Use, of_firewall, of_guard
 from sandboxd.node.warmth import network_shelf
 from sandboxd.settings import Settings
 
+_CUT_OFF = EgressPolicy(name="none")
+"""What a sandbox that was built with a network has when it is to have none."""
+
 
 class Networks:
     def __init__(self, settings: Settings, policies: dict[str, EgressPolicy]) -> None:
@@ -63,7 +66,7 @@ class Networks:
         Raises DriverFault.
         """
         name = asked if isinstance(asked, str) else asked.policy
-        policy = self._policies.get(name)
+        policy = _CUT_OFF if name == _CUT_OFF.name else self._policies.get(name)
         if policy is None or not isinstance(built.slot, EgressSlot):
             raise DriverFault("network", "find the policy", name)
         if isinstance(asked, NetworkRequest):

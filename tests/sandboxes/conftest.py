@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.patience import PATIENCE
+from tests.service import host
 from tests.service.instance import Service, running
 
 KEYS = {"ann": "key-of-ann", "bob": "key-of-bob"}
@@ -123,6 +124,12 @@ class Box:
     def kill(self) -> None:
         with suppress(httpx.HTTPError):
             self.ask("DELETE")
+
+
+def resident(box: Box) -> int:
+    """Bytes of memory of what stands between a client and its sandbox."""
+    found = [box.tenant.service.role(role) for role in ("gateway", "node")]
+    return sum(host.rss(pid) for pid in found if pid is not None)
 
 
 class Stream:

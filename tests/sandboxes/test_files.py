@@ -1,6 +1,7 @@
 """Files of an open sandbox: contents of any size, names of any bytes, and what must not get out."""
 
 import base64
+import errno
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from tests.sandboxes.conftest import Box
+from tests.sandboxes.conftest import WAIT, Box, resident
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
 
@@ -122,6 +123,49 @@ def test_what_is_no_regular_file_is_not_read(box: Box) -> None:
     assert box.get("link").content == box.sh("cat /etc/passwd").encode()
     part = box.get("sparse", Range="bytes=1000000-1000009")
     assert part.content == bytes(10)
+
+
+def test_a_name_that_changes_its_kind_yields_one_honest_file_or_an_error(box: Box) -> None:
+    flip = (
+        "import os\nos.mkdir('r'); os.chdir('r'); open('a','w').write('A'*9)\nos.mkfifo('q')\n"
+        "os.symlink('/etc/shadow','b'); os.symlink('/dev/zero','d'); os.symlink('a','e')\n"
+        "while True:\n for n in 'aqbde':\n  os.link(n,'t',follow_symlinks=False); os.rename('t','f')\n"
+        "  try: os.unlink('t')\n  except OSError: pass"
+    )
+    process = box.start("python3", "-c", flip)
+    seen: set[str] = set()
+    end = time.monotonic() + WAIT
+    while not {"A" * 9, "wrong_file_type"} <= seen and time.monotonic() < end:
+        answer = box.get("r/f")
+        seen.add(answer.text if answer.is_success else answer.json()["code"])
+    box.ok("POST", f"/processes/{process}/signal", json={"signal": "KILL"})
+    assert {"A" * 9, "wrong_file_type"} <= seen <= {
+        "A" * 9, "wrong_file_type", "path_denied", "path_not_found", "file_problem",
+    }  # fmt: skip
+
+
+def test_of_a_million_entries_there_are_as_many_as_the_disk_holds(fresh: Box) -> None:
+    script = (
+        "import os\nos.mkdir('m'); os.chdir('m'); n = 0\n"
+        "try:\n while n < 10**6: os.mknod(f'{n}'); n += 1\n"
+        "except OSError as error: print(n, error.errno)"
+    )
+    made, number = map(int, fresh.run("python3", "-c", script)["stdout"].split())
+    assert number == errno.ENOSPC and 10_000 < made < 20_000
+    before = resident(fresh)
+    seen, cursor = 0, None
+    while True:
+        query = {"path": "m", "limit": 10_000, **({"cursor": cursor} if cursor else {})}
+        page = fresh.ok("GET", "/files", params=query)
+        seen, cursor = seen + len(page["entries"]), page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == made
+    assert fresh.code("PUT", "/files/content?path=one-more", content=b"x") == "no_space"
+    removed = fresh.ok("DELETE", "/files", params={"path": "m", "recursive": "true"})
+    assert removed == {"entries": made + 1}
+    fresh.put("one-more", b"x")
+    assert resident(fresh) - before < 60 * MIB
 
 
 def test_a_download_of_endless_size_ends_with_its_client(box: Box) -> None:
@@ -234,7 +278,9 @@ def test_changes_are_told(box: Box, kind: str) -> None:
                 pass
     assert {"created", "moved_to"} <= {each["change"] for each in seen}
     put = [each["change"] for each in seen if each["path"].endswith("put")]
-    assert put[0] == "moved_to" and set(put) <= {"moved_to", "modified"}, "it is whole when it comes"
+    assert put[0] == "moved_to" and set(put) <= {"moved_to", "modified"}, (
+        "it is whole when it comes"
+    )
     assert not [each for each in seen if ".sbx-" in each["path"]], "and what it was before is ours"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import PATIENCE
 from tests.sandboxes.conftest import WAIT, Box, Tenant
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
@@ -116,6 +117,48 @@ def test_limits_change_while_it_lives(fresh: Box) -> None:
     process = fresh.run("python3", "-c", "x = bytearray(200 << 20)")["process"]
     assert process["signal"] == "SIGKILL"
     assert fresh.ok("GET", "/metrics")["oom_kills"] > 0
+
+
+def test_a_limit_on_processes_changes_while_it_lives(fresh: Box) -> None:
+    crowd = (
+        "from subprocess import Popen\nfound = []\n"
+        "try:\n while len(found) < 20: found.append(Popen(['sleep', '9']))\n"
+        "except OSError: pass\nprint(len(found))\nfor each in found: each.kill(); each.wait()"
+    )
+
+    def gathered() -> int:
+        return int(fresh.run("python3", "-c", crowd)["stdout"])
+
+    assert gathered() == 20
+    fresh.ok("PATCH", json={"limits": {"pids": 12}})
+    assert 10 <= gathered() <= 14, "what of our own is not there leaves its room"
+    assert fresh.ok("GET", "/metrics")["pids_limit"] == 12
+    fresh.ok("PATCH", json={"limits": {"pids": 64}})
+    assert gathered() == 20
+
+
+def test_a_limit_on_cores_changes_while_it_lives(fresh: Box) -> None:
+    """By what the kernel says that it has held back, since the machine may be busy."""
+    fresh.ok("PATCH", json={"limits": {"cpus": 0.1}})
+    spin = "import time\nend = time.monotonic() + 1.2\nwhile time.monotonic() < end: pass"
+    held = fresh.run("python3", "-c", spin)["process"]
+    assert held["cpu_time"] < 0.4, "a tenth of a core for a second or so, and the start"
+    assert fresh.ok("PATCH", json={"limits": {"cpus": 1.0}})["limits"]["cpus"] == 1.0
+    work = "x = 0\nfor i in range(3_000_000): x += i"
+    free = fresh.run("python3", "-c", work)["process"]
+    assert free["wall_time"] < free["cpu_time"] * 8 * PATIENCE, "nothing holds it back any more"
+
+
+def test_limits_on_disk_and_descriptors_change_while_it_lives(fresh: Box) -> None:
+    fresh.put("some", bytes(6 << 20))
+    answer = fresh.ask("PATCH", json={"limits": {"disk": 4 << 20}})
+    assert (answer.status_code, answer.json()["field"]) == (409, "limits.disk"), "it is in use"
+    fresh.ok("PATCH", json={"limits": {"disk": 8 << 20, "open_files": 64}})
+    assert fresh.ask("PUT", "/files/content?path=more", content=bytes(6 << 20)).status_code == 507
+    assert fresh.sh("ulimit -n") == "64\n"
+    fresh.ok("PATCH", json={"limits": {"disk": 32 << 20}})
+    fresh.put("more", bytes(6 << 20))
+    assert fresh.ok("GET", "/metrics")["disk_limit"] == 32 << 20
 
 
 @pytest.mark.parametrize(

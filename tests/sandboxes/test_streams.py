@@ -11,18 +11,12 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.sandboxes.conftest import WAIT, Box, Tenant
+from tests.sandboxes.conftest import WAIT, Box, Tenant, resident
 from tests.service import host
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
 
 MIB = 1 << 20
-
-
-def resident(box: Box) -> int:
-    pid = box.tenant.service.role("gateway")
-    assert pid is not None
-    return host.rss(pid)
 
 
 def raw(box: Box, request: str) -> socket.socket:

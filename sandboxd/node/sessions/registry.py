@@ -274,16 +274,17 @@ class Registry:
     def _forked_spec(self, session: Session, image: Image) -> Spec:
         """An image of the store has nothing of a network yet; one on top of the sandbox's own has."""
         networks = self._host.networks
-        if networks is None or session.identity.network == "none" or not image.digest:
+        if networks is None or not session.networked or not image.digest:
             return replace(session.built.spec, image=image)
         spec = self._host.specs[session.identity.template]
         return networks.spec(replace(spec, image=image, mounts=session.built.spec.mounts))
 
     async def change_network(self, session: Session, name: str) -> None:
-        """Put a sandbox with a network under another policy. Raises Conflict, InvalidRequest."""
+        """Put a sandbox that was built with a network under another policy, or cut it off (`none`).
+        Raises Conflict, InvalidRequest."""
         networks = self._host.networks
-        if networks is None or "none" in (name, session.identity.network):
-            raise Conflict("a sandbox is built with a network or without one", field="network")
+        if networks is None or not session.networked:
+            raise Conflict("the sandbox was built without a network", field="network")
         await networks.attach(session.built, name)
         session.identity = replace(session.identity, network=name)
 

@@ -164,9 +164,14 @@ class Session:
         self._keeping.put(self.identity.id, kept, fds)
 
     @property
+    def networked(self) -> bool:
+        """Whether it was built with a network, though it may be cut off from it."""
+        return self.built.spec.network is not None
+
+    @property
     def _portable(self) -> bool:
         """Whether another node could: a network dies with its node."""
-        return self.identity.network == "none"
+        return not self.networked
 
     def keep_all(self) -> None:
         """The same with its processes."""
