@@ -36,6 +36,7 @@ def admit(
     created_at: str,
     reply_to: str | None = None,
     pool: PoolBounds | None = None,
+    node: str | None = None,
 ) -> Job:
     """The job for `request`. Raises InvalidRequest (or a kind of it) naming the field at fault."""
     language = _language(request, policies)
@@ -60,6 +61,7 @@ def admit(
         created_at=created_at,
         reply_to=reply_to,
         pool=pool,
+        node=node,
         reserve_cpu=round(template.cpus * 1000),
         reserve_memory=max(limits.memory, compile_limits.memory if compile_limits else 0),
     )

@@ -86,11 +86,16 @@ class RemoveVolume(_Call, frozen=True, kw_only=True):
 
 
 class Check(_Call, frozen=True, kw_only=True):
-    """Whether a run may have these. REPLY nil."""
+    """Whether a run may have these. REPLY `Holder`."""
 
     image: str | None = None
     volumes: list[VolumeMount] = []
     data: list[DataMount] = []
+
+
+class Holder(Struct, frozen=True):
+    node: str
+    """Id of the node that answers, as in its `NodeRecord`."""
 
 
 Call = (

@@ -25,6 +25,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """Thousandths of a core held while it runs."""
     reserve_memory: int = 0
     """Bytes held while it runs."""
+    node: str | None = None
+    """The only node that may have it, since what it names is there; None: any."""
     pool: PoolBounds | None = None
     """How many sandboxes of `request.image` are kept built ahead; None: what was lately asked for."""
     submission: Submission | None = None

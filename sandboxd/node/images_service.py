@@ -25,9 +25,9 @@ _CALL_TIMEOUT = 10.0
 
 
 class ImagesService:
-    def __init__(self, library: Library, fitter: Fitter, *, builds: int) -> None:
+    def __init__(self, library: Library, fitter: Fitter, *, node: str, builds: int) -> None:
         """At most `builds` builds, imports and transfers run at once."""
-        self._library, self._fitter = library, fitter
+        self._library, self._fitter, self._node = library, fitter, node
         self._turns = asyncio.Semaphore(builds)
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -75,7 +75,8 @@ class ImagesService:
                 return await thread(library.remove_volume, call.tenant, call.name)
             case wire.Check():
                 check = self._fitter.check
-                return await thread(check, call.tenant, call.image, call.volumes, call.data)
+                await thread(check, call.tenant, call.image, call.volumes, call.data)
+                return wire.Holder(self._node)
         async with self._turns:
             return await self._long(call, session)
 

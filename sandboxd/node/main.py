@@ -115,7 +115,10 @@ async def _run(settings: Settings) -> int:
     agent = Agent(worker.live, Server(registry))
     await agent.listen(settings.node_socket, settings.gateway.uid)
     images = ImagesService(
-        Library(host, settings.graph, settings.quotas), fitter, builds=settings.graph.builds
+        Library(host, settings.graph, settings.quotas),
+        fitter,
+        node=node,
+        builds=settings.graph.builds,
     )
     await images.listen(settings.images_socket, settings.gateway.uid)
     announcer = Announcer(settings, queue, host, pool, worker, node)

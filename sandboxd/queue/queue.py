@@ -78,7 +78,7 @@ class Queue:
         outcome = await self._transition(
             "submit", job.id, _encode(job), job.tenant, job.reserve_cpu, job.reserve_memory,
             job.request.retry, job.reply_to or "", job.created_at, job.request.language or "", idem,
-            self._queue_max, most, script=GROWING,
+            job.node or "", self._queue_max, most, script=GROWING,
         )  # fmt: skip
         if outcome[0] == b"accepted":
             return str(outcome[1].decode())

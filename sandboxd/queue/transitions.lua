@@ -10,6 +10,10 @@
 --
 --   queue            zset   waiting jobs by place (their number in order of submission); a requeued job
 --                           returns to its old place, which is the head
+--   pinned           zset   waiting jobs that only one node may have, by place; they are not in `queue`
+--   pinned:NODE      zset   those of one node, by place
+--   absent:NODE      string the millisecond at which a node with such jobs was first seen to be silent;
+--                           gone when it announces itself
 --   leases           zset   leased and started jobs by the millisecond at which the lease expires
 --   tenants          hash   tenant -> unfinished jobs; no field when it has none
 --   counters         hash   submitted, finished (monotonic), started (now running)
@@ -21,7 +25,7 @@
 --   inbox:NODE       stream `work` and `cancel` entries for one node; expires when it stops coming
 --   replies:GATEWAY  stream results for one gateway, which trims what it has read; expires likewise
 --   job:ID           hash   state tenant node attempt cpu memory retry reply idem created language place
---                           losses cancel completed told; values stay short, so it is stored compactly
+--                           pin losses cancel completed told; values stay short, so it is stored compactly
 --   document:ID      string the job as submitted; gone when it is finished
 --   result:ID        string the job's one terminal result
 --   events:ID        stream what happened to the job, capped
@@ -34,12 +38,15 @@
 -- node out of `idle`; a claim that leaves jobs behind takes out the next. A node outside `idle` is
 -- running something and claims by itself when that frees capacity. Inboxes are streams because a
 -- list pop loses what it popped when the connection breaks. If a woken node dies, reap wakes another.
+-- The same holds of a pinned job and its node, which nobody else can stand in for: if that stays silent,
+-- reap ends the job.
 
 local root, transition, clock, at, lease, keep, cap =
   KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 
 local INBOX_MAX, REPLIES_MAX, REAP_MAX = 4096, 10000, 1000
 local INBOX_LEASES = 4    -- an inbox outlives its node's last sign of life by so many leases
+local ABSENT_LEASES = 4   -- a node that was silent for so many leases does not come back for its jobs
 local LEASED_LOSSES = 10  -- a job whose nodes keep dying before they start it is not blameless
 local SAFE_LOSSES = 3     -- starts of a job that says `retry: safe`
 
@@ -69,6 +76,54 @@ local function wake()
   end
 end
 
+-- The job waits, at its place, for any node or for the one that it is pinned to.
+local function await(id, place, pin)
+  if pin == '' then
+    redis.call('ZADD', root .. 'queue', place, id)
+    wake()
+    return
+  end
+  redis.call('ZADD', root .. 'pinned', place, id)
+  redis.call('ZADD', root .. 'pinned:' .. pin, place, id)
+  if redis.call('ZREM', root .. 'idle', pin) == 1 then
+    tell(pin, 'work', '1')
+  end
+end
+
+local function wait_no_more(id, pin)
+  if pin == '' then
+    redis.call('ZREM', root .. 'queue', id)
+  else
+    redis.call('ZREM', root .. 'pinned', id)
+    redis.call('ZREM', root .. 'pinned:' .. pin, id)
+  end
+end
+
+local function waiting()
+  return redis.call('ZCARD', root .. 'queue') + redis.call('ZCARD', root .. 'pinned')
+end
+
+-- What a node may have next: the first `count` jobs by place of those that wait for any or for it.
+local function heads(node, count)
+  if count <= 0 then
+    return {}
+  end
+  local own = redis.call('ZRANGE', root .. 'pinned:' .. node, 0, count - 1, 'WITHSCORES')
+  if #own == 0 then
+    return redis.call('ZRANGE', root .. 'queue', 0, count - 1)
+  end
+  local any = redis.call('ZRANGE', root .. 'queue', 0, count - 1, 'WITHSCORES')
+  local ids, i, j = {}, 1, 1
+  while #ids < count and (own[i] or any[j]) do
+    if not any[j] or own[i] and tonumber(own[i + 1]) < tonumber(any[j + 1]) then
+      ids[#ids + 1], i = own[i], i + 2
+    else
+      ids[#ids + 1], j = any[j], j + 2
+    end
+  end
+  return ids
+end
+
 -- The state of the job as long as this lease is its latest, else nil.
 local function held(id, node, attempt)
   local job = redis.call('HMGET', root .. 'job:' .. id, 'state', 'node', 'attempt')
@@ -79,7 +134,7 @@ end
 
 local function leave(id, state)
   if state == 'queued' then
-    redis.call('ZREM', root .. 'queue', id)
+    wait_no_more(id, redis.call('HGET', root .. 'job:' .. id, 'pin') or '')
   else
     redis.call('ZREM', root .. 'leases', id)
   end
@@ -127,9 +182,9 @@ local function requeue(id, state, reason)
   local key = root .. 'job:' .. id
   leave(id, state)
   redis.call('HSET', key, 'state', 'queued', 'node', '')
-  redis.call('ZADD', root .. 'queue', redis.call('HGET', key, 'place'), id)
+  local job = redis.call('HMGET', key, 'place', 'pin')
   emit(id, 'requeued', 'reason', reason)
-  wake()
+  await(id, job[1], job[2] or '')
 end
 
 -- A node fell silent. True if the job waits again, false if that was its end.
@@ -168,10 +223,27 @@ local function lose_all(ids, node)
   return {requeued, lost}
 end
 
+-- Ends the jobs of nodes that have been silent for long; how many.
+local function give_up()
+  local time, last, ended = now(), now() - ABSENT_LEASES * lease, 0
+  for _, id in ipairs(redis.call('ZRANGE', root .. 'pinned', 0, REAP_MAX - 1)) do
+    local pin = redis.call('HGET', root .. 'job:' .. id, 'pin')
+    if redis.call('EXISTS', root .. 'node:' .. pin) == 0 then
+      local absent = root .. 'absent:' .. pin
+      redis.call('SET', absent, time, 'NX', 'PX', 2 * ABSENT_LEASES * lease)
+      if tonumber(redis.call('GET', absent)) <= last then
+        abandon(id, 'internal_error', 'node_lost')
+        ended = ended + 1
+      end
+    end
+  end
+  return ended
+end
+
 local transitions = {}
 
 function transitions.submit(id, document, tenant, cpu, memory, retry, reply, created, language, idem,
-                            queue_max, tenant_max)
+                            pin, queue_max, tenant_max)
   local key = root .. 'job:' .. id
   if redis.call('EXISTS', key) == 1 then
     return {'accepted', id}
@@ -180,7 +252,7 @@ function transitions.submit(id, document, tenant, cpu, memory, retry, reply, cre
   if earlier then
     return {'accepted', earlier}
   end
-  if redis.call('ZCARD', root .. 'queue') >= tonumber(queue_max) then
+  if waiting() >= tonumber(queue_max) then
     return {'queue_full'}
   end
   if tonumber(redis.call('HGET', root .. 'tenants', tenant) or 0) >= tonumber(tenant_max) then
@@ -189,23 +261,21 @@ function transitions.submit(id, document, tenant, cpu, memory, retry, reply, cre
   local place = redis.call('HINCRBY', root .. 'counters', 'submitted', 1)
   redis.call('HSET', key, 'state', 'queued', 'tenant', tenant, 'node', '', 'attempt', 0, 'cpu', cpu,
              'memory', memory, 'retry', retry, 'reply', reply, 'idem', idem, 'created', created,
-             'language', language, 'place', place)
+             'language', language, 'place', place, 'pin', pin)
   redis.call('SET', root .. 'document:' .. id, document)
-  redis.call('ZADD', root .. 'queue', place, id)
   redis.call('HINCRBY', root .. 'tenants', tenant, 1)
   if idem ~= '' then
     redis.call('SET', root .. 'idem:' .. idem, id)
   end
   emit(id, 'queued')
-  wake()
+  await(id, place, pin)
   return {'accepted', id}
 end
 
 -- First whether jobs are left waiting (then nobody wakes the node for them: it must claim again when it has
 -- room), then attempt and document of each job.
 function transitions.claim(node, call, jobs, cpu, memory)
-  local queue, last = root .. 'queue', root .. 'claim:' .. node
-  local claimed = {1}
+  local last, claimed = root .. 'claim:' .. node, {1}
   local before = redis.call('GET', last)
   if before and string.find(before, call .. ' ', 1, true) == 1 then
     for attempt, id in string.gmatch(before, ' (%d+) (%S+)') do
@@ -219,16 +289,16 @@ function transitions.claim(node, call, jobs, cpu, memory)
   redis.call('ZREM', root .. 'idle', node)
   jobs, cpu, memory = tonumber(jobs), tonumber(cpu), tonumber(memory)
   local time, ids = now(), {call}
-  for _, id in ipairs(jobs > 0 and redis.call('ZRANGE', queue, 0, jobs - 1) or {}) do
+  for _, id in ipairs(heads(node, jobs)) do
     local key = root .. 'job:' .. id
-    local job = redis.call('HMGET', key, 'cpu', 'memory', 'attempt')
+    local job = redis.call('HMGET', key, 'cpu', 'memory', 'attempt', 'pin')
     cpu, memory = cpu - job[1], memory - job[2]
     if cpu < 0 or memory < 0 then
       break
     end
     local attempt = job[3] + 1
     redis.call('HSET', key, 'state', 'leased', 'node', node, 'attempt', attempt)
-    redis.call('ZREM', queue, id)
+    wait_no_more(id, job[4] or '')
     redis.call('ZADD', root .. 'leases', time + lease, id)
     emit(id, 'leased', 'node', node, 'attempt', attempt)
     claimed[#claimed + 1] = attempt
@@ -238,11 +308,11 @@ function transitions.claim(node, call, jobs, cpu, memory)
   if #claimed > 1 then
     redis.call('SET', last, table.concat(ids, ' '), 'PX', lease)
   end
-  if redis.call('ZCARD', queue) == 0 then
+  if redis.call('ZCARD', root .. 'queue') > 0 then
+    wake()
+  elseif redis.call('ZCARD', root .. 'pinned:' .. node) == 0 then
     redis.call('ZADD', root .. 'idle', time, node)
     claimed[1] = 0
-  else
-    wake()
   end
   return claimed
 end
@@ -346,6 +416,7 @@ function transitions.reap()
   local time = now()
   local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', time, 'LIMIT', 0, REAP_MAX)
   local outcome = lose_all(expired)
+  outcome[2] = outcome[2] + give_up()
   redis.call('ZREMRANGEBYSCORE', root .. 'idle', '-inf', time - INBOX_LEASES * lease)
   if redis.call('ZCARD', root .. 'queue') > 0 then
     wake()
@@ -361,6 +432,7 @@ end
 
 function transitions.announce(node, record, ttl)
   redis.call('SET', root .. 'node:' .. node, record, 'PX', ttl)
+  redis.call('UNLINK', root .. 'absent:' .. node)
   redis.call('SADD', root .. 'nodes', node)
 end
 
@@ -380,7 +452,7 @@ end
 function transitions.stats()
   local counters = redis.call('HMGET', root .. 'counters', 'started', 'submitted', 'finished')
   local started = tonumber(counters[1] or 0)
-  return {redis.call('ZCARD', root .. 'queue'), redis.call('ZCARD', root .. 'leases') - started, started,
+  return {waiting(), redis.call('ZCARD', root .. 'leases') - started, started,
           tonumber(counters[2] or 0), tonumber(counters[3] or 0)}
 end
 

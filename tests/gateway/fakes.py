@@ -22,8 +22,8 @@ def hello(lease: Lease) -> Result:
 
 
 class FakeNode:
-    def __init__(self, queue: Queue, agent: Path) -> None:
-        self.queue = queue
+    def __init__(self, queue: Queue, agent: Path, name: str = "n1") -> None:
+        self.queue, self.name = queue, name
         self.agent = agent
         self.answer: Callable[[Lease], Result] = hello
         self.announced = asyncio.Event()
@@ -35,7 +35,7 @@ class FakeNode:
 
     def record(self) -> NodeRecord:
         return NodeRecord(
-            id="n1",
+            id=self.name,
             address=f"unix:{self.agent}",
             started_at="2026-01-01T00:00:00.000Z",
             version="0",
@@ -55,9 +55,9 @@ class FakeNode:
         self.announced.set()
         async with asyncio.TaskGroup() as tasks:
             while True:
-                for lease in await self.queue.claim("n1", jobs=64, cpu=10**9, memory=10**15):
+                for lease in await self.queue.claim(self.name, jobs=64, cpu=10**9, memory=10**15):
                     tasks.create_task(self._run(lease))
-                for command in await self.queue.wait("n1", 5.0):
+                for command in await self.queue.wait(self.name, 5.0):
                     if command.kind == "cancel":
                         self.cancelled.put_nowait(command.job)
 

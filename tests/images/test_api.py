@@ -1,5 +1,6 @@
 """Images, volumes and templates through the API of a whole service."""
 
+import asyncio
 import io
 import json
 import shutil
@@ -12,7 +13,10 @@ from tempfile import mkdtemp
 import httpx
 import pytest
 
+from sandboxd.queue import Queue
+from sandboxd.settings import load
 from tests.drivers.graph.archives import LINK, Item, archive
+from tests.gateway.fakes import FakeNode
 from tests.images.debian_registry import registry as debian_registry
 from tests.service.instance import Service, ServiceError
 
@@ -222,6 +226,48 @@ def test_a_template_of_ones_own_is_kept_warm(alice: httpx.Client) -> None:
     assert alice.delete("/v1/templates/mybox").status_code == 204
     body = {"command": ["x"], "template": "mybox"}
     assert alice.post("/v1/runs", json=body).status_code == 422
+
+
+async def test_what_names_an_image_goes_to_the_node_that_has_it(
+    service: Service, alice: httpx.Client
+) -> None:
+    """Beside another that takes whatever it may have, and has no images."""
+    flags = [f"instance={service.instance}", f"run_dir={service.run_dir}"]
+    queue = Queue.connect(load(environ={}, flags=flags))
+    far = FakeNode(queue, Path("/nowhere"), "far")
+    working = asyncio.create_task(far.work())
+    await far.announced.wait()
+    try:
+        async with httpx.AsyncClient(
+            base_url=service.url, headers=alice.headers, timeout=60
+        ) as client:
+
+            async def told(**body: object) -> dict[str, object]:
+                answer = await client.post("/v1/runs", json=body)
+                assert answer.status_code == 200, answer.text
+                result: dict[str, object] = answer.json()
+                return result
+
+            command = ["/bin/busybox", "cat", "/version"]
+            while True:  # it does take what it may
+                plain = await asyncio.gather(
+                    *(told(template="default", command=["/bin/true"]) for _ in range(8))
+                )
+                if "far" in {each["node"] for each in plain}:
+                    break
+            asked = (told(image="box", command=command) for _ in range(12))
+            assert {each["stdout"] for each in await asyncio.gather(*asked)} == {"one"}
+            await asyncio.sleep(1.1)  # until the gateway has heard of it
+            for _ in range(4):
+                made = await client.post("/v1/sandboxes", json={"image": "box"})
+                assert made.status_code == 201, made.text
+                assert made.json()["node"] != "far"
+                await client.delete(f"/v1/sandboxes/{made.json()['id']}")
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+        await queue.recover("far")
+        await queue.close()
 
 
 def test_registries_are_closed_unless_the_operator_opens_them(alice: httpx.Client) -> None:

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from sandboxd.errors import QueueFull, QuotaExceeded
-from sandboxd.model import Job, Lease, Limits, Result, RunRequest, RunState, Status
+from sandboxd.model import Job, Lease, Limits, NodeRecord, Result, RunRequest, RunState, Status
 from sandboxd.queue import CancelOutcome, Queue
 from sandboxd.settings import load
 
@@ -77,6 +77,13 @@ class Model:
         return False
 
 
+def record(node: str) -> NodeRecord:
+    return NodeRecord(
+        id=node, address="unix:/nowhere", started_at="", version="0", isolation=[], languages=[],
+        cpu_capacity=1, cpu_reserved=0, memory_capacity=1, memory_reserved=0, pools={}, running=0,
+    )  # fmt: skip
+
+
 class Machine(RuleBasedStateMachine):
     url = ""
     jobs = Bundle("jobs")
@@ -97,21 +104,29 @@ class Machine(RuleBasedStateMachine):
         self.numbers = itertools.count(1)
         self.models: dict[str, Model] = {}
         self.replies: dict[str, list[str]] = {}
+        self.announced: set[str] = set()
+        self.absent: dict[str, int] = {}
+        """When a node with jobs of its own was first seen to be silent."""
 
     def run(self, call: Any) -> Any:
         return self.runner.run(call)
+
+    def waiting_for(self, node: str) -> list[Model]:
+        return [m for m in self.in_state(RunState.QUEUED) if m.job.node in (None, node)]
 
     def in_state(self, *states: RunState) -> list[Model]:
         found = [model for model in self.models.values() if model.state in states]
         return sorted(found, key=lambda model: model.place)
 
-    @rule(target=jobs, cpu=st.integers(0, 3), memory=st.integers(0, 3), safe=st.booleans())
-    def submit(self, cpu: int, memory: int, safe: bool) -> Any:
+    @rule(target=jobs, cpu=st.integers(0, 3), memory=st.integers(0, 3), safe=st.booleans(),
+          node=st.none() | NODES)  # fmt: skip
+    def submit(self, cpu: int, memory: int, safe: bool, node: str | None) -> Any:
         number = next(self.numbers)
         request = RunRequest(language="c", source="", retry="safe" if safe else "never")
         job = Job(
             id=f"run_{number}", tenant="t", request=request, template="default", limits=Limits(),
             created_at="2026-01-01T00:00:00Z", reply_to="g", reserve_cpu=cpu, reserve_memory=memory,
+            node=node,
         )  # fmt: skip
         if len(self.in_state(RunState.QUEUED)) >= LENGTH:
             with pytest.raises(QueueFull):
@@ -136,7 +151,7 @@ class Machine(RuleBasedStateMachine):
         assert sum(lease.job.reserve_cpu for lease in leases) <= cpu
         assert sum(lease.job.reserve_memory for lease in leases) <= memory
         expected = []
-        for model in self.in_state(RunState.QUEUED)[:jobs]:
+        for model in self.waiting_for(node)[:jobs]:
             cpu, memory = cpu - model.job.reserve_cpu, memory - model.job.reserve_memory
             if cpu < 0 or memory < 0:
                 break
@@ -207,6 +222,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(node=NODES)
     def recover(self, node: str) -> None:
+        self.announced.discard(node)
         held = [m for m in self.in_state(RunState.LEASED, RunState.STARTED) if m.node == node]
         outcomes = [model.lose() for model in held]
         expected = (sum(outcomes), len(outcomes) - sum(outcomes))
@@ -217,8 +233,21 @@ class Machine(RuleBasedStateMachine):
         self.now += milliseconds
         running = self.in_state(RunState.LEASED, RunState.STARTED)
         outcomes = [model.lose() for model in running if model.expires <= self.now]
-        expected = (sum(outcomes), len(outcomes) - sum(outcomes))
-        assert self.run(self.queue.reap()) == expected
+        requeued, lost = sum(outcomes), len(outcomes) - sum(outcomes)
+        for model in self.in_state(RunState.QUEUED):
+            node = model.job.node
+            if node is None or node in self.announced:
+                continue
+            if self.now - self.absent.setdefault(node, self.now) >= 4 * LEASE:
+                model.finish("internal_error")
+                lost += 1
+        assert self.run(self.queue.reap()) == (requeued, lost)
+
+    @rule(node=NODES)
+    def announce(self, node: str) -> None:
+        self.run(self.queue.announce(record(node), 1000))
+        self.announced.add(node)
+        self.absent.pop(node, None)
 
     @invariant()
     def every_ended_job_was_answered_once(self) -> None:

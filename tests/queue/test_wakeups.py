@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from sandboxd.model import Job, Lease, NodeRecord, Result, Status
-from sandboxd.queue import Queue
+from sandboxd.queue import CancelOutcome, Queue
 from sandboxd.settings import Settings
 
 Make = Callable[..., Job]
@@ -22,6 +22,7 @@ async def work(queue: Queue, node: str, started: set[str], total: int) -> None:
         for lease in leases:
             assert await queue.start(lease)
             assert lease.job.id not in started
+            assert lease.job.node in (None, node)
             started.add(lease.job.id)
             assert await queue.complete(lease, Result(id=lease.job.id, status=Status.OK))
         if not leases and len(started) < total:
@@ -52,6 +53,48 @@ async def test_fifty_nodes_and_fifty_submitters_lose_no_job(settings: Settings, 
             node.cancel()
     assert len(started) == total
     assert len({result.id for result in replies}) == len(replies) == total
+    await queue.close()
+
+
+@pytest.mark.timeout(50)
+async def test_jobs_of_one_node_alone_wake_it_and_no_other(settings: Settings, job: Make) -> None:
+    queue = Queue.connect(settings)
+    total, started = 600, set[str]()
+
+    async def submit(first: int) -> None:
+        for number in range(first, total, 20):
+            await queue.submit(job(node=f"n{number % 7}" if number % 3 else None))
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        nodes = [group.create_task(work(queue, f"n{i}", started, total)) for i in range(10)]
+        submitters = [group.create_task(submit(first)) for first in range(20)]
+        await asyncio.gather(*submitters)
+        while len(started) < total:
+            await asyncio.sleep(0.01)
+        for node in nodes:
+            node.cancel()
+    assert len(started) == total
+    await queue.close()
+
+
+async def test_a_job_waits_for_its_node_in_its_place(settings: Settings, job: Make) -> None:
+    queue = Queue.connect(settings)
+    ids = [await queue.submit(job(node=node)) for node in (None, "n1", None, "n2", "n1", None)]
+
+    async def claim(node: str, jobs: int) -> list[str]:
+        return [
+            lease.job.id for lease in await queue.claim(node, jobs=jobs, cpu=10**6, memory=1 << 50)
+        ]
+
+    assert await claim("n1", 3) == ids[:3]
+    assert queue.left_behind("n1"), "its own and the others'"
+    assert await claim("n3", 9) == [ids[5]]
+    assert not queue.left_behind("n3"), "what is left is not for it"
+    assert await claim("n1", 9) == [ids[4]]
+    assert (await queue.stats()).queued == 1
+    assert await queue.cancel(ids[3]) is CancelOutcome.CANCELLED
+    assert await claim("n2", 9) == [] and (await queue.stats()).queued == 0
     await queue.close()
 
 

@@ -63,12 +63,13 @@ class Runs:
         with self._budget.share() as share:
             body = await read_json(request, share, settings.max_body, settings.body_timeout)
             tenant = request.scope["tenant"]
-            wanted, pool = await expanded(self._gateway, tenant, decode(self._decoder, body))
+            wanted, pool, node = await expanded(self._gateway, tenant, decode(self._decoder, body))
             job = admit(
                 replace(wanted, callback=None),
                 self._gateway.policies,
                 tenant=tenant,
                 pool=pool,
+                node=node,
                 run_id=run_id,
                 created_at=created_at,
                 reply_to=reply_to or (COURIER if wanted.callback is not None else None),

@@ -47,7 +47,7 @@ class Sandboxes:
             earlier = await self._sandboxes.directory.find(tenant, chosen)
             if earlier is not None:
                 return answer(earlier.sandbox, 200)
-        wanted, pool = await expanded(self._gateway, tenant, wanted)
+        wanted, pool, only = await expanded(self._gateway, tenant, wanted)
         cpus = max((room[0] / 1000 for room in await self._gateway.offers.room()), default=0.0)
         limits = admission.admit_sandbox(
             wanted, self._gateway.policies, self._gateway.settings.sessions, tenant, cpus
@@ -62,13 +62,14 @@ class Sandboxes:
         call = agent.Create(
             tenant=tenant, sandbox=sandbox, request=wanted, limits=limits, pool=pool
         )
-        made = await self._create(call)
+        made = await self._create(call, only)
         location = {"location": f"/v1/sandboxes/{made.id}"}
         return answer(made, 201 if sandbox == chosen else 200, location)
 
-    async def _create(self, call: agent.Create) -> Sandbox:
-        """Of a reserved id. Whoever else asks for the same is answered by the same creation."""
-        node = await self._sandboxes.node(call.sandbox)
+    async def _create(self, call: agent.Create, only: str | None) -> Sandbox:
+        """Of a reserved id, on any node or the one that has what it names. Whoever else asks for the
+        same is answered by the same creation."""
+        node = await self._sandboxes.node(call.sandbox, only)
         try:
             return await self._sandboxes.ask(call, Sandbox, CREATION, node.address)
         except SandboxdError:

@@ -29,12 +29,13 @@ Asked = TypeVar("Asked", RunRequest, SandboxRequest)
 
 async def expanded(
     gateway: Gateway, tenant: str, request: Asked
-) -> tuple[Asked, PoolBounds | None]:
-    """A request with its tenant's template put in, after the node has said that it has what is named.
+) -> tuple[Asked, PoolBounds | None, str | None]:
+    """A request with its tenant's template put in, that template's pool, and the id of the node which
+    has said that it has what is named; None if nothing of a node's is.
 
     Raises UnknownImage, NotFound, InvalidImage.
     """
-    pool = None
+    pool = holder = None
     name = request.template
     if name is not None and name not in gateway.policies.templates and request.image is None:
         template = await gateway.templates.get(tenant, name)
@@ -45,8 +46,8 @@ async def expanded(
         call = wire.Check(
             tenant=tenant, image=request.image, volumes=request.volumes, data=request.data
         )
-        await gateway.node.ask(call, type(None))
-    return request, pool
+        holder = (await gateway.node.ask(call, wire.Holder)).node
+    return request, pool, holder
 
 
 class Templates:
@@ -92,7 +93,7 @@ class Templates:
             raise UnknownTemplate(f"there is no template {wanted.base!r}", field="base")
         if wanted.pool.min > wanted.pool.max:
             raise InvalidRequest("min is above max", field="pool.min")
-        await self._gateway.node.ask(wire.Check(tenant=tenant, image=wanted.image), type(None))
+        await self._gateway.node.ask(wire.Check(tenant=tenant, image=wanted.image), wire.Holder)
         await self._gateway.templates.put(tenant, name, wanted)
         return _json(_info(name, wanted))
 

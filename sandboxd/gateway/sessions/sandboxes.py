@@ -129,10 +129,14 @@ class Sandboxes:
                 raise _over(entry) from None
             raise
 
-    async def node(self, sandbox: str) -> NodeRecord:
+    async def node(self, sandbox: str, only: str | None = None) -> NodeRecord:
         """The node on which a new sandbox is to be: the same for each attempt, as long as the nodes
-        are the same. Raises Unavailable."""
-        nodes = [node for node in await self._offers.nodes() if node.address.startswith("unix:")]
+        are the same; `only` that one, if it is given. Raises Unavailable."""
+        nodes = [
+            node
+            for node in await self._offers.nodes()
+            if node.address.startswith("unix:") and only in (None, node.id)
+        ]
         if not nodes:
             raise Unavailable(
                 "there is no node on the gateway's machine, and others are not reached yet",
