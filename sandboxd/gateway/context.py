@@ -14,6 +14,7 @@ from sandboxd.gateway.metrics import Metrics
 from sandboxd.gateway.node_link import NodeLink
 from sandboxd.gateway.offers import Offers
 from sandboxd.gateway.replies import Replies
+from sandboxd.gateway.sessions.contexts import Contexts
 from sandboxd.gateway.sessions.sandboxes import Sandboxes
 from sandboxd.gateway.waiting import Slots, unless
 from sandboxd.policy import Policies
@@ -45,6 +46,7 @@ class Gateway:
         self.node = NodeLink(settings.images_socket)
         self.offers = Offers(queue)
         self.sandboxes = Sandboxes(settings, self.offers)
+        self.contexts = Contexts(self.sandboxes)
         self.slots = Slots(settings.gateway.max_waiting)
         self.metrics = Metrics(self.slots)
         self.replies = Replies(queue, self.id, settings.gateway.outage_timeout)
@@ -67,6 +69,7 @@ class Gateway:
                 for task in background:
                     task.cancel()
                 await self.store.close()
+                await self.contexts.close()
                 await self.sandboxes.close()
                 await self.templates.close()
 

@@ -13,6 +13,11 @@ from sandboxd.gateway.api.health import Health
 from sandboxd.gateway.api.languages import LanguageList
 from sandboxd.gateway.api.sandbox_lines import EVENTS
 from sandboxd.gateway.ids import RUN_ID
+from sandboxd.gateway.openapi_contexts import (
+    CONTEXT_OPERATIONS,
+    CONTEXT_PARAMETERS,
+    CONTEXT_TYPES,
+)
 from sandboxd.gateway.openapi_files import FILE_OPERATIONS, FILE_PARAMETERS, FILE_TYPES
 from sandboxd.gateway.openapi_judge import JUDGE_OPERATIONS, JUDGE_PARAMETERS, JUDGE_TYPES
 from sandboxd.gateway.openapi_sandboxes import (
@@ -74,6 +79,7 @@ _OPERATIONS: tuple[Operation, ...] = (
     *STORED_OPERATIONS,
     *SANDBOX_OPERATIONS,
     *FILE_OPERATIONS,
+    *CONTEXT_OPERATIONS,
     _call(
         "GET /v1/languages",
         "list_languages",
@@ -101,6 +107,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     **STORED_PARAMETERS,
     **SANDBOX_PARAMETERS,
     **FILE_PARAMETERS,
+    **CONTEXT_PARAMETERS,
     "id": parameter("id", "path", pattern=RUN_ID),
     "Prefer": parameter(
         "Prefer", "header", "RFC 7240: `respond-async`, `wait=<seconds>`; anything else is ignored."
@@ -223,6 +230,7 @@ def _schemas() -> dict[str, Any]:
         *STORED_TYPES,
         *SANDBOX_TYPES,
         *FILE_TYPES,
+        *CONTEXT_TYPES,
     )
     _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
     return {name: _portable(schema) for name, schema in schemas.items()}

@@ -38,6 +38,7 @@ Processes, Inspect, Extend, Update, Pause, Snapshot, Fork and Kill wake a paused
 | Start | | | `Process` |
 | Attach | DATA, END: stdin | EVENT `Attached` first, DATA, STDERR | `ProcessResult` with empty output |
 | Processes | | | `ProcessList` |
+| StartContext, RestartContext | | | `Process` |
 | Inspect, Signal, Resize, Input | Input: in the call | | `Process` |
 | Stat, MakeDirectory, Move, ChangeMode | | | `FileInfo` |
 | Remove | | | `Removed` |
@@ -67,6 +68,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from sandboxd.model.context import ContextRequest
 from sandboxd.model.session import (
     FileEvent,
     Process,
@@ -234,6 +236,20 @@ class Missed(Struct, frozen=True, tag="missed"):
 
     stdout: int = 0
     stderr: int = 0
+
+
+class StartContext(_Call, frozen=True, kw_only=True):
+    """Start the interpreter of a context: a process with this id, with its program on its way and stdin
+    open for what `kernels.protocol` says; `tag` of the process is the language."""
+
+    id: str
+    context: ContextRequest
+
+
+class RestartContext(_Call, frozen=True, kw_only=True):
+    """End a context's interpreter, if it has not ended, and start another in its place."""
+
+    id: str
 
 
 class Processes(_Call, frozen=True, kw_only=True):
@@ -410,6 +426,8 @@ Call = (
     | Run
     | Start
     | Attach
+    | StartContext
+    | RestartContext
     | Processes
     | Inspect
     | Signal

@@ -29,7 +29,7 @@ from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.sessions import admission
 from sandboxd.gateway.sessions.following import Exit, Item, Output, command_result, followed
 from sandboxd.gateway.sessions.line import Line, decoded
-from sandboxd.gateway.sessions.names import new_process_id
+from sandboxd.gateway.sessions.names import is_context_id, new_process_id
 from sandboxd.gateway.waiting import ClientGone, disconnected, unless
 from sandboxd.model import FileContent, agent
 from sandboxd.model.agent import Kind
@@ -106,7 +106,9 @@ class Processes:
             wanted = await self._bodies.large(request, CommandRequest)
             return answer(await self._start(tenant, sandbox, wanted), 201)
         call = agent.Processes(tenant=tenant, sandbox=sandbox)
-        return answer(await self._sandboxes.ask(call, agent.ProcessList))
+        found = await self._sandboxes.ask(call, agent.ProcessList)
+        processes = [each for each in found.processes if not is_context_id(each.id)]
+        return answer(agent.ProcessList(processes))
 
     async def _start(self, tenant: str, sandbox: str, wanted: CommandRequest) -> Process:
         process, data = command(wanted)

@@ -4,6 +4,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from sandboxd.gateway.api.sandbox_archive import Archives
 from sandboxd.gateway.api.sandbox_content import Contents
+from sandboxd.gateway.api.sandbox_contexts import Contexts
 from sandboxd.gateway.api.sandbox_events import SandboxEvents
 from sandboxd.gateway.api.sandbox_files import Files
 from sandboxd.gateway.api.sandbox_ports import Ports
@@ -17,6 +18,7 @@ from sandboxd.gateway.context import Gateway
 _ONE = "/v1/sandboxes/{id}"
 _FILES = f"{_ONE}/files"
 _PROCESS = f"{_ONE}/processes/{{process}}"
+_CONTEXT = f"{_ONE}/contexts/{{context}}"
 
 
 def sandbox_routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
@@ -38,6 +40,18 @@ def sandbox_routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
         Route(f"{_ONE}/events", events.of_one, methods=["GET"]),
         *_process_routes(gateway, bodies),
         *_file_routes(gateway, bodies),
+        *_context_routes(gateway, bodies),
+    ]
+
+
+def _context_routes(gateway: Gateway, bodies: Bodies) -> list[Route | WebSocketRoute]:
+    contexts = Contexts(gateway, bodies)
+    return [
+        Route(f"{_ONE}/contexts", contexts.all, methods=["GET", "POST"]),
+        Route(_CONTEXT, contexts.one, methods=["GET", "DELETE"]),
+        Route(f"{_CONTEXT}/run", contexts.run, methods=["POST"]),
+        Route(f"{_CONTEXT}/restart", contexts.restart, methods=["POST"]),
+        Route(f"{_CONTEXT}/interrupt", contexts.interrupt, methods=["POST"]),
     ]
 
 

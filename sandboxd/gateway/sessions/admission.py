@@ -83,10 +83,15 @@ def check_process(request: ProcessRequest) -> None:
     size = check_environment(request.env) + _strings(request.command)
     if size > _ROOM:
         raise InvalidRequest("arguments and environment are too large together", field="command")
-    cwd = _encoded(request.cwd, "cwd")
+    check_cwd(request.cwd)
+    _encoded(request.tag, "tag")
+
+
+def check_cwd(path: str) -> None:
+    """Raises InvalidRequest."""
+    cwd = _encoded(path, "cwd")
     if not cwd.startswith(b"/") or b"\0" in cwd or len(cwd) > _PATH_MAX:
         raise InvalidRequest("is an absolute path without NUL", field="cwd")
-    _encoded(request.tag, "tag")
 
 
 def check_environment(env: Mapping[str, str]) -> int:

@@ -8,6 +8,8 @@ import secrets
 
 _SANDBOX = re.compile(r"sbx_[a-z2-7]{26}")
 _PROCESS = re.compile(r"prc_[a-z2-7]{26}")
+CONTEXT_ID = r"^ctx_([a-z2-7]{26}|[a-z]{1,16})$"
+_CONTEXT = re.compile(CONTEXT_ID)
 
 
 def new_sandbox_id() -> str:
@@ -23,6 +25,19 @@ def repeated_sandbox_id(secret: bytes, tenant: str, key: str) -> str:
 
 def new_process_id() -> str:
     return "prc_" + _text(secrets.token_bytes(17))
+
+
+def new_context_id() -> str:
+    return "ctx_" + _text(secrets.token_bytes(17))
+
+
+def default_context_id(language: str) -> str:
+    return f"ctx_{language}"
+
+
+def is_context_id(text: str) -> bool:
+    """Of a process that is a context, too."""
+    return _CONTEXT.fullmatch(text) is not None
 
 
 def is_sandbox_id(text: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from sandboxd.errors import SandboxEnded
 from sandboxd.model import agent
 from sandboxd.model.session import EndReason
+from sandboxd.node.sessions.context_calls import CONTEXT_CALLS
 from sandboxd.node.sessions.file_calls import FILE_CALLS
 from sandboxd.node.sessions.link import Link
 from sandboxd.node.sessions.port_calls import PORT_CALLS
@@ -21,7 +22,7 @@ _ASLEEP = (agent.Get, agent.Metrics, agent.History, agent.Processes, agent.Inspe
            agent.Update, agent.Pause, agent.Kill, agent.Snapshot, agent.Fork)  # fmt: skip
 """They do not wake a sandbox, and Get, Metrics and History are no use of it."""
 _WITH_INPUT = (agent.Exec, agent.Attach, agent.WriteFile, agent.WriteFiles, agent.Connect)
-_HANDLERS: dict[type, Handler] = {**PROCESS_CALLS, **FILE_CALLS, **PORT_CALLS}
+_HANDLERS: dict[type, Handler] = {**PROCESS_CALLS, **FILE_CALLS, **PORT_CALLS, **CONTEXT_CALLS}
 
 
 class Calls:

@@ -59,16 +59,19 @@ class LiveProcess:
         self._exited_at = 0.0
         self._failed: Failed | None = None
 
-    async def start(self, runner: Runner, order: ExecOrder, stdin: bytes | None) -> None:
+    async def start(
+        self, runner: Runner, order: ExecOrder, stdin: bytes | None, first: bytes = b""
+    ) -> None:
         """Give the armed runner its order, and wait until it is the program or cannot be. `stdin` is
-        all of it, where it is known. Raises Overload if the runner is gone."""
+        all of it, where it is known, `first` what a pipe takes of one that stays open. Raises Overload
+        if the runner is gone."""
         self.runner, self.number, self.pid = runner, runner.number, runner.pid
         self._started_at, self._started = time.time(), time.monotonic()
         try:
             if self._request.pty is not None:
                 await self._start_terminal(runner, order)
             else:
-                self._start_pipes(runner, order, stdin)
+                self._start_pipes(runner, order, stdin, first)
         except (OSError, ValueError, asyncio.CancelledError) as error:
             self.close()
             if isinstance(error, OSError):
@@ -81,7 +84,9 @@ class LiveProcess:
         self._failed = await asyncio.shield(runner.started)
         runner.close()
 
-    def _start_pipes(self, runner: Runner, order: ExecOrder, stdin: bytes | None) -> None:
+    def _start_pipes(
+        self, runner: Runner, order: ExecOrder, stdin: bytes | None, first: bytes
+    ) -> None:
         given: int | None = None
         ours: list[int] = []
         theirs: list[int] = []
@@ -91,6 +96,7 @@ class LiveProcess:
                 given, end = os.pipe2(os.O_CLOEXEC)
                 theirs.append(given)
                 ours.append(end)
+                os.write(end, first)
             else:
                 given = fixed.child_fd
             for _ in range(2):
@@ -190,6 +196,11 @@ class LiveProcess:
         if not self.ended.done():
             self.ended.set_result(None)
         self.streams.end_viewers()
+
+    @property
+    def request(self) -> ProcessRequest:
+        """Without its environment, if a node before this one has started it."""
+        return self._request
 
     @property
     def running(self) -> bool:

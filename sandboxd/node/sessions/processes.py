@@ -70,8 +70,11 @@ class Processes:
             raise Conflict("the process has ended")
         self.init.signal(process.number, number)
 
-    async def start(self, name: str, request: ProcessRequest, stdin: bytes | None) -> LiveProcess:
-        """Start a process; its record says whether it came to be. `stdin`: all of it, if known.
+    async def start(
+        self, name: str, request: ProcessRequest, stdin: bytes | None, *, first: bytes = b""
+    ) -> LiveProcess:
+        """Start a process; its record says whether it came to be. `stdin`: all of it, if known, or
+        `first`, at most 64 KiB of one that stays open, ahead of whatever else is written.
         Raises Conflict for an id that is taken, QuotaExceeded, InvalidRequest, Overload."""
         if name in self._all or name in self._starting:
             raise Conflict("there is a process of this id", field="id")
@@ -80,20 +83,22 @@ class Processes:
         self._forget_ended()
         self._starting.add(name)
         try:
-            process = await self._start(name, request, stdin)
+            process = await self._start(name, request, stdin, first)
         finally:
             self._starting.discard(name)
             self._refill()
         self._keep(process)
         return process
 
-    async def _start(self, name: str, request: ProcessRequest, stdin: bytes | None) -> LiveProcess:
+    async def _start(
+        self, name: str, request: ProcessRequest, stdin: bytes | None, first: bytes
+    ) -> LiveProcess:
         for attempt in range(_TRIES):
             runner = await self._take_runner()
             process = self._new(name, request)
             self._by_number[runner.number] = self._all[name] = process
             try:
-                await process.start(runner, self._order(request), stdin)
+                await process.start(runner, self._order(request), stdin, first)
             except (Overload, ValueError) as error:
                 del self._all[name]
                 self._by_number.pop(runner.number, None)
@@ -114,6 +119,13 @@ class Processes:
         if process.running:
             self._by_number[kept.number] = process
         self._keep(process)
+
+    def forget(self, name: str) -> None:
+        """Let go of one that has ended; its id may be used again. Raises NotFound, Conflict."""
+        process = self.get(name)
+        if process.running:
+            raise Conflict("the process has not ended")
+        self._drop(process)
 
     def keep_all(self) -> None:
         for process in self._all.values():
@@ -169,9 +181,12 @@ class Processes:
     def _forget_ended(self) -> None:
         ended = [process for process in self._all.values() if not process.running]
         for process in ended[: max(0, len(ended) - _ENDED_KEPT + 1)]:
-            process.close()
-            del self._all[process.id]
-            self._forget(process.id)
+            self._drop(process)
+
+    def _drop(self, process: LiveProcess) -> None:
+        process.close()
+        del self._all[process.id]
+        self._forget(process.id)
 
     def close(self) -> None:
         """The sandbox is gone, and they with it."""
