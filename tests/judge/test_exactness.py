@@ -5,6 +5,7 @@ import signal
 
 import httpx
 
+from tests.patience import PATIENCE
 from tests.service.instance import running
 
 
@@ -16,14 +17,17 @@ def test_two_hundred_judgements_of_one_program_agree(judge):
     assert verdicts[0] == verdicts[1] == ["AC" if n % 7 else "WA" for n in range(1, 201)]
 
 
-def test_the_cpu_limit_is_seen_soon_after_it_is_reached(judge):
+def test_a_limit_of_a_second_holds_within_ten_milliseconds(judge):
+    """Of the group's CPU time, however busy the cores are. Half of the cases may be unlucky."""
     result = judge(
-        language="c", source="int main(){for(volatile int i=0;;)i++;}", cases=[{}] * 3,
-        limits={"cpu_time": 0.5, "wall_time": 20.0}, parallel=1,
+        language="c", source="int main(){for(volatile int i=0;;)i++;}", cases=[{}] * 5,
+        limits={"cpu_time": 1.0, "wall_time": 60.0}, parallel=1,
     )  # fmt: skip
     for case in result["cases"]:
         assert (case["verdict"], case["status"]) == ("TLE", "cpu_time_exceeded")
-        assert case["cpu_time"] >= 0.5
+        assert case["cpu_time"] >= 1.0
+    used = sorted(case["cpu_time"] for case in result["cases"])
+    assert used[2] < 1.0 + 0.010 * PATIENCE, used
 
 
 def test_a_submission_is_judged_anew_when_its_node_dies():
