@@ -14,6 +14,7 @@ from sandboxd.cli.sandbox_copy import cp
 from sandboxd.cli.sandbox_exec import execute
 from sandboxd.cli.sandbox_files import files
 from sandboxd.cli.sandbox_forward import forward
+from sandboxd.cli.sandbox_link import link
 from sandboxd.cli.sandbox_words import options_of
 
 _URL = click.option(
@@ -30,6 +31,7 @@ sandbox.add_command(cp)
 sandbox.add_command(files)
 sandbox.add_command(execute)
 sandbox.add_command(forward)
+sandbox.add_command(link)
 
 
 @contextmanager

@@ -21,6 +21,9 @@ from sandboxd.gateway.api.submissions import Submissions, owned_submission
 from sandboxd.gateway.api.templates import Templates
 from sandboxd.gateway.api.volumes import Volumes
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.forwarding import names
+from sandboxd.gateway.forwarding.front import Front
+from sandboxd.gateway.forwarding.serving import Serving
 from sandboxd.gateway.middleware.authentication import Authentication
 from sandboxd.gateway.middleware.edge import Edge
 from sandboxd.gateway.openapi import document
@@ -28,13 +31,15 @@ from sandboxd.gateway.openapi import document
 
 def build_app(gateway: Gateway) -> Starlette:
     """The application of `gateway`, whose `running()` the caller has to enter."""
-    routes = _routes(gateway)
+    serving = Serving(gateway)
+    routes = _routes(gateway, serving)
     templates: dict[object, str] = {
         route.endpoint: route.path for route in routes if isinstance(route, Route)
     }
     app = Starlette(
         routes=[*routes, *adapters.mounts(gateway)],
         middleware=[
+            *_front(gateway, serving),
             Middleware(Edge, metrics=gateway.metrics, routes=templates),
             Middleware(
                 Authentication,
@@ -50,7 +55,14 @@ def build_app(gateway: Gateway) -> Starlette:
     return app
 
 
-def _routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
+def _front(gateway: Gateway, serving: Serving) -> list[Middleware]:
+    site = names.site(gateway.settings.gateway.ports_url)
+    if site is None:
+        return []
+    return [Middleware(Front, gateway=gateway, serving=serving, site=site)]
+
+
+def _routes(gateway: Gateway, serving: Serving) -> list[Route | WebSocketRoute]:
     runs, probes = Runs(gateway), Probes(gateway)
     languages, streams = Languages(gateway), Streams(gateway)
     return [
@@ -59,7 +71,7 @@ def _routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
         Route("/v1/runs/{id}/events", Events(gateway), methods=["GET"]),
         WebSocketRoute("/v1/runs/{id}/stream", streams.attach),
         *_judge_routes(gateway),
-        *sandbox_routes(gateway),
+        *sandbox_routes(gateway, serving),
         Route("/v1/languages", languages.list, methods=["GET"]),
         *_stored_routes(gateway),
         Route("/healthz", probes.alive, methods=["GET"]),

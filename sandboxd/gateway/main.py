@@ -20,6 +20,7 @@ from sandboxd.gateway.app import build_app
 from sandboxd.gateway.auth import Keys
 from sandboxd.gateway.confinement import Filters
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.forwarding import names
 from sandboxd.gateway.server import Server, configure
 from sandboxd.policy import Policies
 from sandboxd.queue import Queue
@@ -45,6 +46,7 @@ def main(settings: Settings, filters: Filters) -> int:
         listeners = [listening.bind(address, settings.gateway.uid)]
         fronts = _fronts(settings, keys, listeners)
         hosts = adapters.hosts(settings.adapters)
+        names.site(settings.gateway.ports_url)
         privileges.drop(settings.gateway.uid)
         keys.check_readable()
         confinement.confine(settings, filters)

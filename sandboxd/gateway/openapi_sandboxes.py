@@ -34,6 +34,8 @@ from sandboxd.model.session_api import (
     ExtendRequest,
     ForkRequest,
     InputRequest,
+    LinkRequest,
+    PortLink,
     SandboxList,
     SandboxUpdate,
     SignalRequest,
@@ -44,7 +46,7 @@ from sandboxd.model.session_metrics import MetricsHistory
 SANDBOX_TYPES: tuple[type[Struct], ...] = (
     SandboxRequest, Sandbox, SandboxList, SandboxUpdate, ExtendRequest, SnapshotRequest, Snapshotted,
     ForkRequest, Forked, Metrics, MetricsHistory, CommandRequest, CommandResult, Process, ProcessList,
-    SignalRequest, InputRequest, PtySize, PortState,
+    SignalRequest, InputRequest, PtySize, PortState, LinkRequest, PortLink,
 )  # fmt: skip
 
 ONE = "/v1/sandboxes/{id:sandbox}"
@@ -228,6 +230,15 @@ _PROCESSES = (
         "Whether a server listens inside; with `wait`, as soon as one does",
         PortState,
         parameters=("wait",),
+    ),
+    INSIDE(
+        f"POST {ONE}/ports/{{port}}",
+        "link_port",
+        "A link that opens this port to whoever has it, until it expires",
+        PortLink,
+        status=201,
+        request=LinkRequest,
+        optional=True,
     ),
 )
 

@@ -132,3 +132,18 @@ class SignedUrl(Struct, frozen=True, kw_only=True):
     """Path and query, below the origin that served this answer."""
     method: str
     expires_at: str
+
+
+class LinkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For a link that opens a port to those who have no key."""
+
+    expires_in: Annotated[float, Meta(gt=0, le=30 * 86_400)] = 3600.0
+    """Seconds. It is worth nothing once its sandbox has ended."""
+
+
+class PortLink(Struct, frozen=True, kw_only=True):
+    url: str
+    """Absolute if the service has `gateway.ports_url`; else a path of the origin that served this."""
+    token: str
+    """What is secret in it; also good as the header `X-Sandboxd-Token` at the port's host name."""
+    expires_at: str

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from sandboxd.errors import NotFound, SandboxdError, SandboxEnded
@@ -58,6 +59,12 @@ class FakeSessions:
         self.calls: list[agent.Call] = []
         self.received: list[bytes] = []
         """Payloads of DATA."""
+        self.contexts: set[str] = set()
+        """Processes that are kernels, and run."""
+        self.kernel: Callable[[dict[str, Any]], list[bytes]] = speak
+        """What a kernel says to a document."""
+        self.servers: dict[int, int] = {}
+        """Port of a sandbox -> port of this machine that stands for it."""
         self.connections = 0
         self.act: Callable[[agent.Call, asyncio.StreamWriter], Any] | None = None
         self._server: asyncio.Server | None = None
@@ -99,11 +106,52 @@ class FakeSessions:
                 frames
             ):
                 return
+            if isinstance(call, agent.Connect) and call.port in self.servers:
+                await self._tunnel(call, frames, writer)
+                return
+            if isinstance(call, agent.Attach) and call.process in self.contexts:
+                await self._attach(call, frames, writer)
+                return
             try:
                 writer.write(message(Kind.REPLY, await self._answer(call, writer)))
             except SandboxdError as error:
                 writer.write(message(Kind.ERROR, Problem(code=error.code, detail=error.detail)))
             await writer.drain()
+
+    async def _attach(
+        self, call: agent.Attach, frames: "_Frames", writer: asyncio.StreamWriter
+    ) -> None:
+        running = process(call.process, tag="python")
+        running = replace(running, state=ProcessState.RUNNING, exit_code=None)
+        writer.write(message(Kind.EVENT, agent.Attached(running)))
+        while (found := await frames.next()) is not None:
+            self.received.append(found[1])
+            for said in self.kernel(msgspec.json.decode(found[1])):
+                writer.write(said)
+            await writer.drain()
+
+    async def _tunnel(
+        self, call: agent.Connect, frames: "_Frames", writer: asyncio.StreamWriter
+    ) -> None:
+        inner, outer = await asyncio.open_connection("127.0.0.1", self.servers[call.port])
+        writer.write(message(Kind.EVENT, agent.Connected(call.port)))
+
+        async def up() -> None:
+            while (found := await frames.next()) is not None:
+                outer.write(found[1])
+                await outer.drain()
+
+        uplink = asyncio.create_task(up())
+        try:
+            with contextlib.suppress(ConnectionError):
+                while data := await inner.read(agent.MAX_DATA):
+                    writer.write(frame(Kind.DATA, data))
+                    await writer.drain()
+            with contextlib.suppress(ConnectionError):
+                writer.write(message(Kind.REPLY, agent.Closed(0, 0)))
+        finally:
+            uplink.cancel()
+            outer.close()
 
     async def _hear(self, frames: "_Frames") -> bool:
         """A content to its end; False if the connection ended before."""
@@ -136,8 +184,15 @@ class FakeSessions:
             return await self._set(entry, **changes(call, entry.sandbox))
         if isinstance(call, agent.Run | agent.Exec | agent.Start):
             self.processes.add(call.id)
+        if isinstance(call, agent.StartContext | agent.RestartContext):
+            self.contexts.add(call.id)
+            self.processes.add(call.id)
+        if isinstance(call, agent.Signal):
+            self.contexts.discard(call.process)
         if isinstance(call, agent.Processes):
-            return agent.ProcessList([process(name) for name in sorted(self.processes)])
+            return agent.ProcessList([self._process(name) for name in sorted(self.processes)])
+        if isinstance(call, agent.Inspect):
+            return self._process(call.process)
         if isinstance(call, agent.Fork):
             return agent.Forked([replace(entry.sandbox, id=name) for name in call.children])
         for part in _STREAMS.get(type(call), lambda _: ())(call):
@@ -146,6 +201,11 @@ class FakeSessions:
             await asyncio.sleep(0.02)
             raise SandboxEnded("it ended while it was watched")
         return _ANSWERS[type(call)](call) if type(call) in _ANSWERS else entry.sandbox
+
+    def _process(self, name: str) -> Process:
+        if name not in self.contexts:
+            return process(name)
+        return replace(process(name, tag="python"), state=ProcessState.RUNNING, exit_code=None)
 
     async def _create(self, call: agent.Create) -> Sandbox:
         if call.sandbox in self.sandboxes:
@@ -172,6 +232,24 @@ class FakeSessions:
         else:
             await self._directory.update(changed)
         return sandbox
+
+
+def speak(document: dict[str, Any]) -> list[bytes]:
+    """A kernel to which every piece of code is the expression 1."""
+    if document["op"] == "configure":
+        return [event("configured")]
+    if document["op"] != "run":
+        return []
+    run = document["run"]
+    return [
+        event("started", run=run, execution_count=1), event("result", run=run, main=True, text="1"),
+        event("end", of=run, status="ok"),
+    ]  # fmt: skip
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    """One line of a kernel's stdout, as the agent sends it."""
+    return frame(Kind.DATA, msgspec.json.encode({"type": kind, **fields}) + b"\n")
 
 
 class _Frames:
@@ -232,8 +310,9 @@ _ANSWERS: dict[type, Callable[[Any], object]] = {
     agent.Run: _result,
     agent.Exec: _result,
     agent.Start: lambda call: process(call.id),
+    agent.StartContext: lambda call: process(call.id, tag=call.context.language),
+    agent.RestartContext: lambda call: process(call.id, tag="python"),
     agent.Attach: lambda call: ProcessResult(process=process(call.process), stdout=b"", stderr=b""),
-    agent.Inspect: _of_process,
     agent.Signal: _of_process,
     agent.Resize: _of_process,
     agent.Input: _of_process,

@@ -19,6 +19,7 @@ from sandboxd_client.sandbox_model import (
     CommandResult,
     Metrics,
     MetricsHistory,
+    PortLink,
     ProcessInfo,
     SandboxEvent,
     SandboxInfo,
@@ -462,6 +463,15 @@ class AsyncPorts:
         """A context manager: a TCP connection to it. Raises RequestError, `code` `port_closed`."""
         endpoint = self._sandbox._core.endpoint
         return AsyncPortStream.to(endpoint, self._sandbox.id, port, Deadline(wait))
+
+    async def link(self, port: int, *, expires_in: float = 3600.0, wait: float = SHORT) -> PortLink:
+        """A URL with which whoever has it reaches the HTTP server there, from a browser too. It is
+        absolute, on the port's own host name if the service has a domain for that, else below its API,
+        where pages have no cookies. On a unix socket, only the path of the URL means anything."""
+        core = self._sandbox._core
+        return await self._sandbox._do(
+            core.link(self._sandbox.id, port, expires_in, Deadline(wait))
+        )
 
     async def _look(self, port: int, seconds: int, deadline: Deadline) -> bool:
         core = self._sandbox._core

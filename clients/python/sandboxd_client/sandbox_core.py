@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import httpx
 
@@ -22,6 +22,7 @@ from sandboxd_client.sandbox_model import (
     FileInfo,
     Metrics,
     MetricsHistory,
+    PortLink,
     ProcessInfo,
     SandboxEvent,
     SandboxInfo,
@@ -163,6 +164,18 @@ class SandboxCore(Core):
     def port(self, name: str, port: int, wait: int, deadline: Deadline) -> Flow[bool]:
         path = f"{_one(name)}/ports/{int(port)}{_query({'wait': wait or None})}"
         return (yield from self._json("GET", path, deadline, lambda d: bool(d["open"]), safe=True))
+
+    def link(self, name: str, port: int, expires_in: float, deadline: Deadline) -> Flow[PortLink]:
+        return (
+            yield from self._json(
+                "POST", f"{_one(name)}/ports/{int(port)}", deadline,
+                lambda d: PortLink(
+                    url=urljoin(self.endpoint.origin, d["url"]), token=d["token"],
+                    expires_at=d["expires_at"],
+                ),
+                safe=True, body={"expires_in": expires_in},
+            )
+        )  # fmt: skip
 
     # Files
 

@@ -269,6 +269,16 @@ class SignedUrl:
     expires_at: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortLink:
+    """Opens one port of one sandbox without a key, until it expires."""
+
+    url: str
+    token: str
+    """The secret in it: also good as the header `X-Sandboxd-Token` at the port's own host name."""
+    expires_at: str
+
+
 def sandbox_of(document: Mapping[str, Any]) -> SandboxInfo:
     get = document.get
     end = get("end")

@@ -1,9 +1,11 @@
 """`/v1/sandboxes/{id}/ports/{port}`: servers in a sandbox, on its own loopback, whatever network it has.
 
-GET says whether somebody listens, with `wait=SECONDS` as soon as somebody does. The WebSocket is a TCP
-connection: binary messages are its bytes, the text `{"type": "eof"}` closes a direction. Bytes of a
-server inside are never shown as a page of ours: there is no HTTP way to it on this origin.
+GET says whether somebody listens, with `wait=SECONDS` as soon as somebody does. POST makes a link for
+those who have no key. The WebSocket is a TCP connection: binary messages are its bytes, the text
+`{"type": "eof"}` closes a direction. HTTP to a server inside is below it, see `sandbox_pages`.
 """
+
+import time
 
 import msgspec
 from msgspec import Struct
@@ -12,14 +14,19 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sandboxd.errors import DriverFault, InvalidRequest, NotFound
-from sandboxd.gateway.api.sandbox_requests import answer, known_query, number, who
+from sandboxd.gateway.api.sandbox_requests import Bodies, answer, known_query, number, who
 from sandboxd.gateway.api.stream import check_origin
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.forwarding import names, tokens
+from sandboxd.gateway.forwarding.names import Place
+from sandboxd.gateway.forwarding.tokens import SHARED, Grant
 from sandboxd.gateway.sessions.line import Line
 from sandboxd.gateway.sessions.sandboxes import PATIENCE
 from sandboxd.gateway.waiting import ClientGone, disconnected, unless
 from sandboxd.model import agent
 from sandboxd.model.agent import Kind, frame
+from sandboxd.model.moment import rfc3339
+from sandboxd.model.session_api import LinkRequest, PortLink
 
 _AT_ONCE = 0.05
 """Seconds for a look that waits for nobody."""
@@ -31,13 +38,16 @@ class _Eof(Struct, forbid_unknown_fields=True, tag="eof"):
 
 
 class Ports:
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, bodies: Bodies) -> None:
+        self._gateway, self._bodies = gateway, bodies
         self._sandboxes = gateway.sandboxes
+        self._site = names.site(gateway.settings.gateway.ports_url)
 
     async def one(self, request: Request) -> Response:
+        if request.method == "POST":
+            return await self._link(request)
         tenant, sandbox = who(request)
-        port = _port(request)
+        port = port_of(request)
         known_query(request.query_params, "wait")
         wait = float(number(request.query_params, "wait", 0, 0, 3600) or _AT_ONCE)
         call = agent.WaitForPort(tenant=tenant, sandbox=sandbox, port=port, timeout=wait)
@@ -48,12 +58,25 @@ class Ports:
             )
         return answer(state)
 
+    async def _link(self, request: Request) -> Response:
+        tenant, sandbox = who(request)
+        place = Place(sandbox, port_of(request))
+        wanted = await self._bodies.small(request, LinkRequest)
+        await self._sandboxes.live(tenant, sandbox)
+        expires = time.time() + wanted.expires_in
+        grant = Grant(tenant, sandbox, place.port, expires)
+        token = tokens.seal(await self._sandboxes.secret.get(), grant)
+        url = f"{SHARED}{token}/"
+        if self._site is not None:
+            url = f"{self._site.origin(place)}/?{tokens.QUERY}={token}"
+        return answer(PortLink(url=url, token=token, expires_at=rfc3339(expires)), 201)
+
     async def connect(self, socket: WebSocket) -> None:
         """A port where nobody listens refuses the handshake (`port_closed`)."""
         tenant, sandbox = who(socket)
         await self._sandboxes.live(tenant, sandbox)
         check_origin(socket.headers)
-        call = agent.Connect(tenant=tenant, sandbox=sandbox, port=_port(socket))
+        call = agent.Connect(tenant=tenant, sandbox=sandbox, port=port_of(socket))
         known_query(socket.query_params)
         with self._gateway.slots.take():
             async with self._sandboxes.open(call) as (line, first):
@@ -96,7 +119,8 @@ async def _uplink(socket: WebSocket, line: Line) -> None:
             await line.write_data(data)
 
 
-def _port(connection: HTTPConnection) -> int:
+def port_of(connection: HTTPConnection) -> int:
+    """The port in the path. Raises NotFound for what is none."""
     port: int = connection.path_params["port"]
     if not 1 <= port <= 65_535:
         raise NotFound("there is no such port")

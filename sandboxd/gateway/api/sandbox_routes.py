@@ -1,4 +1,4 @@
-"""The routes of `/v1/sandboxes` and `/v1/signed`."""
+"""The routes of `/v1/sandboxes`, `/v1/signed` and `/v1/ports`."""
 
 from starlette.routing import Route, WebSocketRoute
 
@@ -7,6 +7,7 @@ from sandboxd.gateway.api.sandbox_content import Contents
 from sandboxd.gateway.api.sandbox_contexts import Contexts
 from sandboxd.gateway.api.sandbox_events import SandboxEvents
 from sandboxd.gateway.api.sandbox_files import Files
+from sandboxd.gateway.api.sandbox_pages import ByKey, ByToken
 from sandboxd.gateway.api.sandbox_ports import Ports
 from sandboxd.gateway.api.sandbox_processes import Processes
 from sandboxd.gateway.api.sandbox_requests import Bodies
@@ -14,14 +15,17 @@ from sandboxd.gateway.api.sandbox_signed import PREFIX, Signed
 from sandboxd.gateway.api.sandbox_sockets import Sockets
 from sandboxd.gateway.api.sandboxes import Sandboxes
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.forwarding.serving import Serving
+from sandboxd.gateway.forwarding.tokens import SHARED
 
 _ONE = "/v1/sandboxes/{id}"
 _FILES = f"{_ONE}/files"
+_PORT = f"{_ONE}/ports/{{port:int}}"
 _PROCESS = f"{_ONE}/processes/{{process}}"
 _CONTEXT = f"{_ONE}/contexts/{{context}}"
 
 
-def sandbox_routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
+def sandbox_routes(gateway: Gateway, serving: Serving) -> list[Route | WebSocketRoute]:
     bodies = Bodies(gateway)
     life, events = Sandboxes(gateway, bodies), SandboxEvents(gateway)
     return [
@@ -39,6 +43,7 @@ def sandbox_routes(gateway: Gateway) -> list[Route | WebSocketRoute]:
         Route(f"{_ONE}/metrics/stream", events.metrics, methods=["GET"]),
         Route(f"{_ONE}/events", events.of_one, methods=["GET"]),
         *_process_routes(gateway, bodies),
+        *_port_routes(gateway, bodies, serving),
         *_file_routes(gateway, bodies),
         *_context_routes(gateway, bodies),
     ]
@@ -57,10 +62,7 @@ def _context_routes(gateway: Gateway, bodies: Bodies) -> list[Route | WebSocketR
 
 def _process_routes(gateway: Gateway, bodies: Bodies) -> list[Route | WebSocketRoute]:
     processes, sockets = Processes(gateway, bodies), Sockets(gateway, bodies)
-    ports = Ports(gateway)
     return [
-        Route(f"{_ONE}/ports/{{port:int}}", ports.one, methods=["GET"]),
-        WebSocketRoute(f"{_ONE}/ports/{{port:int}}", ports.connect),
         Route(f"{_ONE}/exec", processes.execute, methods=["POST"]),
         WebSocketRoute(f"{_ONE}/exec", sockets.execute),
         Route(f"{_ONE}/processes", processes.all, methods=["GET", "POST"]),
@@ -70,6 +72,20 @@ def _process_routes(gateway: Gateway, bodies: Bodies) -> list[Route | WebSocketR
         Route(f"{_PROCESS}/stdin", processes.stdin, methods=["POST"]),
         Route(f"{_PROCESS}/resize", processes.resize, methods=["POST"]),
         WebSocketRoute(f"{_PROCESS}/stream", sockets.attach),
+    ]
+
+
+def _port_routes(
+    gateway: Gateway, bodies: Bodies, serving: Serving
+) -> list[Route | WebSocketRoute]:
+    ports, by_key, by_token = Ports(gateway, bodies), ByKey(serving), ByToken(gateway, serving)
+    return [
+        Route(_PORT, ports.one, methods=["GET", "POST"]),
+        WebSocketRoute(_PORT, ports.connect),
+        Route(f"{_PORT}/{{rest:path}}", by_key),
+        WebSocketRoute(f"{_PORT}/{{rest:path}}", by_key),
+        Route(f"{SHARED}{{token}}/{{rest:path}}", by_token),
+        WebSocketRoute(f"{SHARED}{{token}}/{{rest:path}}", by_token),
     ]
 
 

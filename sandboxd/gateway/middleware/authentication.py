@@ -4,17 +4,16 @@ Open to everybody: `/healthz`, `/openapi.json` and signed addresses. Open to thi
 and `/metrics` (a reverse proxy on this machine counts as this machine and has to hide them itself).
 """
 
-import ipaddress
-
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sandboxd.errors import Forbidden, Unauthorized
 from sandboxd.gateway.auth import DEFAULT_TENANT, Keys
+from sandboxd.gateway.locality import is_local, is_unix, names_loopback
 
 _OPEN = frozenset({"/healthz", "/openapi.json"})
-_SIGNED = "/v1/signed/"
-"""What comes after it is the credential, see `api/sandbox_signed`."""
+_SIGNED = ("/v1/signed/", "/v1/ports/")
+"""What comes after it is the credential, see `api/sandbox_signed` and `api/sandbox_pages`."""
 _OPEN_LOCALLY = frozenset({"/readyz", "/metrics"})
 
 
@@ -48,9 +47,7 @@ class Authentication:
             return ""
         if scope["path"].startswith(_SIGNED):
             return DEFAULT_TENANT
-        if scope["path"] in self._open or (
-            scope["path"] in _OPEN_LOCALLY and _is_local(scope)
-        ):
+        if scope["path"] in self._open or (scope["path"] in _OPEN_LOCALLY and is_local(scope)):
             return DEFAULT_TENANT
         raise Unauthorized("send the header Authorization: Bearer <key>")
 
@@ -66,34 +63,6 @@ def _presented(scope: Scope, headers: Headers) -> str | None:
 
 
 def _check_host(scope: Scope, headers: Headers) -> None:
-    """Without keys, being on this machine is the only credential.
-
-    A web page that points its own name at 127.0.0.1 has the visitor's browser on this machine;
-    it cannot change the Host that the browser sends.
-    """
-    if _is_unix(scope):
-        return
-    host = headers.get("host", "localhost")
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    if not _is_loopback(name.strip("[]").lower()):
+    """Without keys, being on this machine is the only credential."""
+    if not is_unix(scope) and not names_loopback(headers.get("host", "localhost")):
         raise Forbidden("without API keys, only requests to localhost are served", field="Host")
-
-
-def _is_unix(scope: Scope) -> bool:
-    """uvicorn gives the path of a unix socket, or nothing if the socket has none."""
-    server = scope.get("server")
-    return server is None or server[0].startswith("/")
-
-
-def _is_local(scope: Scope) -> bool:
-    client = scope.get("client")
-    return _is_unix(scope) or (client is not None and _is_loopback(client[0]))
-
-
-def _is_loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
