@@ -158,18 +158,28 @@ def test_statistics_workers_and_configuration(judge0):
     before = judge0.get("/statistics").json()
     for _ in range(2):
         run(judge0, source_code="print(1)")
+    run(judge0, source_code="print(1)", expected_output="2")
     after = judge0.get("/statistics").json()
     assert set(after) == {
         "created_at", "cached_until", "submissions", "languages", "statuses", "database",
     }  # fmt: skip
 
+    def statuses(statistics):
+        return {x["status"]["id"]: x["count"] for x in statistics["statuses"]}
+
+    ended = {
+        status: count - statuses(before).get(status, 0) for status, count in statuses(after).items()
+    }
+    assert (ended[3], ended[4]) == (2, 1)
+    assert {"id": 4, "name": "Wrong Answer"} in [x["status"] for x in after["statuses"]]
+
     def python(statistics):
         found = {x["language"]["id"]: x["count"] for x in statistics["languages"]}
         return found.get(PYTHON, 0)
 
-    assert python(after) == python(before) + 2
+    assert python(after) == python(before) + 3
     for name in ("total", "today"):
-        assert after["submissions"][name] == before["submissions"][name] + 2
+        assert after["submissions"][name] == before["submissions"][name] + 3
     assert sum(after["submissions"]["last_30_days"].values()) == after["submissions"]["total"]
     [worker] = judge0.get("/workers").json()
     assert worker["queue"] == "default"

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from sandboxd.gateway.adapters import judge0_tables as tables
 from sandboxd.gateway.adapters.jobs import Bodies, json, submit_judged, submit_run
 from sandboxd.gateway.adapters.judge0_about import About
 from sandboxd.gateway.adapters.judge0_counts import Counts
+from sandboxd.gateway.adapters.judge0_endings import Ending, Endings
 from sandboxd.gateway.adapters.judge0_runs import averaged, repeated, request_of
 from sandboxd.gateway.adapters.judge0_words import Attributes, Invalid, attributes, shown
 from sandboxd.gateway.context import Gateway
@@ -58,6 +60,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 class Judge0:
     def __init__(self, gateway: Gateway, counts: Counts) -> None:
         self._gateway, self._bodies, self._counts = gateway, Bodies(gateway), counts
+        self._endings = Endings(gateway, counts)
         self._decoder = msgspec.json.Decoder(Attributes)
 
     async def create(self, request: Request) -> Response:
@@ -65,7 +68,7 @@ class Judge0:
         try:
             fields = tables.fields(request.query_params.get("fields"))
             body = await self._bodies.json(request)
-            token, attrs = await self._submit(request.scope["tenant"], body, encoded)
+            token, attrs, ending = await self._submit(request.scope["tenant"], body, encoded)
         except Invalid as error:
             return json(error.errors, 422)
         except tables.UnknownFields as error:
@@ -76,11 +79,13 @@ class Judge0:
             return json({"error": error.detail}, error.status)
         if not wait:
             return json({"token": token}, 201)
-        result = await self._wait(request, attrs)
+        result = await self._wait(request, attrs, ending)
         return _answer(shown(token, attrs, result, None, encoded, fields), encoded, 201, token)
 
-    async def _submit(self, tenant: str, body: object, encoded: bool) -> tuple[str, Attributes]:
-        """Raises Invalid, and what a submission raises."""
+    async def _submit(
+        self, tenant: str, body: object, encoded: bool
+    ) -> tuple[str, Attributes, Ending | None]:
+        """Raises Invalid, and what a submission raises. Who is called back hears of the end there."""
         gateway = self._gateway
         attrs = attributes(body, encoded, gateway.policies)
         attrs = msgspec.structs.replace(attrs, run=new_run_id(), created_at=timestamp())
@@ -94,37 +99,48 @@ class Judge0:
         # Its result is kept from when it ends, the note from now: the note must not go first.
         ttl = gateway.settings.queue.result_ttl + gateway.settings.gateway.total_timeout
         await gateway.store.note(tenant, NOTE + token, msgspec.json.encode(attrs), ttl)
-        reply_to = await self._expect_callback(tenant, token, attrs)
-        await self._queue(tenant, attrs, run, reply_to)
-        await self._counts.submitted(tenant, attrs.language_id)
-        return token, attrs
-
-    async def _queue(
-        self, tenant: str, attrs: Attributes, run: RunRequest, reply_to: str | None
-    ) -> None:
-        if attrs.number_of_runs == 1:
-            await submit_run(self._gateway, tenant, run, reply_to, attrs.run)
-        else:
-            asked = repeated(attrs, run)
-            await submit_judged(self._gateway, tenant, asked, reply_to, attrs.run)
-
-    async def _expect_callback(self, tenant: str, token: str, attrs: Attributes) -> str | None:
-        """Who the result is sent to. Raises Invalid for an address that nothing is delivered to."""
+        submit = partial(self._queue, tenant, attrs, run)
+        ending = None
         if attrs.callback_url is None:
-            return None
-        callback = Callback(url=attrs.callback_url)
+            ending = await self._endings.expect(tenant, attrs, submit)
+        else:
+            await self._expect_callback(tenant, token, attrs, attrs.callback_url)
+            await submit(COURIER)
+        await self._counts.submitted(tenant, attrs.language_id)
+        return token, attrs, ending
+
+    async def _queue(self, tenant: str, attrs: Attributes, run: RunRequest, reply_to: str) -> str:
+        if attrs.number_of_runs == 1:
+            return await submit_run(self._gateway, tenant, run, reply_to, attrs.run)
+        asked = repeated(attrs, run)
+        return await submit_judged(self._gateway, tenant, asked, reply_to, attrs.run)
+
+    async def _expect_callback(self, tenant: str, token: str, attrs: Attributes, url: str) -> None:
+        """Raises Invalid for an address that nothing is delivered to."""
+        callback = Callback(url=url)
         try:
             webhooks.check(self._gateway, callback)
         except InvalidRequest as error:
             raise Invalid({"callback_url": [error.detail]}) from None
         judge0 = Judge0Callback(token=token, note=NOTE + token)
         await webhooks.expect(self._gateway, attrs.run, tenant, callback, judge0)
-        return COURIER
 
-    async def _wait(self, request: Request, attrs: Attributes) -> Result | None:
+    async def _wait(
+        self, request: Request, attrs: Attributes, ending: Ending | None
+    ) -> Result | None:
         """The result; None when the service will wait no longer, as when Judge0's worker is lost."""
         future: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
+
+        def ended(ending: Ending) -> None:
+            if not future.done():
+                future.set_result(None if ending.cancelled() else ending.result())
+
         with self._gateway.slots.take():
+            if ending is not None:
+                ending.add_done_callback(ended)
+                return await outcome(
+                    future, request.receive, self._gateway.settings.gateway.total_timeout
+                )
             follower = asyncio.create_task(self._follow(attrs.run, future))
             try:
                 return await outcome(
@@ -206,7 +222,7 @@ class Judge0:
         answers: list[dict[str, Any]] = []
         for each in given:
             try:
-                token, _ = await self._submit(request.scope["tenant"], each, encoded)
+                token, _, _ = await self._submit(request.scope["tenant"], each, encoded)
                 answers.append({"token": token})
             except Invalid as error:
                 answers.append(error.errors)

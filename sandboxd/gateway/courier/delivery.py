@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from sandboxd.errors import Unavailable
+from sandboxd.gateway.adapters.judge0_counts import Counts
 from sandboxd.gateway.addresses import is_public
 from sandboxd.gateway.courier import messages
 from sandboxd.gateway.courier.messages import Message
@@ -117,6 +118,8 @@ class Courier:
             told = messages.finished(name, result)
         else:
             note = await self._store.noted(hook.tenant, hook.judge0.note)
+            if note is not None and hook.tried == 0:
+                await Counts(self._store).ended(hook.tenant, messages.judge0_status(note, result))
             return messages.judge0(hook.judge0, note, result) if note is not None else None
         return messages.standard(
             hook, name, told, timeout=_TIMEOUT, tries=self._settings.callback_attempts

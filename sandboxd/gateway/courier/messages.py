@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from sandboxd.gateway.adapters import judge0_tables as tables
 from sandboxd.gateway.adapters.judge0_runs import averaged
-from sandboxd.gateway.adapters.judge0_words import Attributes, shown
+from sandboxd.gateway.adapters.judge0_words import Attributes, shown, status_of
 from sandboxd.gateway.courier.signing import signed
 from sandboxd.gateway.ids import is_run_id
 from sandboxd.gateway.webhooks import Hook, Judge0Callback
@@ -45,6 +45,11 @@ def standard(
     body = msgspec.json.encode(told)
     headers = signed(hook.callback.secret, name, int(time.time()), body)
     return Message(method="POST", headers=headers, body=body, timeout=timeout, tries=tries)
+
+
+def judge0_status(note: bytes, result: Result) -> int:
+    """Judge0's id of how a submission ended."""
+    return status_of(_attributes.decode(note), averaged(result), None)
 
 
 def judge0(callback: Judge0Callback, note: bytes, result: Result) -> Message:
