@@ -51,7 +51,7 @@ class Fronts:
             name = self._by_listener(scope) or self._by_host(scope)
             if name is not None:
                 path = f"{PREFIX}/{name}{scope['path']}"
-                scope = {**scope, "path": path, "raw_path": path.encode()}
+                scope = {**scope, "path": path, "raw_path": path.encode(), "sandboxd.fronted": True}
         await self._app(scope, receive, send)
 
     def _by_listener(self, scope: Scope) -> str | None:

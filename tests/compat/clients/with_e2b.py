@@ -7,14 +7,17 @@ held against what E2B's own service answers.
 import io
 import os
 import sys
+import tempfile
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from pathlib import Path
 
 import httpx
 from e2b import (
     AuthenticationException,
+    BuildException,
     CommandExitException,
     FileNotFoundException,
     InvalidArgumentException,
@@ -24,9 +27,11 @@ from e2b import (
     SandboxException,
     SandboxQuery,
     SandboxState,
+    Template,
     TimeoutException,
+    Volume,
 )
-from e2b.exceptions import SandboxNotFoundException
+from e2b.exceptions import SandboxNotFoundException, VolumeException
 from e2b.sandbox.filesystem.filesystem import FileType
 from e2b.sandbox.filesystem.watch_handle import FilesystemEventType
 from table import Table
@@ -511,6 +516,141 @@ def lists() -> None:
     say("list gone", lambda: Sandbox.list(query=SandboxQuery(metadata=ours)).next_items(), [])
 
 
+def snapshots(box: Sandbox) -> None:
+    say.area = "snapshots"
+    box.files.write("state.txt", "then")
+    taken = say("create_snapshot", box.create_snapshot, lambda s: len(s.names) == 1)
+    say(
+        "create_snapshot named",
+        lambda: box.create_snapshot(name="compat").names,
+        ["compat:default"],
+    )
+    box.files.write("state.txt", "now")
+    say(
+        "list_snapshots",
+        lambda: taken.snapshot_id in [s.snapshot_id for s in box.list_snapshots().next_items()],
+        True,
+    )
+    say(
+        "Sandbox.list_snapshots name",
+        lambda: [s.names for s in Sandbox.list_snapshots(name="compat").next_items()],
+        [["compat:default"]],
+    )
+    pages = Sandbox.list_snapshots(limit=1)
+    say("list_snapshots page", lambda: (len(pages.next_items()), pages.has_next), (1, True))
+    for name in (taken.snapshot_id, "compat"):
+        again = say("Sandbox.create snapshot", lambda name=name: Sandbox.create(name))
+        say("snapshot files", lambda again=again: again.files.read("state.txt"), "then")
+        again.kill()
+    say("delete_snapshot", lambda: Sandbox.delete_snapshot(taken.snapshot_id), True)
+    say("delete_snapshot again", lambda: Sandbox.delete_snapshot(taken.snapshot_id), False)
+    say("delete_snapshot named", lambda: Sandbox.delete_snapshot("snapshots/compat"), True)
+
+
+def templates() -> None:
+    say.area = "templates"
+    image = os.environ.get("COMPAT_IMAGE")
+    if image is None:
+        return
+    build = Template.build
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "app.txt").write_text("app")
+        Path(directory, "dir").mkdir()
+        Path(directory, "dir", "x").write_text("x")
+        template = (
+            Template(file_context_path=directory).from_image(image).set_envs({"A": 'q"$x 1'})
+            .run_cmd("echo ran > ran.txt").run_cmd("id -u > /who", user="root")
+            .copy("app.txt", "/opt/app.txt").copy("dir", "/opt/dir")
+        )  # fmt: skip
+        logs: list[str] = []
+        say(
+            "Template.build",
+            lambda: build(
+                template,
+                "compat-t",
+                tags=["v1", "v2"],
+                cpu_count=1,
+                memory_mb=300,
+                on_build_logs=lambda line: logs.append(line.message),
+            ),
+            lambda i: i.tags == ["v1", "v2"],
+        )
+        say("Template.build logs", lambda: any("RUN" in line for line in logs), True)
+    say("Template.exists", lambda: Template.exists("compat-t"), True)
+    say("Template.exists not", lambda: Template.exists("compat-none"), False)
+    say(
+        "Template.get_tags",
+        lambda: sorted(t.tag for t in Template.get_tags("compat-t"))[:2],
+        ["v1", "v2"],
+    )
+    say("Template.assign_tags", lambda: Template.assign_tags("compat-t:v1", ["v3"]).tags, ["v3"])
+    say("Template.remove_tags", lambda: Template.remove_tags("compat-t", "v2"))
+    say(
+        "Template.get_tags after",
+        lambda: sorted(t.tag for t in Template.get_tags("compat-t")),
+        ["v1", "v3"],
+    )
+    box = say("Sandbox.create template", lambda: Sandbox.create("compat-t:v3"))
+    say(
+        "template files",
+        lambda: box.commands.run("cat ~/ran.txt /who /opt/app.txt /opt/dir/x").stdout,
+        "ran\n0\nappx",
+    )
+    say("template envs", lambda: box.commands.run('echo "$A"').stdout, 'q"$x 1\n')
+    say("template memory", lambda: box.get_info().memory_mb, 300)
+    box.kill()
+    plain = Template().from_image(image)
+    background = say(
+        "Template.build_in_background",
+        lambda: Template.build_in_background(plain.run_cmd("true"), "compat-b"),
+    )
+    say(
+        "Template.get_build_status",
+        lambda: _until(lambda: Template.get_build_status(background).status.value == "ready"),
+        True,
+    )
+    failing = Template().from_image(image).run_cmd("exit 4")
+    say.raises(
+        "Template.build failing", lambda: build(failing, "compat-f"), BuildException, "ended with 4"
+    )
+    say.raises(
+        "Template.build from base",
+        lambda: build(Template().from_template("base"), "compat-f"),
+        BuildException,
+        "begin from",
+    )
+    started = Template().from_image(image).set_start_cmd("x", "true")
+    say.raises(
+        "Template.build start command",
+        lambda: build(started, "compat-f"),
+        BuildException,
+        "not offered",
+    )
+
+
+def volumes() -> None:
+    say.area = "volumes"
+    name = f"compat-{os.getpid()}"
+    volume = say("Volume.create", lambda: Volume.create(name), lambda v: v.volume_id == name)
+    say("Volume.list", lambda: name in [v.name for v in Volume.list()], True)
+    say("Volume.get_info", lambda: Volume.get_info(name).name, name)
+    with Sandbox.create(volume_mounts={"/mnt/v": volume}) as first:
+        say("volume write", lambda: first.files.write("/mnt/v/f", "kept").path, "/mnt/v/f")
+        say.raises("Volume.destroy in use", lambda: Volume.destroy(name), VolumeException, "409")
+    with Sandbox.create(volume_mounts={"/mnt/v": name}) as second:
+        say("volume read", lambda: second.files.read("/mnt/v/f"), "kept")
+    say("Volume.destroy", lambda: _until(lambda: _destroyed(name)), True)
+    say("Volume.destroy again", lambda: Volume.destroy(name), False)
+
+
+def _destroyed(name: str) -> bool:
+    """A sandbox lets go of its volumes a moment after its end has been told."""
+    try:
+        return Volume.destroy(name)
+    except VolumeException:
+        return False
+
+
 def not_offered(box: Sandbox) -> None:
     say.area = "not offered"
     say.raises(
@@ -538,6 +678,7 @@ def main() -> int:
             directories,
             watching,
             signatures,
+            snapshots,
             not_offered,
         ):
             part(box)
@@ -545,6 +686,8 @@ def main() -> int:
         box.kill()
     life()
     lists()
+    templates()
+    volumes()
     return say.finish(os.environ.get("COMPAT_TABLE"))
 
 

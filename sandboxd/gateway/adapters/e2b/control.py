@@ -14,8 +14,8 @@ from sandboxd.gateway.adapters.e2b import metrics, words
 from sandboxd.gateway.adapters.e2b.bodies import Bodies, answer, nothing
 from sandboxd.gateway.adapters.e2b.errors import NotOffered
 from sandboxd.gateway.adapters.e2b.identity import access_token, meant
+from sandboxd.gateway.adapters.e2b.images import Images
 from sandboxd.gateway.adapters.e2b.signatures import Issued
-from sandboxd.gateway.adapters.e2b.templates import Templates
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.preferences import idempotency_key
 from sandboxd.gateway.sessions import admission
@@ -34,10 +34,8 @@ _V1_TIMEOUT, _V2_TIMEOUT = 15.0, 300.0
 
 
 class Control:
-    def __init__(
-        self, gateway: Gateway, bodies: Bodies, templates: Templates, issued: Issued
-    ) -> None:
-        self._gateway, self._bodies, self._templates = gateway, bodies, templates
+    def __init__(self, gateway: Gateway, bodies: Bodies, images: Images, issued: Issued) -> None:
+        self._gateway, self._bodies, self._images = gateway, bodies, images
         self._issued = issued
         self._sandboxes = gateway.sandboxes
 
@@ -74,7 +72,7 @@ class Control:
             raise NotOffered(
                 "a paused sandbox keeps its memory: to keep files alone is not offered"
             )
-        image = await self._templates.image(tenant, wanted.template_id)
+        image = await self._images.meant(tenant, wanted.template_id)
         network = self._network(
             tenant, words.internet(wanted.allow_internet_access, wanted.network)
         )
@@ -276,16 +274,17 @@ class Control:
         return nothing()
 
     async def metrics(self, request: Request) -> Response:
-        """What it uses now, if that lies between `start` and `end`: nothing of the past is kept."""
+        """What it has used between `start` and `end`, and what it uses now if that lies there too."""
         tenant, sandbox = _who(request)
         query = request.query_params
         now = time.time()
         start = _number(query.get("start"), 0, "start")
         end = _number(query.get("end"), int(now) + 1, "end")
         await self._present(tenant, sandbox)
-        if not start <= now <= end + 1:
-            return answer([])
-        return answer([await metrics.sample(self._gateway, tenant, sandbox)])
+        found = await metrics.history(self._gateway, tenant, sandbox, start, end)
+        if start <= now <= end + 1:
+            found.append(await metrics.sample(self._gateway, tenant, sandbox))
+        return answer(found)
 
     async def metrics_of_many(self, request: Request) -> Response:
         tenant = _tenant(request)

@@ -14,9 +14,12 @@ from sandboxd.gateway.adapters.e2b.bodies import Bodies, nothing
 from sandboxd.gateway.adapters.e2b.control import Control
 from sandboxd.gateway.adapters.e2b.envd import Envd
 from sandboxd.gateway.adapters.e2b.errors import NotOffered, SandboxGone
+from sandboxd.gateway.adapters.e2b.images import Images
 from sandboxd.gateway.adapters.e2b.rpc import gone_as
 from sandboxd.gateway.adapters.e2b.signatures import Issued, signed
-from sandboxd.gateway.adapters.e2b.templates import Templates
+from sandboxd.gateway.adapters.e2b.snapshots import Snapshots
+from sandboxd.gateway.adapters.e2b.templates import UPLOADS, Templates
+from sandboxd.gateway.adapters.e2b.volumes import Volumes
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.waiting import ClientGone
 
@@ -26,11 +29,14 @@ class Front:
         self._gateway = gateway
         bodies = Bodies(gateway)
         self._issued = Issued()
-        templates = Templates(gateway)
+        images = Images(gateway)
         self._control = Router(
             [
                 Route("/health", _alive, methods=["GET"]),
-                *Control(gateway, bodies, templates, self._issued).routes(),
+                *Snapshots(gateway, bodies, images).routes(),
+                *Control(gateway, bodies, images, self._issued).routes(),
+                *Templates(gateway, bodies, images).routes(),
+                *Volumes(gateway, bodies).routes(),
             ],
             redirect_slashes=False,
         )
@@ -44,7 +50,7 @@ class Front:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         query = QueryParams(scope["query_string"]) if path == "/files" else {}
         if named is None and "signature" not in query:
-            await self._controlled(scope, receive, send, headers)
+            await self._controlled(scope, receive, send, headers, path)
             return
         scope = {**scope, "e2b.path": path, "e2b.target": None}
         try:
@@ -68,7 +74,7 @@ class Front:
             await _of_sandbox(error, scope)(scope, receive, send)
 
     async def _controlled(
-        self, scope: Scope, receive: Receive, send: Send, headers: Headers
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers, path: str
     ) -> None:
         began = False
 
@@ -78,7 +84,8 @@ class Front:
             await send(message)
 
         try:
-            scope["tenant"] = identity.tenant(self._gateway, headers)
+            if not path.startswith(UPLOADS):
+                scope["tenant"] = identity.tenant(self._gateway, headers)
             await self._control(scope, receive, outward)
         except ClientGone:
             raise

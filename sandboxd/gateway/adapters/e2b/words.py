@@ -11,6 +11,7 @@ from sandboxd.errors import InvalidRequest
 from sandboxd.gateway.adapters.e2b.errors import NotOffered
 from sandboxd.gateway.adapters.e2b.identity import shown
 from sandboxd.model.session import Sandbox, SandboxRequest, SandboxState
+from sandboxd.model.stored import ImageDetail
 
 ENVD_VERSION = "0.6.1"
 """What clients take a sandbox' server to be. From 0.6.2 on they would send metadata of files, which
@@ -31,6 +32,8 @@ _ENVIRONMENT = {
 }
 _EVERYTHING = ("0.0.0.0/0", "::/0")
 _MIB = 1 << 20
+CPUS, MEMORY = "sandboxd.e2b.cpus", "sandboxd.e2b.memory"
+"""Labels of an image: what sandboxes on it are to have, in cores and MiB."""
 
 
 class AutoResume(Struct, frozen=True):
@@ -111,14 +114,14 @@ def internet(wanted: bool | None, network: Network | None) -> bool | None:
     return False if denied else wanted
 
 
-def request(wanted: NewSandbox, image: str | None, network: str, default: float) -> SandboxRequest:
+def request(
+    wanted: NewSandbox, image: ImageDetail | None, network: str, default: float
+) -> SandboxRequest:
     """Our request. Raises InvalidRequest, NotOffered."""
     if wanted.mcp is not None:
         raise NotOffered("the gateway to MCP servers inside a sandbox is not offered")
     if wanted.iam is not None:
         raise NotOffered("workload identities are not offered")
-    if wanted.volume_mounts:
-        raise NotOffered("sandboxes that live have no volumes")
     metadata = dict(wanted.metadata or {})
     if NOTES in metadata:
         raise InvalidRequest("is the service's own", field=f"metadata.{NOTES}")
@@ -128,7 +131,9 @@ def request(wanted: NewSandbox, image: str | None, network: str, default: float)
     try:
         return msgspec.convert(
             {
-                "image": image,
+                "image": None if image is None else image.name,
+                "limits": {} if image is None else _limits(image.labels),
+                "volumes": [{"name": x.name, "path": x.path} for x in wanted.volume_mounts or ()],
                 "metadata": metadata,
                 "env": _ENVIRONMENT | (wanted.env_vars or {}),
                 "timeout": wanted.timeout or default,
@@ -139,6 +144,16 @@ def request(wanted: NewSandbox, image: str | None, network: str, default: float)
         )
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error)) from None
+
+
+def _limits(labels: dict[str, str]) -> dict[str, float]:
+    """What a template was built to have."""
+    found: dict[str, float] = {}
+    if (cpus := labels.get(CPUS, "")).isdecimal():
+        found["cpus"] = int(cpus)
+    if (memory := labels.get(MEMORY, "")).isdecimal():
+        found["memory"] = int(memory) * _MIB
+    return found
 
 
 def notes(sandbox: Sandbox) -> Notes:
@@ -180,6 +195,7 @@ def listed(sandbox: Sandbox) -> dict[str, Any]:
         "cpuCount": ceil(limits.cpus or 1),
         "memoryMB": (limits.memory or 0) // _MIB,
         "diskSizeMB": (limits.disk or 0) // _MIB,
+        "volumeMounts": [{"name": each.name, "path": each.path} for each in sandbox.volumes],
         "state": "paused" if sandbox.state is SandboxState.PAUSED else "running",
         "metadata": metadata(sandbox),
         "envdVersion": ENVD_VERSION,
