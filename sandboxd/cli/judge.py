@@ -16,6 +16,7 @@ import msgspec
 from sandboxd_client import CaseResult, Client, Judgement, JudgeOptions, SandboxdError
 
 from sandboxd.cli import run_report, run_request
+from sandboxd.cli.sandbox_files import printable
 from sandboxd.judge.archive import PackageError, Rules, from_directory, from_zip
 from sandboxd.judge.package import Package, load, wall_time
 from sandboxd.judge.package_programs import Example
@@ -127,7 +128,7 @@ def _as_expected(
     mark = "ok      " if good else "WRONG   "
     score = f"  score {result.score:g} of {result.max_score:g}" if package.problem.groups else ""
     click.echo(
-        f"{mark} {example.path}: {result.verdict}, expected {' or '.join(example.expected)}"
+        f"{mark} {printable(example.path)}: {result.verdict}, expected {' or '.join(example.expected)}"
         f"  {result.cpu_time:.3f} s{score}"
     )
     if not good and (why := _reason(result)):
@@ -138,8 +139,8 @@ def _as_expected(
 def _reason(result: Judgement) -> str:
     failed = next((case for case in result.cases if case.verdict not in (None, "AC")), None)
     if failed is not None:
-        return f"case {failed.name}: {failed.verdict} {failed.message[:200]}"
-    return result.message[:200] or (result.compile.stderr[:500] if result.compile else "")
+        return f"case {printable(failed.name)}: {failed.verdict} {printable(failed.message[:200])}"
+    return _lines(result.message[:200] or (result.compile.stderr[:500] if result.compile else ""))
 
 
 def _read(path: Path) -> Package:
@@ -195,21 +196,28 @@ def program_of(example: Example) -> JudgeOptions:
 def table(result: Judgement) -> str:
     """The cases in columns, and the verdict below."""
     if result.verdict == "CE" and result.compile is not None:
-        return f"{result.compile.stderr or result.compile.stdout}CE: the program does not compile"
-    width = max((len(case.name) for case in result.cases), default=4)
+        said = _lines(result.compile.stderr or result.compile.stdout)
+        return f"{said}CE: the program does not compile"
+    names = [printable(case.name) for case in result.cases]
+    width = max(map(len, names), default=4)
     rows = [f"{'case':<{width}}  verdict  {'cpu s':>8}  {'MiB':>7}  message"]
-    for case in result.cases:
-        said = case.message.splitlines()[0][:60] if case.message else ""
+    for name, case in zip(names, result.cases, strict=True):
+        said = printable(case.message.splitlines()[0][:60]) if case.message else ""
         rows.append(
-            f"{case.name:<{width}}  {case.verdict or '-':<7}  {case.cpu_time:8.3f}"
+            f"{name:<{width}}  {case.verdict or '-':<7}  {case.cpu_time:8.3f}"
             f"  {case.peak_memory / (1 << 20):7.1f}  {said}".rstrip()
         )
     counts = Counter(case.verdict or "left out" for case in result.cases)
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
-    rows.append(f"{result.verdict or result.status}: {summary or result.message}")
+    rows.append(f"{result.verdict or result.status}: {summary or _lines(result.message)}")
     if result.max_score:
         rows[-1] += f"; score {result.score:g} of {result.max_score:g}"
     return "\n".join(rows)
+
+
+def _lines(text: str) -> str:
+    """What a compiler or a checker said: it may have been told to speak to our terminal."""
+    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
 
 
 class _Progress:

@@ -1,5 +1,9 @@
 """The judge from a client: the SDK, and the command line on whole packages."""
 
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +77,36 @@ def test_run_prints_a_table_and_exits_by_the_verdict(service, tmp_path: Path):
     assert (done.exit_code, "AC: 3 AC; score 3 of 3" in done.output) == (0, True), done.output
     done = CliRunner().invoke(command, ["run", str(bad), *arguments])
     assert (done.exit_code, "secret/1  WA" in done.output) == (1, True), done.output
+
+
+def test_a_terminal_gets_a_bar_and_no_escapes_of_strangers(service, tmp_path: Path):
+    """A checker repeats what a program printed: colours, titles, what a terminal would act on."""
+    evil = "\033]0;owned\007\033[31m"
+    package = {
+        "problem.yaml": "name: Loud\nvalidation: custom\n",
+        "data/secret/1.in": "1\n", "data/secret/1.ans": "1\n",
+        "data/secret/2.in": "2\n", "data/secret/2.ans": "2\n",
+        "output_validators/check.py": "import sys\nopen(sys.argv[3] + '/judgemessage.txt', 'w')"
+        ".write('got ' + sys.stdin.read())\nsys.exit(43)\n",
+    }  # fmt: skip
+    (tmp_path / "loud.zip").write_bytes(packed(package))
+    program = tmp_path / "loud.py"
+    program.write_text(f"print({evil!r})\n")
+    master, slave = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "sandboxd.cli.main", "judge", "run", str(program), "--all",
+             "--problem", str(tmp_path / "loud.zip"), "--url", service.url],
+            stdout=subprocess.PIPE, stderr=slave, stdin=subprocess.DEVNULL, timeout=90, check=False,
+        )  # fmt: skip
+        seen = os.read(master, 65_536).decode()
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert done.returncode == 1
+    assert f"\r[{'#' * 15}{'.' * 15}] 1/2 cases, 1 not accepted" in seen
+    assert f"\r[{'#' * 30}] 2/2 cases, 2 not accepted\r\n" in seen
+    table = done.stdout.decode()
+    assert "got \\x1b]0;owned\\x07" in table
+    assert "\033" not in table and "\033" not in seen
+    assert "WA: 2 WA" in table
