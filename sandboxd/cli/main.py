@@ -19,11 +19,12 @@ _COMMANDS = {
     "shell": "A terminal in a sandbox.",
     "image": "Images: build, import, export, pull, push, list, collect garbage.",
     "volume": "Volumes of a running service: create, list, remove.",
+    "template": "Templates of a running service: images kept warm under a name.",
     "judge": "Judge programs on cases; verify problem packages.",
     "doctor": "Show what this machine offers, layer by layer.",
     "demo": "Show real programs meeting every limit.",
 }
-_CLIENTS = {"run", "sandbox", "shell", "judge", "demo", "volume"}
+_CLIENTS = {"run", "sandbox", "shell", "judge", "demo", "volume", "template"}
 """They speak to a service that has settings; the others get them as their context's object."""
 
 

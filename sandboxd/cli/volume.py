@@ -3,33 +3,17 @@
 import re
 
 import click
-from sandboxd_client import Client, SandboxdError
+from sandboxd_client import Client
+
+from sandboxd.cli.service_group import service_group
 
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-class _Volume(click.Group):
-    """Errors of the service end the command with their text."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except (SandboxdError, ValueError) as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group("volume", cls=_Volume)
-@click.option("--url", envvar="SANDBOXD_URL", help="The service: http://host:port, unix:/path.")
-@click.pass_context
-def volume(context: click.Context, url: str | None) -> None:
+@service_group("volume")
+def volume() -> None:
     """Volumes: named file systems of a fixed size, mounted into sandboxes."""
-    client = Client(url)
-    context.call_on_close(client.close)
-    context.obj = client
-
-
-command = volume
 
 
 @volume.command()

@@ -87,6 +87,7 @@ def _stored_routes(gateway: Gateway) -> list[Route]:
         Route("/v1/images", images.list, methods=["GET"]),
         Route("/v1/images/build", images.build, methods=["POST"]),
         Route("/v1/images/import", images.import_, methods=["POST"]),
+        Route("/v1/images/export", images.export, methods=["GET"]),
         Route("/v1/images/pull", images.pull, methods=["POST"]),
         Route("/v1/images/push", images.push, methods=["POST"]),
         Route("/v1/images/tag", images.tag, methods=["POST"]),

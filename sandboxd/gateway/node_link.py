@@ -1,7 +1,7 @@
 """Calls to the node of this machine about images and volumes; see `model/images_wire.py`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,10 +29,12 @@ class NodeLink:
         call: Call,
         body: AsyncIterator[bytes] | None,
         tell: Callable[[Progress], None],
+        take: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> bytes:
         """Send a call, with its input if it has one, and hear its events to its answer (msgpack).
 
-        Cancelling it closes the connection, which ends the call on the node.
+        `take` is given what the node sends besides. Cancelling closes the connection, which ends
+        the call on the node.
         """
         try:
             reader, writer = await asyncio.open_unix_connection(str(self._path), limit=_CHUNK)
@@ -43,7 +45,7 @@ class NodeLink:
             writer.write(message(Kind.CALL, call))
             if body is not None:
                 feed = asyncio.create_task(_feed(writer, body))
-            return await _answer(reader, tell, feed)
+            return await _answer(reader, tell, take, feed)
         except (FrameError, msgspec.DecodeError) as error:
             raise DriverFault("node", "images", str(error)) from error
         except ConnectionError:
@@ -67,6 +69,7 @@ async def _feed(writer: asyncio.StreamWriter, body: AsyncIterator[bytes]) -> Non
 async def _answer(
     reader: asyncio.StreamReader,
     tell: Callable[[Progress], None],
+    take: Callable[[bytes], Awaitable[None]] | None,
     feed: asyncio.Task[None] | None,
 ) -> bytes:
     decoder = Decoder()
@@ -87,15 +90,26 @@ async def _answer(
             if not data:
                 raise ConnectionResetError
             for kind, payload in decoder.feed(data):
-                if kind is Kind.EVENT:
-                    tell(msgspec.msgpack.decode(payload, type=Progress))
-                elif kind is Kind.REPLY:
+                if kind is Kind.REPLY:
                     return payload
-                elif kind is Kind.ERROR:
-                    _fail(msgspec.msgpack.decode(payload, type=Problem))
+                await _hear(kind, payload, tell, take)
             reading = asyncio.create_task(reader.read(_CHUNK))
     finally:
         reading.cancel()
+
+
+async def _hear(
+    kind: Kind,
+    payload: bytes,
+    tell: Callable[[Progress], None],
+    take: Callable[[bytes], Awaitable[None]] | None,
+) -> None:
+    if kind is Kind.EVENT:
+        tell(msgspec.msgpack.decode(payload, type=Progress))
+    elif kind is Kind.DATA and take is not None:
+        await take(payload)
+    elif kind is Kind.ERROR:
+        _fail(msgspec.msgpack.decode(payload, type=Problem))
 
 
 def _fail(problem: Problem) -> None:

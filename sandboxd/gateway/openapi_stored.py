@@ -61,6 +61,16 @@ STORED_OPERATIONS = (
         also=_TAR,
     ),
     _call(
+        "GET /v1/images/export",
+        "export_image",
+        "An archive of an image, an OCI layout which `docker load` takes too",
+        None,
+        NotFound,
+        InvalidRequest,
+        media="application/x-tar",
+        parameters=("exported",),
+    ),
+    _call(
         "POST /v1/images/pull",
         "pull_image",
         "Fetch an image from a registry that the operator allows. One Progress a line",
@@ -161,6 +171,7 @@ STORED_PARAMETERS: dict[str, dict[str, Any]] = {
     "volume_name": parameter("name", "path", pattern="^[a-z0-9][a-z0-9_.-]{0,62}$"),
     "template_name": parameter("name", "path", pattern="^[a-z0-9][a-z0-9_.-]{0,63}$"),
     "image": parameter("name", "query", "What the image is called.") | {"required": True},
+    "exported": parameter("name", "query", "A name or digest.") | {"required": True},
     "dockerfile": parameter(
         "dockerfile", "query", "The Dockerfile's text; else it is in the context."
     ),

@@ -7,6 +7,7 @@ The node listens on a unix stream socket of its own beside the agent's. Frames a
     CALL  one of `Call`            ──▶
     [DATA … END]                   ──▶        Build (the context, a tar), Import (a root file system)
                                    ◀──        [EVENT `Progress` …]   Build, Import, Pull, Push
+                                   ◀──        [DATA …]               Export
                                    ◀──        REPLY answer | ERROR `Problem`
 
 To give a call up, close the connection: a build's step is ended, and nothing is left.
@@ -69,6 +70,12 @@ class ImportImage(_Call, frozen=True, kw_only=True):
     name: str
 
 
+class ExportImage(_Call, frozen=True, kw_only=True):
+    """DATA (an archive that `docker load` takes), REPLY nil."""
+
+    name: str
+
+
 class CreateVolume(_Call, frozen=True, kw_only=True):
     """REPLY `VolumeInfo`."""
 
@@ -107,6 +114,7 @@ Call = (
     | PushImage
     | BuildImage
     | ImportImage
+    | ExportImage
     | CreateVolume
     | ListVolumes
     | RemoveVolume

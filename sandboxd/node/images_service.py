@@ -12,7 +12,7 @@ import msgspec
 
 from sandboxd.errors import RequestError, SandboxdError
 from sandboxd.model import images_wire as wire
-from sandboxd.model.agent import Decoder, FrameError, Kind, Problem, message
+from sandboxd.model.agent import MAX_DATA, Decoder, FrameError, Kind, Problem, frame, message
 from sandboxd.model.building import Progress
 from sandboxd.node.fitting import Fitter
 from sandboxd.node.library import Library, Upload
@@ -82,7 +82,11 @@ class ImagesService:
 
     async def _long(
         self,
-        call: wire.PullImage | wire.PushImage | wire.BuildImage | wire.ImportImage,
+        call: wire.PullImage
+        | wire.PushImage
+        | wire.BuildImage
+        | wire.ImportImage
+        | wire.ExportImage,
         session: "_Session",
     ) -> object:
         library, tell = self._library, session.tell
@@ -91,11 +95,13 @@ class ImagesService:
                 return await asyncio.to_thread(library.pull, call.tenant, call.request, tell)
             case wire.PushImage():
                 return await asyncio.to_thread(library.push, call.tenant, call.request, tell)
+            case wire.ExportImage():
+                return await asyncio.to_thread(library.export, call.tenant, call.name, session)
             case wire.ImportImage():
                 with library.upload() as upload:
                     await session.receive(upload)
                     return await asyncio.to_thread(
-                        library.import_rootfs, call.tenant, call.name, upload
+                        library.import_, call.tenant, call.name, upload
                     )
             case wire.BuildImage():
                 with library.upload() as upload:
@@ -156,6 +162,18 @@ class _Session:
         if self._left:
             raise ConnectionResetError("the gateway left")  # which ends what tells
         self._loop.call_soon_threadsafe(self._writer.write, message(Kind.EVENT, event))
+
+    def write(self, data: bytes) -> None:
+        """DATA, from any thread; waits until the gateway takes it. Raises ConnectionError."""
+        for start in range(0, len(data), MAX_DATA):
+            piece = frame(Kind.DATA, data[start : start + MAX_DATA])
+            asyncio.run_coroutine_threadsafe(self._send(piece), self._loop).result()
+
+    async def _send(self, data: bytes) -> None:
+        if self._left:
+            raise ConnectionResetError("the gateway left")
+        self._writer.write(data)
+        await self._writer.drain()
 
     async def receive(self, upload: Upload) -> None:
         """DATA up to END. Raises BodyTooLarge, ConnectionError."""

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from sandboxd.drivers.graph import importing, registry, tenancy
+from sandboxd.drivers.graph import exporting, importing, registry, tenancy
 from sandboxd.drivers.graph.builder.build import Build
 from sandboxd.drivers.graph.builder.context import unpacked
+from sandboxd.drivers.graph.images import full_name
 from sandboxd.drivers.graph.merged import Merged
 from sandboxd.drivers.graph.store import BlobWriter, Lease
 from sandboxd.drivers.graph.volumes import Volume
@@ -113,10 +114,22 @@ class Library:
             registry.push(client, self._images, digest, _progress(tell))
         return self._info(request.name, digest, shared=False)
 
-    def import_rootfs(self, tenant: str, name: str, upload: Upload) -> ImageInfo:
+    def export(self, tenant: str, name: str, out: exporting.Sink) -> None:
+        """An archive of an image, as `sandboxd image export` writes it."""
+        digest = tenancy.resolve(self._images, tenant, name)
+        called = "" if name.startswith("sha256:") else full_name(name)
+        with self._graph.store.leasing(digest):
+            exporting.to_archive(self._images, digest, called, out)
+
+    def import_(self, tenant: str, name: str, upload: Upload) -> ImageInfo:
+        """Of an image that was exported, or of a root file system. Files alone may have a
+        manifest.json, so that says nothing here."""
         tenancy.stored_name(tenant, name)
-        with upload.path.open("rb") as stream:
-            digest = importing.from_rootfs(self._images, upload.lease, stream, "upload")
+        if importing.is_archive_of_images(upload.path, ["oci-layout"]):
+            digest = importing.from_archive(self._images, upload.lease, upload.path)
+        else:
+            with upload.path.open("rb") as stream:
+                digest = importing.from_rootfs(self._images, upload.lease, stream, "upload")
         return self._keep(tenant, name, digest)
 
     async def build(self, call: BuildImage, upload: Upload, tell: Tell) -> ImageInfo:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import shutil
 import tarfile
 import time
@@ -12,7 +13,10 @@ from tempfile import mkdtemp
 
 import httpx
 import pytest
+from click.testing import CliRunner
+from sandboxd_client import Client, RequestError
 
+from sandboxd.cli.main import cli
 from sandboxd.queue import Queue
 from sandboxd.settings import load
 from tests.drivers.graph.archives import LINK, Item, archive
@@ -270,6 +274,24 @@ async def test_what_names_an_image_goes_to_the_node_that_has_it(
         await queue.close()
 
 
+def test_templates_have_a_command(service: Service, alice: httpx.Client) -> None:
+    def sandboxd(*words: str) -> str:
+        env = {"SANDBOXD_URL": service.url, "SANDBOXD_API_KEY": KEYS["alice"]}
+        done = CliRunner().invoke(cli, ["template", *words], env=env)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "0 to 3" in sandboxd("put", "cli", "box", "--base", "session", "--max", "3")
+    assert sandboxd("show", "cli").split()[:3] == ["cli", "box", "session"]
+    names = {line.split()[0]: line.split()[-1] for line in sandboxd("ls").splitlines()}
+    assert names["cli"] == "yours" and names["default"] == "shared"
+    assert sandboxd("rm", "cli") == ""
+    env = {"SANDBOXD_URL": service.url, "SANDBOXD_API_KEY": KEYS["alice"]}
+    for words in (["show", "cli"], ["rm", "cli"], ["put", "cli", "nosuch"]):
+        done = CliRunner().invoke(cli, ["template", *words], env=env)
+        assert done.exit_code == 1 and done.output.startswith("Error: "), done.output
+
+
 def test_registries_are_closed_unless_the_operator_opens_them(alice: httpx.Client) -> None:
     for call in ("pull", "push"):
         told = lines(alice.post(f"/v1/images/{call}", json={"name": "127.0.0.1:9/x"}))
@@ -296,6 +318,53 @@ def test_a_build_whose_client_leaves_is_ended(service: Service) -> None:
             )  # fmt: skip
             assert told[-1]["type"] == "done", told
     assert time.monotonic() - begin < 30
+
+
+def test_an_image_goes_out_as_an_archive_and_comes_in_again(
+    service: Service, alice: httpx.Client, tmp_path: Path
+) -> None:
+    with Client(service.url, KEYS["alice"]) as sdk:
+        assert (
+            sdk.images.export("box", tmp_path / "box.tar") == (tmp_path / "box.tar").stat().st_size
+        )
+        buffer = io.BytesIO()
+        sdk.images.export(sdk.images.get("box").digest, buffer)
+        with pytest.raises(RequestError) as missing:
+            sdk.images.export("nosuch", tmp_path / "nosuch.tar")
+        assert missing.value.code == "unknown_image"
+        assert [path.name for path in tmp_path.iterdir()] == ["box.tar"]
+    with Client(service.url, KEYS["bob"]) as sdk, pytest.raises(RequestError):
+        sdk.images.export("box", io.BytesIO())
+    answer = alice.head("/v1/images/export", params={"name": "box"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-tar")
+    with tarfile.open(tmp_path / "box.tar") as archive:
+        assert {"oci-layout", "index.json", "manifest.json"} <= set(archive.getnames())
+    for content in ((tmp_path / "box.tar").read_bytes(), buffer.getvalue()):
+        told = lines(alice.post("/v1/images/import", params={"name": "again"}, content=content))
+        assert told[-1]["digest"] == alice.get("/v1/images/box").json()["digest"], told
+        assert alice.delete("/v1/images/again").status_code == 204
+
+
+def test_an_archive_of_too_many_files_is_no_image(alice: httpx.Client) -> None:
+    many = archive([Item("oci-layout", b"{}"), *(Item(f"f{n}", b"") for n in range(4_096))])
+    told = lines(alice.post("/v1/images/import", params={"name": "many"}, content=many))
+    assert told[-1]["code"] == "invalid_image" and "4096" in str(told[-1]["detail"])
+    files = archive([Item("manifest.json", b"[]"), Item("f", b"an extension of something")])
+    told = lines(alice.post("/v1/images/import", params={"name": "files"}, content=files))
+    assert told[-1]["type"] == "done", told
+    assert alice.delete("/v1/images/files").status_code == 204
+
+
+def test_a_download_that_is_left_leaves_nothing(service: Service, alice: httpx.Client) -> None:
+    big = archive([Item("big", os.urandom(40_000_000))])
+    assert lines(alice.post("/v1/images/import", params={"name": "large"}, content=big))
+    for _ in range(4):  # more than may be on their way at once
+        with alice.stream("GET", "/v1/images/export", params={"name": "large"}) as answer:
+            assert answer.status_code == 200
+            next(answer.iter_bytes())
+    whole = alice.get("/v1/images/export", params={"name": "large"})
+    assert len(whole.content) > 40_000_000
+    assert alice.delete("/v1/images/large").status_code == 204
 
 
 def test_names_are_given_and_taken_away(alice: httpx.Client) -> None:

@@ -116,8 +116,11 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
+    def _exchange(self) -> "_Exchange":
+        return _Exchange(self._transport)
+
     async def _do(self, flow: Flow[T]) -> T:
-        exchange = _Exchange(self._transport)
+        exchange = self._exchange()
         try:
             return await exchange.drive(flow)
         finally:

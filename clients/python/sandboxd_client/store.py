@@ -189,6 +189,18 @@ class StoreCore(Core):
         request = self._upload("/v1/images/import", [("name", name)], archive)
         return (yield from self._long(request, deadline, on_progress))
 
+    def export(self, name: str, deadline: Deadline) -> Flow[None]:
+        """Opens the body."""
+        url = self._url("/v1/images/export").copy_with(params={"name": name})
+        answer: Answer = yield Open(httpx.Request("GET", url, headers=self._headers), deadline)
+        if not answer.ok:
+            raise answer.error()
+
+    def piece(self, deadline: Deadline) -> Flow[bytes | None]:
+        """What comes next of the opened body."""
+        piece: bytes | None = yield Read(deadline)
+        return piece
+
     def transfer(
         self,
         call: str,

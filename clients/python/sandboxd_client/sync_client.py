@@ -120,8 +120,11 @@ class Client:
     ) -> None:
         self.close()
 
+    def _exchange(self) -> "_Exchange":
+        return _Exchange(self._transport)
+
     def _do(self, flow: Flow[T]) -> T:
-        exchange = _Exchange(self._transport)
+        exchange = self._exchange()
         try:
             return exchange.drive(flow)
         finally:

@@ -14,6 +14,7 @@ MODULES = {
     "async_sandbox.py": "sync_sandbox.py",
     "async_files.py": "sync_files.py",
     "async_tools.py": "sync_tools.py",
+    "async_store.py": "sync_store.py",
 }
 _RULES = [
     (r", for asyncio\. `sync_(\w+)` is made of this file, see tools/unasync\.py\.",

@@ -8,7 +8,7 @@ import io
 import os
 import tarfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, cast
 
 import msgspec
 
@@ -37,7 +37,11 @@ def to_layout(images: Images, digest: str, name: str, directory: Path) -> None:
         raise DriverFault("graph", "export", str(error)) from error
 
 
-def to_archive(images: Images, digest: str, name: str, out: BinaryIO) -> None:
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+def to_archive(images: Images, digest: str, name: str, out: Sink) -> None:
     """Write an archive to a stream that need not seek. The caller holds a lease."""
     details = images.details(digest)
     saved = [
@@ -47,7 +51,9 @@ def to_archive(images: Images, digest: str, name: str, out: BinaryIO) -> None:
             "Layers": [_member(layer.digest) for layer in details.manifest.layers],
         }
     ]
-    with tarfile.open(mode="w|", fileobj=out, format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(
+        mode="w|", fileobj=cast(BinaryIO, out), format=tarfile.PAX_FORMAT, bufsize=_CHUNK
+    ) as archive:
         _add(archive, "oci-layout", _LAYOUT)
         for blob in _blobs(images, digest):
             with images.store.blob(blob).open("rb") as file:

@@ -40,6 +40,9 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _HOST_SOURCES = ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list")
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.:/=~-]{0,127}\Z")
 _LINKS_MAX = 8
+_MEMBERS_MAX = 4096
+"""Of an archive of an image: each becomes a file of the store."""
+_MARKS = ("manifest.json", "oci-layout")
 _INDEX_DEPTH = 3
 
 Fetch = Callable[[Lease, Descriptor], None]
@@ -143,12 +146,12 @@ def from_debootstrap(images: Images, lease: Lease, recipe: Recipe, mirrors: Sequ
     return _single(images, lease, writer.digest, origin, recipe.env)
 
 
-def is_archive_of_images(path: Path) -> bool:
-    """Whether a file is a plain tar with the documents of an image, and not a root file system."""
+def is_archive_of_images(path: Path, marks: Sequence[str] = _MARKS) -> bool:
+    """Whether a file is a plain tar with a document of an image, and not a root file system."""
     try:
         with path.open("rb", buffering=_CHUNK) as file:
             for entry in entries(_exactly(file)):
-                if _normal(entry.name) in ("manifest.json", "oci-layout"):
+                if _normal(entry.name) in marks:
                     return True
                 file.seek(entry.size + padding(entry.size), os.SEEK_CUR)
     except Malformed:
@@ -221,6 +224,8 @@ def _members(store: Store, lease: Lease, path: Path) -> dict[str, str]:
             read = _exactly(file)
             for entry in entries(read):
                 name = _normal(entry.name)
+                if len(found) + len(links) == _MEMBERS_MAX:
+                    raise InvalidImage(f"{path.name}: more than {_MEMBERS_MAX} files are no image")
                 if entry.kind == "file":
                     with store.writing(lease) as writer:
                         for begin in range(0, entry.size, _CHUNK):

@@ -12,12 +12,13 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sandboxd.errors import BodyTooLarge, InvalidRequest, SandboxdError
 from sandboxd.gateway.bodies import Budget, decode, read_json
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.problems import problem
+from sandboxd.gateway.waiting import ClientGone, disconnected, unless
 from sandboxd.model import images_wire as wire
 from sandboxd.model.building import Progress
 from sandboxd.model.stored import ImageDetail, ImageInfo, ImageList, ImageTag, ImageTransfer
@@ -25,6 +26,8 @@ from sandboxd.model.stored import ImageDetail, ImageInfo, ImageList, ImageTag, I
 T = TypeVar("T")
 _JSON = "application/json"
 LINES = "application/x-ndjson"
+_TAR = "application/x-tar"
+_ARCHIVE = [(b"content-type", _TAR.encode()), (b"content-disposition", b"attachment")]
 _ARGUMENTS_MAX = 64
 _SMALL = 65_536
 _PIECES_AHEAD = 4
@@ -81,6 +84,14 @@ class Images:
         call = wire.ImportImage(tenant=request.scope["tenant"], name=_name(request))
         return self._long(call, request)
 
+    async def export(self, request: Request) -> ASGIApp:
+        """An archive that `docker load` and `sandboxd image import` take."""
+        tenant, name = request.scope["tenant"], _name(request)
+        if request.method == "HEAD":
+            await self._node.ask(wire.GetImage(tenant=tenant, name=name), ImageDetail)
+            return Response(media_type=_TAR)
+        return _Archive(self._gateway, wire.ExportImage(tenant=tenant, name=name))
+
     async def _body(self, request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
         timeout = self._gateway.settings.gateway.body_timeout
         with self._budget.share() as share:
@@ -93,6 +104,36 @@ class Images:
             if announced.isdecimal() and int(announced) > most:
                 raise BodyTooLarge(f"the archive has more than {most} bytes")
         return _Lines(self._gateway, call, uploads=request is not None)
+
+
+class _Archive:
+    """An ASGI response: what a call sends. A fault after its beginning breaks it off."""
+
+    def __init__(self, gateway: Gateway, call: wire.Call) -> None:
+        self._gateway, self._call = gateway, call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._gateway.slots.take():
+            work = self._gateway.unless_closing(self._send(send))
+            await unless(disconnected(receive), ClientGone(), work)
+
+    async def _send(self, send: Send) -> None:
+        begun = False
+
+        async def take(piece: bytes) -> None:
+            nonlocal begun
+            if not begun:
+                await send({"type": "http.response.start", "status": 200, "headers": _ARCHIVE})
+                begun = True
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+        try:
+            await self._gateway.node.follow(self._call, None, lambda _: None, take)
+        except SandboxdError:
+            if begun:
+                raise ClientGone from None
+            raise
+        await send({"type": "http.response.body", "body": b""})
 
 
 class _Lines(Response):
