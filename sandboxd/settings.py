@@ -241,6 +241,9 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Longest time to live that a request may ask for."""
     processes_max: Annotated[int, Meta(ge=1, le=512)] = 128
     """Processes of one sandbox that were started through the API and run at once."""
+    pause_to_swap: bool = False
+    """Let the memory of paused sandboxes go to the machine's swap, where it may outlive them; what is
+    cached of files goes in any case."""
     metrics_interval: Annotated[float, Meta(ge=0)] = 10.0
     """Seconds between the samples of what each sandbox uses; 0: none are taken."""
     metrics_kept: Annotated[int, Meta(ge=1, le=100_000)] = 360

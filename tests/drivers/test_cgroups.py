@@ -207,6 +207,29 @@ def test_frozen_group_uses_no_processor_until_thawed(cgroups: Cgroups) -> None:
     group.remove()
 
 
+def test_what_is_cached_for_a_group_is_taken_back_and_what_it_holds_is_not(
+    cgroups: Cgroups,
+) -> None:
+    group = cgroups.make("g", memory=256 * MIB, pids=10, cpus=1.0)
+    file = max(
+        (path for path in Path("/usr/lib").rglob("*.so*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
+    size = min(file.stat().st_size, 48 * MIB)
+    with file.open("rb") as cached:  # so that reading it counts
+        os.posix_fadvise(cached.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    code = (
+        f"held = bytearray({8 * MIB})\nwith open({str(file)!r}, 'rb') as f: f.read({size})\n"
+        f"print('in', flush=True)\n"
+    )
+    with member(INSTANCE, "g", code + ASLEEP, prints=True):
+        before = group.present().memory
+        assert before > size / 2 + 8 * MIB, "the file was cached for somebody else"
+        group.reclaim(swap=False)
+        assert 8 * MIB < group.present().memory < before - size / 2
+    group.remove()
+
+
 def test_freezing_is_waited_for_and_what_is_held_is_told(cgroups: Cgroups) -> None:
     group = cgroups.make("g", memory=64 * MIB, pids=10, cpus=1.0)
     with member(INSTANCE, "g", "print('in', flush=True)\n" + BUSY, prints=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.drivers.exec.cgroups import v2
 from sandboxd.drivers.exec.cgroups.v2 import V2
 from sandboxd.errors import DriverFault
 
@@ -156,4 +157,20 @@ def test_a_limit_below_what_is_in_use_is_known_before_it_kills(mount: Path) -> N
     (files / "memory.reclaim").write_text("")
     assert not group.fits(30 * MIB)
     assert (files / "memory.reclaim").read_text() == str(10 * MIB)
+    group.remove()
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_memory_is_reclaimed_to_swap_only_where_that_is_wanted(
+    mount: Path, monkeypatch: pytest.MonkeyPatch, swap: bool
+) -> None:
+    group = V2(mount, "x").make("g", memory=64 * MIB, pids=10, cpus=1.0)
+    files = mount / "sandboxd-x" / "g"
+    (files / "pids.current").write_text("1\n")
+    (files / "memory.current").write_text(f"{40 * MIB}\n")
+    written: list[tuple[str, str]] = []
+    monkeypatch.setattr(v2, "write", lambda path, text: written.append((path.name, text)))
+    group.reclaim(swap=swap)
+    limits = [("memory.swap.max", most) for most in ("max", "0")] if swap else []
+    assert written == [*limits[:1], ("memory.reclaim", str(40 * MIB)), *limits[1:]]
     group.remove()

@@ -45,6 +45,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _SETTLE = 5.0
+_RECLAIM_AFTER = 1.0
+"""Seconds of a pause after which its memory is taken back: one between two requests is not worth it."""
 _STACK = 64 << 20
 _NO_LIMIT = (1 << 64) - 1
 
@@ -69,7 +71,7 @@ class Session:
         self.identity, self.request, self.limits, self.built = identity, request, limits, built
         self.metadata = dict(request.metadata)
         self._on_change, self._on_end = on_change, on_end
-        self._keeping = keeping
+        self._keeping, self._settings = keeping, settings
         self._loop = asyncio.get_running_loop()
         now = time.monotonic()
         self._wall = time.time() - now
@@ -99,6 +101,7 @@ class Session:
         self._file_line = FileLine(self.processes.init)
         self.files = Files(self._file_line)
         self._timer: asyncio.TimerHandle | None = None
+        self._reclaiming: asyncio.TimerHandle | None = None
         self._timing: asyncio.Task[None] | None = None
         self._loop.add_reader(built.native.pidfd, self._on_gone)
         if kept is not None:
@@ -247,6 +250,7 @@ class Session:
             await self.work(self._freeze, True)
             self._living()
             self.life.paused, self.paused_at = True, time.time()
+            self._reclaiming = self._loop.call_later(_RECLAIM_AFTER, self._reclaim)
             self._watch_time()
             self.keep()
             return True
@@ -260,6 +264,7 @@ class Session:
             self._living()
             if not self.life.paused:
                 return False
+            self._keep_memory()
             await self.work(self._freeze, False)
             self._living()
             self.life.woken(time.monotonic())
@@ -267,6 +272,16 @@ class Session:
             self._watch_time()
             self.keep()
             return True
+
+    def _reclaim(self) -> None:
+        """It has stood still for a while: somebody else may need its memory more."""
+        self._reclaiming = None
+        self._track(self.built.group.reclaim, swap=self._settings.pause_to_swap)
+
+    def _keep_memory(self) -> None:
+        if self._reclaiming is not None:
+            self._reclaiming.cancel()
+            self._reclaiming = None
 
     def _freeze(self, frozen: bool) -> None:
         try:
@@ -345,6 +360,7 @@ class Session:
         if self._ending is not None or self.end is not None:
             return
         self._ending = reason
+        self._keep_memory()
         if self._timer is not None:
             self._timer.cancel()
         if "cgroup_kill" in self.built.layers:
@@ -367,6 +383,7 @@ class Session:
             reason = EndReason.MEMORY_EXCEEDED if oom else EndReason.CRASHED
         self.end = End(reason=reason, at=rfc3339(time.time()))
         self._ending = reason
+        self._keep_memory()
         if self._timer is not None:
             self._timer.cancel()
         self.processes.close()

@@ -193,6 +193,24 @@ async def test_paused_processes_stand_still_and_go_on(box: Box) -> None:
     assert (await box.ask(agent.Resume, Sandbox)).state is SandboxState.RUNNING
 
 
+async def test_a_pause_that_lasts_gives_memory_back_and_one_that_does_not_keeps_it(
+    node: Node, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = node.registry.find(TENANT, box.id)
+    reclaimed: list[bool] = []
+    monkeypatch.setattr(
+        type(session.built.group), "reclaim", lambda _, *, swap: reclaimed.append(swap)
+    )
+    monkeypatch.setattr("sandboxd.node.sessions.session._RECLAIM_AFTER", 0.2)
+    await box.ask(agent.Pause, Sandbox)
+    await box.sh("true")  # which wakes it
+    await asyncio.sleep(0.4)
+    assert reclaimed == []
+    await box.ask(agent.Pause, Sandbox)
+    await asyncio.sleep(0.4)
+    assert reclaimed == [False], "to swap only where the operator wants it"
+
+
 async def test_a_pause_whose_client_leaves_is_whole_or_not_at_all(
     gateway: Gateway, box: Box
 ) -> None:

@@ -82,6 +82,11 @@ class Group(Protocol):
     def kill_one(self) -> None:
         """From now on the kernel ends one process where memory is short, and not the whole group."""
 
+    def reclaim(self, *, swap: bool) -> None:
+        """Take back what memory the kernel can of a group that stands still: what is cached of files,
+        and with `swap` the rest too, as far as there is room. Blocks. Where the kernel cannot, nothing
+        happens. Raises DriverFault."""
+
     def present(self) -> Present: ...
 
     def remove(self) -> None:

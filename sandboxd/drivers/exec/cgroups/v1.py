@@ -5,6 +5,7 @@ Without it, sandboxes are killed through their pid namespace and CPU time comes 
 no `memory.oom.group`: an eventfd tells of an OOM kill, and the owner ends the group.
 """
 
+import contextlib
 import errno
 import os
 import select
@@ -240,6 +241,12 @@ class V1Group:
 
     def kill_one(self) -> None:
         """v1 has never done otherwise."""
+
+    def reclaim(self, *, swap: bool) -> None:
+        with faults("reclaim"):
+            write(self._memory / "memory.swappiness", "60" if swap else "0")
+            with contextlib.suppress(OSError):  # EBUSY, EINTR: not all
+                write(self._memory / "memory.force_empty", "0")
 
     def present(self) -> Present:
         with faults("read usage"):

@@ -128,9 +128,26 @@ class V2Group:
         """The kernel would end processes rather than refuse."""
         excess = self.present().memory - memory
         if excess > 0:
-            with contextlib.suppress(OSError):  # before 5.19 there is no such file; EAGAIN: not all
-                write(self.path / "memory.reclaim", str(excess))
+            self._reclaim(excess)
         return self.present().memory <= memory
+
+    def _reclaim(self, size: int) -> None:
+        with contextlib.suppress(OSError):  # before 5.19 there is no such file; EAGAIN: not all
+            write(self.path / "memory.reclaim", str(size))
+
+    def reclaim(self, *, swap: bool) -> None:
+        present = self.present().memory
+        if not swap:
+            return self._reclaim(present)
+        self._swap("max")
+        try:
+            self._reclaim(present)
+        finally:
+            self._swap("0")  # what is out comes back as it is touched, and nothing more goes
+
+    def _swap(self, most: str) -> None:
+        with contextlib.suppress(FileNotFoundError), faults("limit swap"):
+            write(self.path / "memory.swap.max", most)
 
     def cpu_time(self) -> float:
         return value(read_fd(self._cpu_fd), "usage_usec") / 1e6
