@@ -1,7 +1,7 @@
 # Everything the project needs is installed by `make setup`, which every other target calls.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo serve doctor bench bench-images images vm-test attack fuzz sanitize compat-inside adapters clean lock
+.PHONY: help setup check format test demo serve doctor bench bench-images images images-test vm-test attack fuzz sanitize compat-inside adapters clean lock
 
 PYTHON := /usr/bin/python3.11
 VENV := .venv
@@ -88,6 +88,9 @@ bench-images: setup ## roots of many layers, snapshots, pulls and shared pages, 
 
 images: setup ## the official images, from Debian packages, into the default store
 	$(BIN)/sandboxd image make $(ARGS)
+
+images-test: setup ## the official images that are there, each language's own proof in its image
+	$(BIN)/pytest tests/images/official.py
 
 attack: setup ## programs that try to get out, and which layer stops what
 	$(BIN)/python -m tests.attack $(ARGS)
