@@ -16,6 +16,7 @@ PACKAGES += clang-format apparmor bubblewrap iproute2 busybox-static cpio zstd e
 PACKAGES += nftables iptables iperf3
 PACKAGES += mmdebstrap umoci skopeo docker-registry runc
 PACKAGES += clang libclang-rt-14-dev libpython3.11-testsuite python3-numpy python3-pandas git sqlite3
+PACKAGES += python3-ipython python3-matplotlib nodejs
 NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \
 	CMakeLists.txt pyproject.toml clients/python/pyproject.toml
 C_FILES := $(wildcard sandboxd/native/*.[ch] tests/fuzz/*/*.[ch])

@@ -130,9 +130,11 @@ def sandbox(client: httpx.Client) -> str:
 def known(client: httpx.Client, sandbox: str) -> dict[str, str]:
     """Path parameters of what is there."""
     started = client.post(f"/v1/sandboxes/{sandbox}/processes", json={"command": ["x"]})
+    context = client.post(f"/v1/sandboxes/{sandbox}/contexts", json={})
     signed = client.post(f"/v1/sandboxes/{sandbox}/files/sign", json={"path": "f"})
     token = signed.json()["url"].rpartition("/")[2]
-    return {"id": sandbox, "port": "80", "process": started.json()["id"], "token": token}
+    return {"id": sandbox, "port": "80", "process": started.json()["id"], "token": token,
+            "context": context.json()["id"]}  # fmt: skip
 
 
 @pytest.mark.parametrize(

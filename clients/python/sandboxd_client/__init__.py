@@ -2,11 +2,13 @@
 
 from sandboxd_client._version import __version__
 from sandboxd_client.async_client import AsyncClient, AsyncRun
+from sandboxd_client.async_contexts import AsyncContext
 from sandboxd_client.async_sandbox import AsyncProcess, AsyncSandbox
 from sandboxd_client.async_stream import AsyncStream
 from sandboxd_client.async_terminal import AsyncTerminal
 from sandboxd_client.async_tools import AsyncSandboxTools
 from sandboxd_client.collected import save_files
+from sandboxd_client.context_model import CodeError, CodeResult, CodeValue, ContextInfo
 from sandboxd_client.errors import (
     ConnectionFailed,
     Overload,
@@ -47,6 +49,7 @@ from sandboxd_client.sandbox_model import (
 )
 from sandboxd_client.store import Image, ImageDetail, Progress, TemplateInfo, Volume
 from sandboxd_client.sync_client import Client, Run
+from sandboxd_client.sync_contexts import Context
 from sandboxd_client.sync_sandbox import Process, Sandbox
 from sandboxd_client.sync_stream import Stream
 from sandboxd_client.sync_terminal import Terminal
@@ -56,6 +59,7 @@ from sandboxd_client.unpacking import unpack_tar
 
 __all__ = [
     "AsyncClient",
+    "AsyncContext",
     "AsyncProcess",
     "AsyncRun",
     "AsyncSandbox",
@@ -64,8 +68,13 @@ __all__ = [
     "AsyncTerminal",
     "CaseResult",
     "Client",
+    "CodeError",
+    "CodeResult",
+    "CodeValue",
     "CommandResult",
     "ConnectionFailed",
+    "Context",
+    "ContextInfo",
     "Event",
     "FileEvent",
     "FileInfo",

@@ -5,9 +5,11 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from sandboxd_client.async_client import AsyncClient, _Exchange
+from sandboxd_client.async_contexts import AsyncContext, AsyncContexts
 from sandboxd_client.async_files import AsyncFiles
 from sandboxd_client.async_port import AsyncPortStream
 from sandboxd_client.async_terminal import AsyncTerminal
+from sandboxd_client.context_model import ContextLanguage
 from sandboxd_client.core import Flow
 from sandboxd_client.deadline import SHORT, Deadline
 from sandboxd_client.errors import RequestError
@@ -62,6 +64,7 @@ class AsyncSandbox:
         self.files = AsyncFiles(self)
         self.pty = AsyncPtys(self)
         self.ports = AsyncPorts(self)
+        self.contexts = AsyncContexts(self)
 
     @classmethod
     async def create(
@@ -175,6 +178,16 @@ class AsyncSandbox:
             _CODE[language], input=code, timeout=timeout, on_stdout=on_stdout,
             on_stderr=on_stderr, **options,
         )  # fmt: skip
+
+    async def context(
+        self,
+        language: ContextLanguage = "python",
+        *,
+        cwd: str = "/work",
+        env: Mapping[str, str] | None = None,
+    ) -> AsyncContext:
+        """A new interpreter that keeps its state between pieces of code, as `contexts.create`."""
+        return await self.contexts.create(language, cwd=cwd, env=env)
 
     async def _follow(
         self, body: bytes | None, process: str, deadline: Deadline, collector: Collector

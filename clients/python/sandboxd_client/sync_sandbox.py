@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
+from sandboxd_client.context_model import ContextLanguage
 from sandboxd_client.core import Flow
 from sandboxd_client.deadline import SHORT, Deadline
 from sandboxd_client.errors import RequestError
@@ -25,6 +26,7 @@ from sandboxd_client.sandbox_model import (
 )
 from sandboxd_client.sandbox_output import Collector, Heard
 from sandboxd_client.sync_client import Client, _Exchange
+from sandboxd_client.sync_contexts import Context, Contexts
 from sandboxd_client.sync_files import Files
 from sandboxd_client.sync_port import PortStream
 from sandboxd_client.sync_terminal import Terminal
@@ -62,6 +64,7 @@ class Sandbox:
         self.files = Files(self)
         self.pty = Ptys(self)
         self.ports = Ports(self)
+        self.contexts = Contexts(self)
 
     @classmethod
     def create(
@@ -171,6 +174,16 @@ class Sandbox:
             _CODE[language], input=code, timeout=timeout, on_stdout=on_stdout,
             on_stderr=on_stderr, **options,
         )  # fmt: skip
+
+    def context(
+        self,
+        language: ContextLanguage = "python",
+        *,
+        cwd: str = "/work",
+        env: Mapping[str, str] | None = None,
+    ) -> Context:
+        """A new interpreter that keeps its state between pieces of code, as `contexts.create`."""
+        return self.contexts.create(language, cwd=cwd, env=env)
 
     def _follow(
         self, body: bytes | None, process: str, deadline: Deadline, collector: Collector

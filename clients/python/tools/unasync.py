@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "sandboxd_client"
 MODULES = {
     "async_sandbox.py": "sync_sandbox.py",
     "async_files.py": "sync_files.py",
+    "async_contexts.py": "sync_contexts.py",
     "async_tools.py": "sync_tools.py",
     "async_store.py": "sync_store.py",
 }

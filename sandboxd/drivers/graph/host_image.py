@@ -21,6 +21,7 @@ _ETC_FILES = (
     "ld.so.cache",
     "ld.so.conf",
     "localtime",
+    "matplotlibrc",  # Debian's package does not start without it
     "mime.types",
     "os-release",
     "protocols",
