@@ -62,7 +62,9 @@ def show(value: Any) -> None:
 @click.option("--idle-timeout", type=float, help="Seconds without use after which it ends.")
 @click.option("--on-timeout", type=click.Choice(["kill", "pause"]))
 @click.option("--limit", "limits", multiple=True, metavar="K=V", help="memory=512M, cpus=2 …")
-@click.option("--network")
+@click.option("--network", metavar="POLICY")
+@click.option("--group", help="See the sandboxes that name the same group.")
+@click.option("--hostname", help="Its name there: NAME.internal; its id unless given.")
 @click.option("--json", "as_json", is_flag=True, help="All there is to say, not the id alone.")
 @_URL
 def create(url: str | None, as_json: bool, **given: Any) -> None:

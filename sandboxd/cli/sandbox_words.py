@@ -19,6 +19,9 @@ def options_of(
     metadata: Iterable[str] = (),
     volumes: Iterable[str] = (),
     data: Iterable[str] = (),
+    network: str | None = None,
+    group: str | None = None,
+    hostname: str | None = None,
     **plain: Any,
 ) -> Any:
     """Options of a new sandbox; what was not given is left out. Raises UsageError."""
@@ -29,6 +32,11 @@ def options_of(
         options["metadata"] = pairs
     if pairs := _pairs(limits, "--limit"):
         options["limits"] = {name: _amount(name, text) for name, text in pairs.items()}
+    if group or hostname:
+        named = {"policy": network, "group": group, "hostname": hostname}
+        options["network"] = {name: word for name, word in named.items() if word}
+    elif network:
+        options["network"] = network
     if volumes:
         options["volumes"] = [mount_words.volume(text) for text in volumes]
     if data:

@@ -19,6 +19,7 @@ from sandboxd.errors import (
 from sandboxd.gateway.api.sandbox_lines import EVENTS, NDJSON
 from sandboxd.gateway.operations import GUARDED, Errors, Operations, flag, number, parameter
 from sandboxd.model.agent import Forked, PortState, ProcessList, Snapshotted
+from sandboxd.model.network_use import NetworkPage
 from sandboxd.model.session import (
     PROCESS_ID,
     SANDBOX_ID,
@@ -45,8 +46,8 @@ from sandboxd.model.session_metrics import MetricsHistory
 
 SANDBOX_TYPES: tuple[type[Struct], ...] = (
     SandboxRequest, Sandbox, SandboxList, SandboxUpdate, ExtendRequest, SnapshotRequest, Snapshotted,
-    ForkRequest, Forked, Metrics, MetricsHistory, CommandRequest, CommandResult, Process, ProcessList,
-    SignalRequest, InputRequest, PtySize, PortState, LinkRequest, PortLink,
+    ForkRequest, Forked, Metrics, MetricsHistory, NetworkPage, CommandRequest, CommandResult, Process,
+    ProcessList, SignalRequest, InputRequest, PtySize, PortState, LinkRequest, PortLink,
 )  # fmt: skip
 
 ONE = "/v1/sandboxes/{id:sandbox}"
@@ -147,6 +148,13 @@ _LIFE = (
         "What it has used over time, the newest hour or so",
         MetricsHistory,
         parameters=("after",),
+    ),
+    INSIDE(
+        f"GET {ONE}/network",
+        "sandbox_network",
+        "What it asked of its network, the oldest first; as it happens for those who accept a stream",
+        NetworkPage,
+        parameters=("records_limit", "records_cursor"),
     ),
     INSIDE(
         f"GET {ONE}/metrics/stream",
@@ -251,6 +259,10 @@ SANDBOX_PARAMETERS: dict[str, dict[str, Any]] = {
     "state": parameter("state", "query", "Only those.", enum=["running", "paused", "ended"]),
     "sandboxes_limit": number("limit", "query", "Of one page.", 1, 200),
     "sandboxes_cursor": parameter("cursor", "query", "`next_cursor` of the page before."),
+    "records_limit": number("limit", "query", "Of one page.", 1, 1_000),
+    "records_cursor": parameter(
+        "cursor", "query", "Where the page before ended.", pattern="^[0-9]{1,19}(-[0-9]{1,19})?$"
+    ),
     "interval": number("interval", "query", "Seconds.", 1, 3600),
     "after": parameter("after", "query", "Only what is later.", format="date-time"),
     "wait": number("wait", "query", "Seconds.", 0, 3600),

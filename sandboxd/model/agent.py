@@ -71,6 +71,7 @@ from msgspec import Meta, Struct
 from sandboxd.model.context import ContextRequest
 from sandboxd.model.session import (
     FileEvent,
+    NetworkChoice,
     Process,
     ProcessRequest,
     PtySize,
@@ -151,7 +152,7 @@ class Update(_Call, frozen=True, kw_only=True):
     idle_timeout: float | None = None
     """0 takes it away."""
     on_timeout: Literal["kill", "pause"] | None = None
-    network: str | None = None
+    network: NetworkChoice | None = None
 
 
 class Kill(_Call, frozen=True, kw_only=True):

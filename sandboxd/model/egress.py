@@ -33,6 +33,7 @@ CLOSED_UDP: Spans = ((53, 53), (443, 443), (784, 784), (853, 853), (8853, 8853))
 
 _NAMED = ((80, 80), (443, 443))
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOSTNAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"(\*\.)?({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?")
 
 
@@ -123,6 +124,26 @@ class NetworkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     policy: Name
     allow: Annotated[list[EgressRule], Meta(max_length=100)]
     """Each within what a rule of the policy allows; the policy's `deny` and caps hold besides."""
+
+
+class SandboxNetwork(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The network of a sandbox that stays: a policy or a part of it, and whom of its own kind it sees."""
+
+    policy: Name = "none"
+    allow: Annotated[list[EgressRule], Meta(max_length=100)] | None = None
+    """As in `NetworkRequest`; None: all of the policy."""
+    group: Annotated[str, Meta(pattern=rf"^{_HOSTNAME}\Z")] | None = None
+    """Sandboxes of one tenant, node and policy that name the same group reach one another on every port,
+    and find one another as `NAME.internal`."""
+    hostname: Annotated[str, Meta(pattern=rf"^{_HOSTNAME}\Z")] | None = None
+    """Its name in the group; None: its id, with a hyphen for the underscore. Of two with one name, one
+    answers."""
+
+    def __post_init__(self) -> None:
+        if self.policy == "none" and self.group is None:
+            raise ValueError("give a policy or a group")
+        if self.hostname is not None and self.group is None:
+            raise ValueError("hostname is of a group")
 
 
 def narrowed(policy: EgressPolicy, allow: list[EgressRule]) -> EgressPolicy:

@@ -10,9 +10,9 @@ class NetworkRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     at: str
     """RFC 3339: when it was decided; of a connection that was let through, when it ended."""
-    kind: Literal["name", "connection", "refused"]
+    kind: Literal["name", "connection", "refused", "gap"]
     """A question for a name; a connection through the proxy, or one that a rule let out; packets that a
-    rule stopped."""
+    rule stopped; or that some records are missing here."""
     verdict: str
     """`allowed`, or why not: the rule's name, or words."""
     name: str = ""
@@ -34,3 +34,16 @@ class NetworkUse(Struct, frozen=True, kw_only=True):
     """In the order in which they came."""
     more: int = 0
     """Records beyond those that are kept."""
+
+
+class NetworkEvent(NetworkRecord, frozen=True, kw_only=True, tag="network"):
+    """A record of a sandbox that stays, and its place in the order."""
+
+    id: str
+
+
+class NetworkPage(Struct, frozen=True, kw_only=True):
+    records: list[NetworkEvent]
+    """The oldest first."""
+    next_cursor: str | None = None
+    """Give it back as `cursor` for those after these; None: there are none by now."""

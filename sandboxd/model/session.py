@@ -11,12 +11,14 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sandboxd.model.callback import SandboxCallback
+from sandboxd.model.egress import SandboxNetwork
 from sandboxd.model.language import ImageName
 from sandboxd.model.mounts import DataMount, VolumeMount
 from sandboxd.model.run import Arg, Name
 
 Lifetime = Annotated[float, Meta(gt=0, le=30 * 86_400)]
 Text = Annotated[str, Meta(max_length=1024)]
+NetworkChoice = Annotated[str, Meta(max_length=64)] | SandboxNetwork
 SANDBOX_ID = r"^sbx_[a-z2-7]{26}$"
 PROCESS_ID = r"^prc_[a-z2-7]{26}$"
 
@@ -87,8 +89,8 @@ class SandboxRequest(
     """Seconds without a request or a running foreground process after which it ends or pauses."""
     on_timeout: Literal["kill", "pause"] = "kill"
     limits: SessionLimits = SessionLimits()
-    network: Annotated[str, Meta(max_length=64)] = "none"
-    """`none`, or the name of an egress policy."""
+    network: NetworkChoice = "none"
+    """`none`, the name of an egress policy, or what of one, and with whom."""
     callback: SandboxCallback | None = None
     """Tell what happens to it, and to those that are forked from it."""
 
@@ -105,7 +107,7 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     key: str | None = None
     metadata: dict[str, str] = {}
     limits: SessionLimits
-    network: str
+    network: NetworkChoice
     node: str
     isolation: list[str]
     """The layers that hold."""

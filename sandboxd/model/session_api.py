@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from sandboxd.model.run import FileContent
 from sandboxd.model.session import (
     Lifetime,
+    NetworkChoice,
     Process,
     ProcessRequest,
     Sandbox,
@@ -54,7 +55,7 @@ class SandboxUpdate(
     idle_timeout: Annotated[float, Meta(ge=0, le=30 * 86_400)] | None = None
     """0 takes it away."""
     on_timeout: Literal["kill", "pause"] | None = None
-    network: Annotated[str, Meta(max_length=64)] | None = None
+    network: NetworkChoice | None = None
 
 
 class ExtendRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -22,11 +22,13 @@ from sandboxd.node.images_service import ImagesService
 from sandboxd.node.judging import Judge
 from sandboxd.node.judging.artifacts import host_packages, toolchain
 from sandboxd.node.library import Library
+from sandboxd.node.network_audit import NetworkAudit
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.registry import Registry
 from sandboxd.node.sessions.server import Server
 from sandboxd.node.worker import Worker
 from sandboxd.queue import Queue
+from sandboxd.queue.network_records import NetworkRecords
 from sandboxd.queue.sessions import Sessions
 from sandboxd.queue.store import Store
 from sandboxd.settings import Settings
@@ -100,7 +102,7 @@ async def _run(settings: Settings) -> int:
             toolchain=lambda template: toolchain(host.specs[template].image, packages),
         ),
     )
-    directory = Sessions(settings)
+    directory, records = Sessions(settings), NetworkRecords(settings)
     registry = Registry(
         settings.sessions,
         host,
@@ -110,6 +112,7 @@ async def _run(settings: Settings) -> int:
         node=node,
         address=f"unix:{settings.node_socket}",
         keeper=settings.keeper_socket,
+        audit=NetworkAudit(records),
     )
     await registry.start()
     agent = Agent(worker.live, Server(registry))
@@ -144,6 +147,7 @@ async def _run(settings: Settings) -> int:
     fitter.close()
     await registry.end_all(EndReason.NODE_STOPPED)
     await directory.close()
+    await records.close()
     await pool.close()
     if guarding is not None:
         guarding.cancel()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built, Spec
@@ -18,7 +19,7 @@ from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.network import nflog
 from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
 from sandboxd.errors import DriverFault
-from sandboxd.model.egress import EgressPolicy, NetworkRequest, narrowed
+from sandboxd.model.egress import EgressPolicy, NetworkRequest, SandboxNetwork, narrowed
 from sandboxd.model.network_use import NetworkRecord
 from sandboxd.node.network_guard import Guard
 from sandboxd.node.network_use import Use, of_firewall, of_guard
@@ -27,6 +28,24 @@ from sandboxd.settings import Settings
 
 _CUT_OFF = EgressPolicy(name="none")
 """What a sandbox that was built with a network has when it is to have none."""
+
+
+class Member(Struct, frozen=True):
+    """A sandbox among those that see one another."""
+
+    group: str = ""
+    """Of the whole node; empty: it is alone."""
+    name: str = ""
+
+
+_ALONE = Member()
+
+
+def member_of(tenant: str, sandbox: str, asked: str | SandboxNetwork) -> Member:
+    """Groups of two tenants are two, whatever they are called."""
+    if isinstance(asked, str) or asked.group is None:
+        return _ALONE
+    return Member(f"{tenant}/{asked.group}", asked.hostname or sandbox.replace("_", "-"))
 
 
 class Networks:
@@ -59,25 +78,30 @@ class Networks:
         """The image with our /etc/resolv.conf over its own."""
         return replace(image, lower=self._layer, below=(image.lower, *image.below))
 
-    async def attach(self, built: Built, asked: str | NetworkRequest) -> Use:
+    async def attach(
+        self,
+        built: Built,
+        asked: str | NetworkRequest | SandboxNetwork,
+        member: Member = _ALONE,
+    ) -> Use:
         """Put a sandbox under the policy of that name, or a part of it: a new one, or one that runs,
         whose open connections are then held against it. What it does is written down in the answer.
 
-        Raises DriverFault.
+        Raises DriverFault, or Overload if too many policies and groups are in use.
         """
         name = asked if isinstance(asked, str) else asked.policy
         policy = _CUT_OFF if name == _CUT_OFF.name else self._policies.get(name)
         if policy is None or not isinstance(built.slot, EgressSlot):
             raise DriverFault("network", "find the policy", name)
-        if isinstance(asked, NetworkRequest):
+        if not isinstance(asked, str) and asked.allow is not None:
             try:
                 policy = narrowed(policy, asked.allow)
             except ValueError as error:
                 raise DriverFault("network", "narrow the policy", str(error)) from None
         use = self._uses.setdefault(built.slot.addresses.index, Use(built.slot, self.driver))
-        await asyncio.to_thread(self.driver.assign, built.slot, policy)
-        if policy.named:
-            await self.guard.assign(built.slot, policy)
+        await asyncio.to_thread(self.driver.assign, built.slot, policy, member.group)
+        if policy.named or member.group:
+            await self.guard.assign(built.slot, policy, member.name)
         else:
             self.guard.release(built.slot)  # it may have had names until now
         return use

@@ -43,6 +43,7 @@ OF_SANDBOXES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "/metrics": ("", None),
     "/metrics/stream": ("", None),
     "/events": ("", None),
+    "/network": ("", None),
     "/exec": ("", {"command": ["true"]}),
     "/processes": ("", {"command": ["true"]}),
     "/processes/{process}": ("", None),

@@ -21,6 +21,7 @@ from sandboxd_client.sandbox_model import (
     CommandResult,
     Metrics,
     MetricsHistory,
+    NetworkRecord,
     PortLink,
     ProcessInfo,
     SandboxEvent,
@@ -222,7 +223,7 @@ class AsyncSandbox:
         metadata: Mapping[str, str] | None = None,
         idle_timeout: float | None = None,
         on_timeout: Literal["kill", "pause"] | None = None,
-        network: str | None = None,
+        network: str | Mapping[str, Any] | None = None,
         wait: float = SHORT,
     ) -> SandboxInfo:
         """Changes what may be changed while it lives; `idle_timeout` 0 takes it away."""
@@ -251,6 +252,13 @@ class AsyncSandbox:
 
     async def metrics(self, *, wait: float = SHORT) -> Metrics:
         return await self._do(self._core.metrics(self.id, Deadline(wait)))
+
+    async def network_records(
+        self, *, after: str | None = None, limit: int = 100, wait: float = SHORT
+    ) -> tuple[NetworkRecord, ...]:
+        """What it asked of its network, the oldest first; also after its end. `after` is the `id` of the
+        last that is known."""
+        return await self._do(self._core.network_records(self.id, after, limit, Deadline(wait)))
 
     async def metrics_history(
         self, *, after: str | None = None, wait: float = SHORT

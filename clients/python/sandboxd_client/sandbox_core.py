@@ -22,6 +22,7 @@ from sandboxd_client.sandbox_model import (
     FileInfo,
     Metrics,
     MetricsHistory,
+    NetworkRecord,
     PortLink,
     ProcessInfo,
     SandboxEvent,
@@ -37,6 +38,7 @@ from sandboxd_client.sandbox_model import (
     history_of,
     metrics_of,
     process_of,
+    record_of,
     sandbox_of,
 )
 
@@ -129,6 +131,17 @@ class SandboxCore(Core):
     def history(self, name: str, after: str | None, deadline: Deadline) -> Flow[MetricsHistory]:
         path = f"{_one(name)}/metrics/history{_query({'after': after})}"
         return (yield from self._json("GET", path, deadline, history_of, safe=True))
+
+    def network_records(
+        self, name: str, cursor: str | None, limit: int, deadline: Deadline
+    ) -> Flow[tuple[NetworkRecord, ...]]:
+        path = f"{_one(name)}/network{_query({'cursor': cursor, 'limit': limit})}"
+        return (
+            yield from self._json(
+                "GET", path, deadline, lambda d: tuple(record_of(each) for each in d["records"]),
+                safe=True,
+            )
+        )  # fmt: skip
 
     # Processes
 

@@ -56,8 +56,9 @@ class SandboxOptions(TypedDict, total=False):
     """Seconds without a request or a running command after which it ends or pauses."""
     on_timeout: Literal["kill", "pause"]
     limits: SandboxLimits | Mapping[str, float]
-    network: str
-    """`none`, or the name of one of the operator's policies."""
+    network: str | Mapping[str, Any]
+    """`none`, the name of one of the operator's policies, or `{"policy", "allow", "group", "hostname"}`:
+    what of it, and with which of the tenant's sandboxes."""
     callback: Mapping[str, Any]
     """A webhook: `url`, `secret`, `events`."""
 
@@ -94,7 +95,7 @@ class SandboxInfo:
     key: str | None
     metadata: Mapping[str, str]
     limits: SandboxLimits
-    network: str
+    network: str | Mapping[str, Any]
     node: str
     isolation: tuple[str, ...]
     created_at: str
@@ -261,6 +262,24 @@ class SandboxEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRecord:
+    """One thing that a sandbox asked of its network."""
+
+    id: str
+    at: str
+    kind: str
+    """`name`, `connection`, `refused`, or `gap`: some records are missing here."""
+    verdict: str
+    """`allowed`, or why not."""
+    name: str = ""
+    protocol: str = ""
+    address: str = ""
+    port: int = 0
+    sent: int = 0
+    received: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignedUrl:
     """Reads or writes one file without a key, until it expires."""
 
@@ -390,6 +409,11 @@ def history_of(document: Mapping[str, Any]) -> MetricsHistory:
         interval=document["interval"],
         samples=tuple(_known(MetricsSample, each) for each in document["samples"]),
     )
+
+
+def record_of(document: Mapping[str, Any]) -> NetworkRecord:
+    found: NetworkRecord = _known(NetworkRecord, document)
+    return found
 
 
 def event_of(document: Mapping[str, Any]) -> SandboxEvent:

@@ -16,6 +16,7 @@ from sandboxd_client.sandbox_model import (
     CommandResult,
     Metrics,
     MetricsHistory,
+    NetworkRecord,
     PortLink,
     ProcessInfo,
     SandboxEvent,
@@ -218,7 +219,7 @@ class Sandbox:
         metadata: Mapping[str, str] | None = None,
         idle_timeout: float | None = None,
         on_timeout: Literal["kill", "pause"] | None = None,
-        network: str | None = None,
+        network: str | Mapping[str, Any] | None = None,
         wait: float = SHORT,
     ) -> SandboxInfo:
         """Changes what may be changed while it lives; `idle_timeout` 0 takes it away."""
@@ -247,6 +248,13 @@ class Sandbox:
 
     def metrics(self, *, wait: float = SHORT) -> Metrics:
         return self._do(self._core.metrics(self.id, Deadline(wait)))
+
+    def network_records(
+        self, *, after: str | None = None, limit: int = 100, wait: float = SHORT
+    ) -> tuple[NetworkRecord, ...]:
+        """What it asked of its network, the oldest first; also after its end. `after` is the `id` of the
+        last that is known."""
+        return self._do(self._core.network_records(self.id, after, limit, Deadline(wait)))
 
     def metrics_history(self, *, after: str | None = None, wait: float = SHORT) -> MetricsHistory:
         """What it has used over time, later than the sample at `after`."""

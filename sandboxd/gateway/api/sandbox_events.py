@@ -33,7 +33,7 @@ class SandboxEvents:
     async def all(self, request: Request) -> ASGIApp:
         """Of the tenant's sandboxes; from now on, or after `Last-Event-ID`."""
         known_query(request.query_params)
-        after = _after(request, str(int(time.time() * 1000)))
+        after = last_seen(request, str(int(time.time() * 1000)))
         documents = self._events(request.scope["tenant"], None, after)
         return Lines(self._gateway, documents, accepted(request) or EVENTS, eager=True)
 
@@ -42,7 +42,7 @@ class SandboxEvents:
         tenant, sandbox = who(request)
         known_query(request.query_params)
         await self._sandboxes.entry(tenant, sandbox)
-        documents = self._events(tenant, sandbox, _after(request, "0"))
+        documents = self._events(tenant, sandbox, last_seen(request, "0"))
         return Lines(self._gateway, documents, accepted(request) or EVENTS, eager=True)
 
     async def _events(
@@ -85,7 +85,8 @@ def _document(event: SandboxEvent) -> Document:
     return Document(event.type, _encode(event), event.id)
 
 
-def _after(request: Request, default: str) -> str:
+def last_seen(request: Request, default: str) -> str:
+    """The `Last-Event-ID` of a client that comes back. Raises InvalidRequest."""
     after = request.headers.get("last-event-id", default)
     if after != default and not _POSITION.fullmatch(after):
         raise InvalidRequest("not an id of this stream", field="Last-Event-ID")

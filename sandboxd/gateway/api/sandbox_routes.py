@@ -7,6 +7,7 @@ from sandboxd.gateway.api.sandbox_content import Contents
 from sandboxd.gateway.api.sandbox_contexts import Contexts
 from sandboxd.gateway.api.sandbox_events import SandboxEvents
 from sandboxd.gateway.api.sandbox_files import Files
+from sandboxd.gateway.api.sandbox_network import NetworkRecordings
 from sandboxd.gateway.api.sandbox_pages import ByKey, ByToken
 from sandboxd.gateway.api.sandbox_ports import Ports
 from sandboxd.gateway.api.sandbox_processes import Processes
@@ -28,6 +29,7 @@ _CONTEXT = f"{_ONE}/contexts/{{context}}"
 def sandbox_routes(gateway: Gateway, serving: Serving) -> list[Route | WebSocketRoute]:
     bodies = Bodies(gateway)
     life, events = Sandboxes(gateway, bodies), SandboxEvents(gateway)
+    network = NetworkRecordings(gateway)
     return [
         Route("/v1/sandboxes", life.create, methods=["POST"]),
         Route("/v1/sandboxes", life.list, methods=["GET"]),
@@ -42,6 +44,7 @@ def sandbox_routes(gateway: Gateway, serving: Serving) -> list[Route | WebSocket
         Route(f"{_ONE}/metrics/history", life.history, methods=["GET"]),
         Route(f"{_ONE}/metrics/stream", events.metrics, methods=["GET"]),
         Route(f"{_ONE}/events", events.of_one, methods=["GET"]),
+        Route(f"{_ONE}/network", network.read, methods=["GET"]),
         *_process_routes(gateway, bodies),
         *_port_routes(gateway, bodies, serving),
         *_file_routes(gateway, bodies),

@@ -9,8 +9,14 @@ from collections.abc import Mapping, Sequence
 from sandboxd.errors import InvalidRequest, LimitAboveMaximum, UnknownTemplate
 from sandboxd.gateway.mounts import check_mounts
 from sandboxd.model import FileContent
+from sandboxd.model.egress import SandboxNetwork, narrowed
 from sandboxd.model.run import Name
-from sandboxd.model.session import ProcessRequest, SandboxRequest, SessionLimits
+from sandboxd.model.session import (
+    NetworkChoice,
+    ProcessRequest,
+    SandboxRequest,
+    SessionLimits,
+)
 from sandboxd.policy import Policies
 from sandboxd.settings import SessionSettings
 
@@ -68,12 +74,21 @@ def check_lifetime(timeout: float | None, settings: SessionSettings) -> None:
         )
 
 
-def check_network(name: str | None, policies: Policies, tenant: str) -> None:
+def check_network(asked: NetworkChoice | None, policies: Policies, tenant: str) -> None:
+    """Raises InvalidRequest for what is not within a policy of this tenant's."""
+    name = asked.policy if isinstance(asked, SandboxNetwork) else asked
     if name is None or name == "none":
+        if isinstance(asked, SandboxNetwork) and asked.allow:
+            raise InvalidRequest("there is nothing in none", field="network.allow")
         return
     policy = policies.egress.get(name)
     if policy is None or not policy.permits(tenant):
         raise InvalidRequest(f"there is no network {name!r} for you", field="network")
+    if isinstance(asked, SandboxNetwork) and asked.allow is not None:
+        try:
+            narrowed(policy, asked.allow)
+        except ValueError as error:
+            raise InvalidRequest(str(error), field="network.allow") from None
 
 
 def check_process(request: ProcessRequest) -> None:

@@ -20,6 +20,7 @@ from sandboxd.model import NodeRecord
 from sandboxd.model.agent import Call, Create, Kind
 from sandboxd.model.session import Entry, SandboxState
 from sandboxd.queue.sessions import Sessions
+from sandboxd.queue.network_records import NetworkRecords
 from sandboxd.queue.signing import SigningSecret
 from sandboxd.settings import Settings
 
@@ -37,6 +38,7 @@ class Sandboxes:
     def __init__(self, settings: Settings, offers: Offers) -> None:
         self.directory = Sessions(settings)
         self.secret = SigningSecret(settings)
+        self.records = NetworkRecords(settings)
         self.agents = Agents()
         self._offers = offers
         self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -45,6 +47,7 @@ class Sandboxes:
         self.agents.close()
         await self.directory.close()
         await self.secret.close()
+        await self.records.close()
 
     async def entry(self, tenant: str, sandbox: str) -> Entry:
         """The tenant's sandbox, live or ended. Raises NotFound."""

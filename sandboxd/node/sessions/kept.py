@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from sandboxd.model.session import ProcessRequest, SandboxRequest, SessionLimits
+from sandboxd.model.session import NetworkChoice, ProcessRequest, SandboxRequest, SessionLimits
 from sandboxd.native import Exited, Failed
 
 
@@ -14,7 +14,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     node: str
     template: str
     image: str
-    network: str
+    network: NetworkChoice
     created_at: float
     """Seconds since the epoch."""
     key: str | None = None

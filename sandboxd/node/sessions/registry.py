@@ -9,6 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -26,11 +27,13 @@ from sandboxd.errors import (
     UnknownTemplate,
 )
 from sandboxd.model.agent import Create, Fork, Forked, History, Snapshot, Snapshotted
-from sandboxd.model.session import EndReason, Entry, Sandbox, SessionLimits
+from sandboxd.model.session import EndReason, Entry, NetworkChoice, Sandbox, SessionLimits
 from sandboxd.model.session_metrics import MetricsHistory
 from sandboxd.node.adopting import LOCKS
 from sandboxd.node.fitting import Fitter
 from sandboxd.node.host import Host
+from sandboxd.node.network import member_of
+from sandboxd.node.network_audit import NetworkAudit
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.enforcing import OWN_PIDS, differ, enforce, merged
 from sandboxd.node.sessions.history import sample
@@ -60,10 +63,12 @@ class Registry:
         node: str,
         address: str,
         keeper: Path,
+        audit: NetworkAudit,
     ) -> None:
         self._settings, self._host, self._pool = settings, host, pool
         self._fitter = fitter
         self._directory, self._node, self._address = directory, node, address
+        self._audit = audit
         self._live: dict[str, Session] = {}
         self._ended: OrderedDict[str, tuple[str, Sandbox]] = OrderedDict()
         self._creating: dict[str, asyncio.Task[Session]] = {}
@@ -117,6 +122,7 @@ class Registry:
         """What goes on beside the calls, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_losses())
+            tasks.create_task(self._audit.run())
             if self._settings.metrics_interval > 0:
                 tasks.create_task(sample(self._live.values, self._settings.metrics_interval))
 
@@ -181,19 +187,21 @@ class Registry:
         if network != "none" and self._host.networks is None:
             raise InvalidRequest(f"there is no network {network!r}", field="network")
         built = await self._fitter.open(call, template)
-        await self._attach(built, network)
+        await self._attach(built, call, network)
         return built
 
-    async def _attach(self, built: Built, network: str) -> None:
+    async def _attach(self, built: Built, call: Create, network: NetworkChoice) -> None:
         """Put a new sandbox under the policy of that name, if it has a network at all."""
         networks = self._host.networks
         if network == "none" or networks is None:
             return
         try:
-            await networks.attach(built, network)
+            member = member_of(call.tenant, call.sandbox, network)
+            use = await networks.attach(built, network, member)
         except BaseException:
             self._pool.discard(built)
             raise
+        use.listener = partial(self._audit.add, call.sandbox)
 
     async def adopt(
         self, call: Create, built: Built, template: str, *, forked_from: str | None = None
@@ -279,14 +287,17 @@ class Registry:
         spec = self._host.specs[session.identity.template]
         return networks.spec(replace(spec, image=image, mounts=session.built.spec.mounts))
 
-    async def change_network(self, session: Session, name: str) -> None:
+    async def change_network(self, session: Session, network: NetworkChoice) -> None:
         """Put a sandbox that was built with a network under another policy, or cut it off (`none`).
         Raises Conflict, InvalidRequest."""
         networks = self._host.networks
         if networks is None or not session.networked:
             raise Conflict("the sandbox was built without a network", field="network")
-        await networks.attach(session.built, name)
-        session.identity = replace(session.identity, network=name)
+        identity = session.identity
+        await networks.attach(
+            session.built, network, member_of(identity.tenant, identity.id, network)
+        )
+        session.identity = replace(identity, network=network)
 
     def history(self, session: Session, call: History) -> MetricsHistory:
         """What it has used over time."""
@@ -354,7 +365,7 @@ class Registry:
             built = await self._claim(call, self._template(call))
         else:
             built = await self._pool.make(self._forked_spec(session, image))
-            await self._attach(built, identity.network)
+            await self._attach(built, call, identity.network)
         return await self.adopt(call, built, identity.template, forked_from=identity.id)
 
     def _on_end(self, session: Session) -> None:
@@ -377,6 +388,7 @@ class Registry:
             await asyncio.wait([session.over for session in sessions], timeout=10)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
+        await self._audit.flush()
         for task in self._tasks:
             task.cancel()
         self._keeping.drop(LOCKS)

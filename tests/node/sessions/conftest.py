@@ -21,10 +21,12 @@ from sandboxd.node.adopting import Adopted
 from sandboxd.node.agent import Agent
 from sandboxd.node.fitting import Fitter
 from sandboxd.node.mounts import Mounts
+from sandboxd.node.network_audit import NetworkAudit
 from sandboxd.node.pool import Pool
 from sandboxd.node.sessions.enforcing import OWN_PIDS
 from sandboxd.node.sessions.registry import Registry
 from sandboxd.node.sessions.server import Server
+from sandboxd.queue.network_records import NetworkRecords
 from sandboxd.queue.sessions import Sessions
 from sandboxd.settings import Settings, load
 from tests.node.bench import MIB, Bench
@@ -103,7 +105,7 @@ async def node(
     before = _held()
     pool = Pool(bench.driver, concurrency=2, max_age=600)
     pool.stock(spec, 1)
-    directory = Sessions(settings)
+    directory, records = Sessions(settings), NetworkRecords(settings)
     host: Any = FakeHost(bench, spec, graph, rootfs)
     fitter = Fitter(host, pool)
     path = tmp_path / "node" / "agent.sock"
@@ -116,6 +118,7 @@ async def node(
         node="n1",
         address=f"unix:{path}",
         keeper=tmp_path / "keeper.sock",
+        audit=NetworkAudit(records),
     )
     agent = Agent({}, Server(registry))
     await agent.listen(path, os.getuid())
@@ -125,6 +128,7 @@ async def node(
     await registry.end_all(EndReason.NODE_STOPPED)
     await pool.close()
     await directory.close()
+    await records.close()
     for _ in range(100):
         if _held() == before:
             break

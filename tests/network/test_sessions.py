@@ -1,0 +1,175 @@
+"""Networks of sandboxes that stay, over the API: groups, parts of policies, and what is written down."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from sandboxd_client import Client, RequestError, Sandbox
+
+from tests.network.serving import serving
+from tests.network.world import PUBLIC4, World
+from tests.service.instance import Service
+
+pytestmark = [pytest.mark.root, pytest.mark.service]
+
+_POLICY = f"""
+[[allow]]
+domain = "one.example.org"
+[[allow]]
+cidr = "{PUBLIC4}"
+ports = [80, 8080]
+"""
+_LISTEN = """
+import socket
+server = socket.create_server(("", 7000), family=socket.AF_INET6, dualstack_ipv6=True)
+while True:
+    line, peer = server.accept()
+    line.sendall(line.recv(100).upper())
+    line.close()
+"""
+_SPEAK = """
+import socket, sys
+for target in sys.argv[1:]:
+    host, port = target.rsplit("|", 1)
+    try:
+        with socket.create_connection((host, int(port)), 1.5) as line:
+            line.sendall(b"hello")
+            print(line.recv(100).decode() or "closed")
+    except OSError as error:
+        print("no")
+"""
+
+
+@pytest.fixture(scope="module")
+def service(world: World) -> Iterator[Service]:
+    with serving({"some": _POLICY}) as service:
+        yield service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    with Client(service.url) as client:
+        yield client
+
+
+def speak(sandbox: Sandbox, *targets: str) -> list[str]:
+    done = sandbox.run(["python3", "-c", _SPEAK, *targets], timeout=20)
+    assert done.exit_code == 0, done
+    return done.stdout.split()
+
+
+def test_a_group_finds_its_members_by_name_and_nobody_else_does(client: Client) -> None:
+    def member(hostname: str | None, group: str | None, policy: str = "none") -> Sandbox:
+        wanted = {"policy": policy, "group": group, "hostname": hostname}
+        network = {name: word for name, word in wanted.items() if word}
+        return Sandbox.create(client=client, network=network)
+
+    boxes = [member("db", "red"), member(None, "red"), member("db", "blue")]
+    boxes.append(Sandbox.create(client=client, network="some"))
+    try:
+        db, web, blue, alone = boxes
+        assert db.info.network["group"] == "red"  # type: ignore[index]
+        db.process.start(["python3", "-c", _LISTEN])
+        db.ports.wait(7000, 20)
+        address = web.run(
+            ["python3", "-c", "import socket; print(socket.gethostbyname('db.internal'))"]
+        ).stdout.strip()
+        assert address.startswith("10.213."), address
+        assert speak(web, "db.internal|7000", f"{address}|7000", f"{address}|7001") == [
+            "HELLO", "HELLO", "no",
+        ]  # fmt: skip
+        for other in (blue, alone):
+            assert speak(other, f"{address}|7000") == ["no"]
+        # A name of its own, for one that gave none; and the other's db is another.
+        named = web.id.replace("_", "-") + ".internal"
+        web.process.start(["python3", "-c", _LISTEN])
+        web.ports.wait(7000, 20)
+        assert speak(db, f"{named}|7000") == ["HELLO"]
+        assert speak(blue, "db.internal|7000", f"{named}|7000") == ["no", "no"]
+        # Who is taken out of the group is out of it at once.
+        web.update(network="none")
+        assert speak(web, f"{address}|7000", "db.internal|7000") == ["no", "no"]
+        web.update(network={"group": "red"})
+        assert speak(web, "db.internal|7000") == ["HELLO"]
+    finally:
+        for box in boxes:
+            box.kill()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {},
+        {"policy": "none"},
+        {"policy": "some", "hostname": "x"},
+        {"group": "UPPER"},
+        {"group": "a.b"},
+        {"group": "x", "hostname": "-x"},
+        {"policy": "nothing", "group": "x"},
+        {"group": "x", "allow": [{"cidr": PUBLIC4}]},
+        {"policy": "some", "allow": [{"cidr": PUBLIC4, "ports": [81]}]},
+        {"policy": "some", "allow": [{"domain": "two.example.org"}]},
+    ],
+)
+def test_what_is_not_within_a_policy_is_refused(client: Client, network: dict[str, Any]) -> None:
+    with pytest.raises(RequestError) as refused:
+        Sandbox.create(client=client, network=network).kill()
+    assert refused.value.status == 422
+
+
+def test_a_part_of_a_policy_holds_and_another_is_put_in_its_place(
+    world: World, client: Client
+) -> None:
+    narrow = {"policy": "some", "allow": [{"cidr": PUBLIC4, "ports": [8080]}]}
+    with Sandbox.create(client=client, network=narrow) as sandbox:
+        assert speak(sandbox, f"{PUBLIC4}|80", f"{PUBLIC4}|8080")[0] == "no"
+        world.settle()
+        assert not any(packet.port == 80 for packet in world.packets)
+        sandbox.update(network="some")
+        assert speak(sandbox, f"{PUBLIC4}|80") == ["hello"]
+        assert sandbox.info.network == "some"
+
+
+def test_what_was_asked_is_written_down_and_outlives_the_sandbox(
+    world: World, service: Service, client: Client
+) -> None:
+    world.names = {("one.example.org", "A"): [PUBLIC4]}
+    streamed: list[dict[str, Any]] = []
+    sandbox = Sandbox.create(client=client, network="some")
+
+    def follow() -> None:
+        url = f"{service.url}/v1/sandboxes/{sandbox.id}/network"
+        with httpx.stream(
+            "GET", url, headers={"Accept": "application/x-ndjson"}, timeout=60
+        ) as got:
+            streamed.extend(json.loads(line) for line in got.iter_lines() if line)
+
+    following = threading.Thread(target=follow)
+    following.start()
+    assert speak(sandbox, f"{PUBLIC4}|80", "192.0.2.77|80", "two.example.org|80") == [
+        "hello", "no", "no",
+    ]  # fmt: skip
+    deadline = time.monotonic() + 15
+    wanted = {("connection", "allowed"), ("refused", "default"), ("name", "refused")}
+    while time.monotonic() < deadline:
+        seen = {(record.kind, record.verdict) for record in sandbox.network_records()}
+        if len(seen & wanted) >= 2 and any(kind == "name" for kind, _ in seen):
+            break
+        time.sleep(0.1)
+    records = sandbox.network_records()
+    assert any(r.kind == "connection" and r.address == PUBLIC4 and r.port == 80 for r in records)
+    assert any(r.kind == "refused" and r.address == "192.0.2.77" for r in records)
+    names = [r for r in records if r.kind == "name" and r.name == "two.example.org"]
+    assert names and names[0].verdict != "allowed"
+    assert [r.id for r in records] == sorted(r.id for r in records)
+    assert sandbox.network_records(after=records[0].id)[0].id == records[1].id
+    sandbox.kill()
+    following.join(30)
+    assert not following.is_alive(), "the stream ends with the sandbox"
+    assert [line["id"] for line in streamed][: len(records)] == [r.id for r in records]
+    after = sandbox.network_records(limit=1000)
+    assert len(after) >= len(records)
