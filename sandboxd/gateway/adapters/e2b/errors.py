@@ -41,6 +41,10 @@ class NoProcess(NotFound):
     """There is no such process; the sandbox is there."""
 
 
+class NoContext(NotFound):
+    """There is no such context of the code interpreter; the sandbox is there."""
+
+
 class NoWatcher(NotFound):
     """There is no such watcher; the sandbox is there."""
 
@@ -84,6 +88,7 @@ _CONNECT: tuple[tuple[type[Exception], str, int], ...] = (
 )
 _FILES: dict[type[Exception], int] = {
     PathNotFound: 404,
+    NoContext: 404,
     PathExists: 409,
     NoSpace: 507,
 }

@@ -1,12 +1,10 @@
 """Sorts E2B's requests: to the control plane, or to one of the servers in a sandbox."""
 
-from typing import Any
-
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandboxd.errors import Unauthorized
 from sandboxd.gateway.adapters.e2b import errors, identity
@@ -15,6 +13,7 @@ from sandboxd.gateway.adapters.e2b.control import Control
 from sandboxd.gateway.adapters.e2b.envd import Envd
 from sandboxd.gateway.adapters.e2b.errors import NotOffered, SandboxGone
 from sandboxd.gateway.adapters.e2b.images import Images
+from sandboxd.gateway.adapters.e2b.interpreter import Interpreter
 from sandboxd.gateway.adapters.e2b.rpc import gone_as
 from sandboxd.gateway.adapters.e2b.signatures import Issued, signed
 from sandboxd.gateway.adapters.e2b.snapshots import Snapshots
@@ -40,8 +39,10 @@ class Front:
             ],
             redirect_slashes=False,
         )
-        self._envd = Envd(gateway, bodies)
-        self._servers: dict[int, ASGIApp] = {identity.ENVD: self._envd}
+        self._servers: dict[int, ASGIApp] = {
+            identity.ENVD: Envd(gateway, bodies),
+            identity.INTERPRETER: Interpreter(gateway, bodies),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -53,6 +54,7 @@ class Front:
             await self._controlled(scope, receive, send, headers, path)
             return
         scope = {**scope, "e2b.path": path, "e2b.target": None}
+        answer = _Answer(send)
         try:
             request = signed(scope["method"], query)
             if request is not None:
@@ -67,32 +69,39 @@ class Front:
                 raise SandboxGone(
                     f"The sandbox is running but port {target.port}: port is not open"
                 )
-            await server(scope, receive, send)
+            await server(scope, receive, answer.send)
         except ClientGone:
             raise
         except Exception as error:
+            if answer.began:
+                raise
             await _of_sandbox(error, scope)(scope, receive, send)
 
     async def _controlled(
         self, scope: Scope, receive: Receive, send: Send, headers: Headers, path: str
     ) -> None:
-        began = False
-
-        async def outward(message: Any) -> None:
-            nonlocal began
-            began = True
-            await send(message)
-
+        answer = _Answer(send)
         try:
             if not path.startswith(UPLOADS):
                 scope["tenant"] = identity.tenant(self._gateway, headers)
-            await self._control(scope, receive, outward)
+            await self._control(scope, receive, answer.send)
         except ClientGone:
             raise
         except Exception as error:
-            if began:
+            if answer.began:
                 raise
             await errors.control(error)(scope, receive, send)
+
+
+class _Answer:
+    """Knows whether something of an answer is out: then it can be no other."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.began = send, False
+
+    async def send(self, message: Message) -> None:
+        self.began = True
+        await self._send(message)
 
 
 def _of_sandbox(error: Exception, scope: Scope) -> Response:

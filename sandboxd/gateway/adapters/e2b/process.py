@@ -18,7 +18,7 @@ from sandboxd.gateway.adapters.e2b.rpc import Call, ClientStream, Method, Server
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.sessions import admission
 from sandboxd.gateway.sessions.following import Exit, Item, Output, Started, followed
-from sandboxd.gateway.sessions.names import new_process_id
+from sandboxd.gateway.sessions.names import is_context_id, new_process_id
 from sandboxd.model import agent
 from sandboxd.model.session import Process as Record
 from sandboxd.model.session import ProcessRequest, ProcessState, PtySize, Sandbox, SandboxState
@@ -236,7 +236,10 @@ class Processes:
         listed = await self._sandboxes.ask(
             agent.Processes(tenant=call.tenant, sandbox=call.sandbox), agent.ProcessList
         )
-        return [each for each in listed.processes if each.state is ProcessState.RUNNING]
+        return [
+            each for each in listed.processes
+            if each.state is ProcessState.RUNNING and not is_context_id(each.id)
+        ]  # fmt: skip
 
     async def _find(self, call: Call, wanted: Selector) -> Record:
         """The running process that is meant. Raises NoProcess."""
