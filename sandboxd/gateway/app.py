@@ -37,7 +37,8 @@ def build_app(gateway: Gateway) -> Starlette:
         route.endpoint: route.path for route in routes if isinstance(route, Route)
     }
     app = Starlette(
-        routes=[*routes, *adapters.mounts(gateway)],
+        # The adapters first: one comparison for us, the whole list of our own for them otherwise.
+        routes=[adapters.mount(gateway), *routes],
         middleware=[
             *_front(gateway, serving),
             Middleware(Edge, metrics=gateway.metrics, routes=templates),

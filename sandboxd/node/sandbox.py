@@ -19,7 +19,7 @@ from msgspec import Struct
 from sandboxd.drivers.exec.base import Built
 from sandboxd.drivers.exec.cgroups import LimitBelowUse
 from sandboxd.drivers.exec.native import inodes
-from sandboxd.errors import NativeFault, SandboxLost
+from sandboxd.errors import DriverFault, NativeFault, SandboxLost
 from sandboxd.model import Limits
 from sandboxd.native import (
     EndOfStream,
@@ -90,7 +90,7 @@ class Sandbox:
         self._limits, self._base_cpu, self._started = limits, group.cpu_time(), time.monotonic()
         try:
             try:
-                await self._apply(limits)
+                await _apply(self.built, limits)
             except LimitBelowUse:
                 self.stop(Stop.MEMORY)
             self._loop.add_reader(native.control, self._on_control)
@@ -111,12 +111,6 @@ class Sandbox:
         stderr.drain()
         stdin.close()
         return self._ended(stdout.exceeded or stderr.exceeded)
-
-    async def _apply(self, limits: Limits) -> None:
-        """In a thread where there is something to set: the kernel may have to reclaim for it."""
-        built, asked = self.built, (limits.memory, limits.pids + 1)
-        if asked != built.group.limits or limits.disk != built.disk:
-            await asyncio.to_thread(_limit, built, limits)
 
     async def _send(
         self, order: ExecOrder, stdin: Input, stdout: Output | PassedOutput, stderr: Output
@@ -296,6 +290,19 @@ class Sandbox:
             return await asyncio.wait_for(self._answers.get(), _OPEN_TIMEOUT)
         except TimeoutError:
             raise SandboxLost(f"{self.built.name}: init does not answer") from None
+
+
+async def prepare(built: Built, limits: Limits) -> None:
+    """What `run` does first, while there is something else to wait for. What fails, fails there again."""
+    with suppress(LimitBelowUse, DriverFault, NativeFault):
+        await _apply(built, limits)
+
+
+async def _apply(built: Built, limits: Limits) -> None:
+    """In a thread where there is something to set: the kernel may have to reclaim for it."""
+    asked = limits.memory, limits.pids + 1
+    if asked != built.group.limits or limits.disk != built.disk:
+        await asyncio.to_thread(_limit, built, limits)
 
 
 def _limit(built: Built, limits: Limits) -> None:

@@ -11,7 +11,7 @@ from typing import ParamSpec
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import DriverFault, Overload, RequestError, SystemFault, Unavailable
-from sandboxd.model import Lease, Result, Status
+from sandboxd.model import Job, Lease, Limits, Result, Status
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.execution import Execution
 from sandboxd.node.fitting import Fitter
@@ -19,6 +19,7 @@ from sandboxd.node.judging import Judge, Parts, Reported
 from sandboxd.node.live import Live
 from sandboxd.node.network import Networks
 from sandboxd.node.pool import Pool
+from sandboxd.node.sandbox import prepare
 from sandboxd.policy import Policies
 from sandboxd.queue import Queue
 
@@ -198,7 +199,11 @@ class Worker:
             return self._internal_error(lease, f"{error.code}: {error.detail}")
         except (SystemFault, Overload) as error:
             return await self._not_built(lease, error)
-        if not await self._start(lease, built):
+        started, _ = await asyncio.gather(
+            self._insist(self._queue.start, lease), prepare(built, _first_limits(lease.job))
+        )
+        if not started:
+            self._pool.restock(built)
             return None
         try:
             return await execution.run(built)
@@ -218,12 +223,6 @@ class Worker:
         if not await self._insist(self._queue.start, lease):
             return None
         return self._internal_error(lease, str(error))
-
-    async def _start(self, lease: Lease, built: Built) -> bool:
-        started = await self._insist(self._queue.start, lease)
-        if not started:
-            self._pool.restock(built)
-        return started
 
     async def _complete(self, lease: Lease, result: Result) -> None:
         if not await self._insist(self._queue.complete, lease, result):
@@ -250,3 +249,8 @@ class Worker:
             node=self._node,
             created_at=lease.job.created_at,
         )
+
+
+def _first_limits(job: Job) -> Limits:
+    """Of the first sandbox that it uses."""
+    return job.compile_limits or job.limits

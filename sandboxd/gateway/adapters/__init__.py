@@ -23,13 +23,16 @@ OWN_KEYS = (f"{PREFIX}/e2b/",)
 """Below these an adapter asks for keys and tokens itself."""
 
 
-def mounts(gateway: Gateway) -> list[Mount]:
+def mount(gateway: Gateway) -> Mount:
     """The enabled adapters below their prefixes."""
-    return [
-        Mount(f"{PREFIX}/{name}", routes=_routes(name)(gateway))
-        for name in NAMES
-        if name in gateway.settings.adapters.enabled
-    ]
+    return Mount(
+        PREFIX,
+        routes=[
+            Mount(f"/{name}", routes=_routes(name)(gateway))
+            for name in NAMES
+            if name in gateway.settings.adapters.enabled
+        ],
+    )
 
 
 def _routes(name: str) -> Callable[[Gateway], list[BaseRoute]]:
@@ -79,4 +82,4 @@ def hosts(settings: AdapterSettings) -> dict[str, str]:
     return found
 
 
-__all__ = ["NAMES", "OPEN", "OWN_KEYS", "PREFIX", "Fronts", "hosts", "mounts"]
+__all__ = ["NAMES", "OPEN", "OWN_KEYS", "PREFIX", "Fronts", "hosts", "mount"]
