@@ -22,6 +22,11 @@ class ContextLanguage(StrEnum):
     BASH = "bash"
 
 
+def default_context_id(language: str) -> str:
+    """Of the context that a language has in each sandbox; it is started when it is needed."""
+    return f"ctx_{language}"
+
+
 class ContextRequest(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):

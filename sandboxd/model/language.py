@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from sandboxd.model.context import ContextLanguage
 from sandboxd.model.image import ImageName as ImageName
 from sandboxd.model.limits import LimitOverrides
 from sandboxd.model.run import Name, SandboxPath
@@ -93,3 +94,6 @@ class Template(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """As many may be kept while runs come fast; 0: `pool_size`, always."""
     session: bool = False
     """Its sandboxes live on for more processes and may write everywhere: for sessions, not for runs."""
+    context: ContextLanguage | None = None
+    """Its sandboxes come with the default context of this language, whose interpreter then runs already:
+    while they are asked for, `pool_size` are kept so."""

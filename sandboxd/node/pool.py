@@ -112,6 +112,10 @@ class Pool:
         del self._shelves[template]
         return True
 
+    def spec(self, template: str) -> Spec:
+        """Of which sandboxes are kept now."""
+        return self._shelves[template].spec
+
     def renew(self, spec: Spec, target: int) -> None:
         """Keep sandboxes of this spec instead of the template's former one, which are destroyed."""
         shelf = self._shelves[spec.template]

@@ -16,7 +16,7 @@ from sandboxd.gateway.bodies import Budget
 from sandboxd.gateway.sessions import admission
 from sandboxd.gateway.sessions.following import Exit, Item, Output, Started, followed
 from sandboxd.gateway.sessions.line import Line, NodeLost
-from sandboxd.gateway.sessions.names import default_context_id, is_context_id, new_context_id
+from sandboxd.gateway.sessions.names import is_context_id, new_context_id
 from sandboxd.gateway.sessions.sandboxes import PATIENCE, Sandboxes
 from sandboxd.kernels import protocol
 from sandboxd.model import agent
@@ -33,6 +33,7 @@ from sandboxd.model.context import (
     KernelEvent,
     Omitted,
     Refused,
+    default_context_id,
 )
 from sandboxd.model.session import Process, ProcessState
 

@@ -6,6 +6,8 @@ import hmac
 import re
 import secrets
 
+from sandboxd.model.context import default_context_id as default_context_id
+
 _SANDBOX = re.compile(r"sbx_[a-z2-7]{26}")
 _PROCESS = re.compile(r"prc_[a-z2-7]{26}")
 CONTEXT_ID = r"^ctx_([a-z2-7]{26}|[a-z]{1,16})$"
@@ -29,10 +31,6 @@ def new_process_id() -> str:
 
 def new_context_id() -> str:
     return "ctx_" + _text(secrets.token_bytes(17))
-
-
-def default_context_id(language: str) -> str:
-    return f"ctx_{language}"
 
 
 def is_context_id(text: str) -> bool:

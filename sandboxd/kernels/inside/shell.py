@@ -27,6 +27,7 @@ def make_shell(kernel):
     shell.register_magic_function(kernel.pip, "line", "pip")
     shell.configurables.append(shell.display_formatter)
     getpass.getpass = _no_password
+    shell.run_cell("", silent=True)  # what the first cell would have to wait for
     return shell
 
 

@@ -119,6 +119,7 @@ class Processes:
         if process.running:
             self._by_number[kept.number] = process
         self._keep(process)
+        self._refill()
 
     def forget(self, name: str) -> None:
         """Let go of one that has ended; its id may be used again. Raises NotFound, Conflict."""

@@ -39,6 +39,7 @@ from sandboxd.node.sessions.enforcing import OWN_PIDS, differ, enforce, merged
 from sandboxd.node.sessions.history import sample
 from sandboxd.node.sessions.keeping import Keeping
 from sandboxd.node.sessions.kept import Identity, KeptSession
+from sandboxd.node.sessions.kernels import Kernels, Prepared, tell_environment
 from sandboxd.node.sessions.session import Session
 from sandboxd.queue.sessions import Sessions
 from sandboxd.settings import SessionSettings
@@ -69,6 +70,7 @@ class Registry:
         self._fitter = fitter
         self._directory, self._node, self._address = directory, node, address
         self._audit = audit
+        self._kernels = Kernels(host, pool)
         self._live: dict[str, Session] = {}
         self._ended: OrderedDict[str, tuple[str, Sandbox]] = OrderedDict()
         self._creating: dict[str, asyncio.Task[Session]] = {}
@@ -172,8 +174,19 @@ class Registry:
 
     async def _create(self, call: Create) -> Session:
         template = self._template(call)
-        built = await self._claim(call, template)
-        return await self.adopt(call, built, template)
+        ready = self._kernels.take(call)
+        if ready is None:
+            session = await self.adopt(call, await self._claim(call, template), template)
+            self._kernels.begin(session)
+            return session
+        try:
+            await self._attach(ready.built, call, call.request.network)
+        except BaseException:
+            ready.close()
+            raise
+        session = await self.adopt(call, ready.built, template, ready=ready)
+        await tell_environment(session)
+        return session
 
     def _template(self, call: Create) -> str:
         name = call.request.template or DEFAULT_TEMPLATE
@@ -204,9 +217,10 @@ class Registry:
         use.listener = partial(self._audit.add, call.sandbox)
 
     async def adopt(
-        self, call: Create, built: Built, template: str, *, forked_from: str | None = None
-    ) -> Session:
-        """Make a built sandbox the session that was asked for."""
+        self, call: Create, built: Built, template: str, *, forked_from: str | None = None,
+        ready: Prepared | None = None,
+    ) -> Session:  # fmt: skip
+        """Make a built sandbox the session that was asked for; `ready` is what runs in it already."""
         base = SessionLimits(
             memory=built.spec.memory,
             pids=built.spec.pids + 1 - OWN_PIDS,
@@ -219,6 +233,8 @@ class Registry:
             if differ(built, base, limits):
                 await asyncio.to_thread(enforce, built, base, limits)
         except BaseException:
+            if ready is not None:
+                ready.close()
             self._pool.discard(built)
             raise
         identity = Identity(
@@ -237,6 +253,7 @@ class Registry:
             call.request,
             limits,
             built,
+            first=None if ready is None else (ready.process, ready.fds),
             settings=self._settings,
             keeping=self._keeping,
             on_change=self.note,
@@ -381,6 +398,7 @@ class Registry:
     async def end_all(self, reason: EndReason) -> None:
         """End every sandbox, and tell the directory."""
         self._closing = True
+        await self._kernels.close()
         sessions = list(self._live.values())
         for session in sessions:
             session.kill(reason)

@@ -27,14 +27,14 @@ from sandboxd.model.session import (
 )
 from sandboxd.native import ExecOrder
 from sandboxd.native.core import ABI
-from sandboxd.node.job_environment import base_env
 from sandboxd.node.sessions.enforcing import OWN_PIDS, enforce, merged
 from sandboxd.node.sessions.file_line import FileLine
 from sandboxd.node.sessions.files import Files
 from sandboxd.node.sessions.history import History
 from sandboxd.node.sessions.keeping import Keeping
-from sandboxd.node.sessions.kept import Identity, KeptSession
+from sandboxd.node.sessions.kept import Identity, KeptProcess, KeptSession
 from sandboxd.node.sessions.lifetime import Lifetime, Step, decide
+from sandboxd.node.sessions.orders import session_order
 from sandboxd.node.sessions.process import LiveProcess
 from sandboxd.node.sessions.processes import Processes
 from sandboxd.node.sessions.waiting import to_its_end
@@ -47,8 +47,6 @@ log = logging.getLogger(__name__)
 _SETTLE = 5.0
 _RECLAIM_AFTER = 1.0
 """Seconds of a pause after which its memory is taken back: one between two requests is not worth it."""
-_STACK = 64 << 20
-_NO_LIMIT = (1 << 64) - 1
 
 
 class Session:
@@ -60,6 +58,7 @@ class Session:
         built: Built,
         *,
         kept: KeptSession | None = None,
+        first: tuple[KeptProcess, list[int]] | None = None,
         settings: SessionSettings,
         keeping: Keeping,
         on_change: Callable[["Session", str], None],
@@ -67,7 +66,8 @@ class Session:
     ) -> None:
         """`limits` are complete and in force. `on_change` is told of what time has done (`paused`),
         `on_end` once, when nothing of it runs any more and the sandbox may be destroyed. With `kept`
-        it is one that lives already."""
+        it is one that lives already; `first` is a process that runs in a new one already, of the first
+        runner, with its descriptors."""
         self.identity, self.request, self.limits, self.built = identity, request, limits, built
         self.metadata = dict(request.metadata)
         self._on_change, self._on_end = on_change, on_end
@@ -95,7 +95,7 @@ class Session:
             most=settings.processes_max,
             keep=self._keep_process,
             forget=self._forget_process,
-            numbers=kept.numbers if kept is not None else None,
+            numbers=kept.numbers if kept is not None else None if first is None else 0,
         )
         self.history = History(settings.metrics_kept)
         self._file_line = FileLine(self.processes.init)
@@ -109,6 +109,8 @@ class Session:
             self.life.paused, self.paused_at = kept.paused_at is not None, kept.paused_at
         self._watch_time()
         self.keep()
+        if first is not None:
+            self.processes.restore(*first)
 
     def record(self) -> Sandbox:
         identity, life = self.identity, self.life
@@ -421,16 +423,7 @@ class Session:
             self._on_end(self)
 
     def _order(self, request: ProcessRequest) -> ExecOrder:
-        env = {**base_env(self.built.spec.image), **self.request.env}
-        if request.pty is not None:
-            env.setdefault("TERM", "xterm-256color")
         assert self.limits.open_files is not None
-        return ExecOrder(
-            argv=request.command,
-            env={**env, **request.env},
-            cwd=request.cwd,
-            open_files=self.limits.open_files,
-            stack=_STACK,
-            file_size=_NO_LIMIT,
-            terminal=None if request.pty is None else (request.pty.rows, request.pty.cols),
+        return session_order(
+            self.built.spec.image, self.request.env, self.limits.open_files, request
         )
