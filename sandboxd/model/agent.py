@@ -44,7 +44,7 @@ Processes, Inspect, Extend, Update, Pause, Snapshot, Fork and Kill wake a paused
 | Remove | | | `Removed` |
 | ListFiles | | | `FileList` |
 | ReadFile | | EVENT `FileInfo` first, DATA | `Transferred` |
-| WriteFile | DATA, END | | `FileInfo` |
+| WriteFile | DATA, END | with `handover` EVENT `Handover` first | `FileInfo` |
 | WriteFiles | DATA of all files one after the other, END | | `Written` |
 | Connect | DATA, END | EVENT `Connected` first, DATA | `Closed` |
 | WaitForPort | | | `PortState` |
@@ -331,6 +331,10 @@ class ReadFile(_Call, frozen=True, kw_only=True):
     offset: Annotated[int, Meta(ge=0)] = 0
     length: Annotated[int, Meta(ge=0)] | None = None
     """None: to its end, as it was when it was opened."""
+    inline: int | None = None
+    """If there are more bytes than that, none of them come."""
+    handover: bool = False
+    """None come, but a descriptor of the file comes with the EVENT."""
 
 
 class Transferred(Struct, frozen=True):
@@ -347,6 +351,13 @@ class WriteFile(_Call, frozen=True, kw_only=True):
     """Write into the file from here on, which may not be beyond its end."""
     parents: bool = True
     """Make the directories that are missing."""
+    handover: bool = False
+    """Its content goes into a pipe that comes with an EVENT `Handover`, not by DATA; END says that it is
+    whole, once the pipe is closed."""
+
+
+class Handover(Struct, frozen=True):
+    """A descriptor comes with this, which only a connection of its own can take (`SCM_RIGHTS`)."""
 
 
 class NewFile(Struct, frozen=True):

@@ -5,16 +5,22 @@ A download answers ranges, and may be resumed with `If-Range`. An upload is atom
 """
 
 import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sandboxd.descriptors import Writer
 from sandboxd.errors import DriverFault, InvalidRequest, RequestTimeout, SandboxdError
 from sandboxd.gateway import problems
 from sandboxd.gateway.api.sandbox_requests import answer, flag, known_query, number, path_query, who
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.sessions import ranges
+from sandboxd.gateway.sessions.handover import LARGE
 from sandboxd.gateway.sessions.line import Line, decoded
 from sandboxd.gateway.waiting import ClientGone, disconnected, unless
 from sandboxd.model import agent
@@ -22,6 +28,7 @@ from sandboxd.model.agent import Kind, frame
 from sandboxd.model.session import FileInfo, FileType
 
 _FAR = 1 << 62
+_PIECE = 1 << 20
 BINARY = "application/octet-stream"
 
 
@@ -82,8 +89,22 @@ class Contents:
                 return response
 
     async def _put(self, request: Request, call: agent.WriteFile) -> FileInfo:
+        stall = self._gateway.settings.gateway.body_timeout
+        if int(request.headers.get("content-length", 0)) > LARGE:
+            return await self._put_large(request, call, stall)
         async with self._sandboxes.upload(call) as line:
-            await send_body(request, line, self._gateway.settings.gateway.body_timeout)
+            await send_body(request, line, stall)
+            return await line.expect(Kind.REPLY, FileInfo)
+
+    async def _put_large(self, request: Request, call: agent.WriteFile, stall: float) -> FileInfo:
+        """Straight into the pipe that a process in the sandbox reads."""
+        async with self._sandboxes.handed(replace(call, handover=True)) as (line, _, fd):
+            pipe = Writer(fd)
+            try:
+                await send_pieces(request, pipe.write, stall)
+            finally:
+                pipe.close()
+            await line.write(frame(Kind.END))
             return await line.expect(Kind.REPLY, FileInfo)
 
 
@@ -94,22 +115,37 @@ async def send_body(
 
     Raises RequestTimeout when nothing comes for `stall` seconds, ClientGone, NodeLost.
     """
+
+    async def write(piece: bytes) -> bool:
+        await line.write_data(piece)
+        return not (until_answer and line.answered)
+
+    if await send_pieces(request, write, stall):
+        await line.write(frame(Kind.END))
+
+
+async def send_pieces(
+    request: Request, write: Callable[[bytes], Awaitable[bool]], stall: float
+) -> bool:
+    """The body, piece by piece, as long as `write` wants more; whether it was all of it.
+
+    Raises RequestTimeout when nothing comes for `stall` seconds, ClientGone, and what `write` does.
+    """
     patient = request.scope.get("sandboxd.patient")
     if patient is not None:
         patient()  # from here on the time is ours to watch
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(stall) as clock:
-            while not (until_answer and line.answered):
+            while True:
                 received = await request.receive()
                 if received["type"] == "http.disconnect":
                     raise ClientGone
                 clock.reschedule(None)
-                if body := received.get("body", b""):
-                    await line.write_data(body)
+                if (body := received.get("body", b"")) and not await write(body):
+                    return False
                 if not received.get("more_body", False):
-                    await line.write(frame(Kind.END))
-                    return
+                    return True
                 clock.reschedule(loop.time() + stall)
     except TimeoutError:
         raise RequestTimeout(f"nothing of the body came for {stall:g} seconds") from None
@@ -127,27 +163,69 @@ class _Download:
             await unless(disconnected(receive), ClientGone(), work)
 
     async def _send(self, send: Send) -> None:
-        async with self._gateway.sandboxes.open(self._call) as (line, first):
-            if first[0] is not Kind.EVENT:
-                raise DriverFault("agent", "read", f"{first[0].name} where EVENT was to come")
-            info = decoded(first[1], FileInfo)
-            start, left = self._call.offset, max(0, info.size - self._call.offset)
-            if self._call.length is not None:
-                left = min(left, self._call.length)
-            headers = _headers(info) | {"content-length": str(left)}
-            if self._partial:
-                headers["content-range"] = f"bytes {start}-{start + left - 1}/{info.size}"
-            await send({"type": "http.response.start", "status": 206 if self._partial else 200,
-                        "headers": [(k.encode(), v.encode()) for k, v in headers.items()]})  # fmt: skip
-            while True:
-                kind, payload = await line.next()
-                if kind is Kind.REPLY:
-                    break
-                left -= len(payload)
-                await send({"type": "http.response.body", "body": payload, "more_body": True})
-            if left:
-                raise ClientGone  # it became shorter: an answer that breaks off says so
-            await send({"type": "http.response.body", "body": b""})
+        inline = replace(self._call, inline=LARGE)
+        async with self._gateway.sandboxes.open(inline) as (line, (kind, event)):
+            if kind is not Kind.EVENT:
+                raise DriverFault("agent", "read", f"{kind.name} where EVENT was to come")
+            info = decoded(event, FileInfo)
+            if self._length(info) <= LARGE:
+                return await self._pass(send, info, _frames(line))
+            await line.expect(Kind.REPLY, agent.Transferred)
+        handover = replace(self._call, handover=True)
+        async with self._gateway.sandboxes.handed(handover) as (_, event, fd):
+            try:
+                info = decoded(event, FileInfo)
+                pieces = _pieces(fd, self._call.offset, self._length(info))
+                async with aclosing(pieces):
+                    await self._pass(send, info, pieces)
+            finally:
+                os.close(fd)
+
+    def _length(self, info: FileInfo) -> int:
+        """Bytes that are to be sent."""
+        left = max(0, info.size - self._call.offset)
+        return left if self._call.length is None else min(left, self._call.length)
+
+    async def _pass(self, send: Send, info: FileInfo, pieces: AsyncIterator[bytes]) -> None:
+        start, left = self._call.offset, self._length(info)
+        headers = _headers(info) | {"content-length": str(left)}
+        if self._partial:
+            headers["content-range"] = f"bytes {start}-{start + left - 1}/{info.size}"
+        await send({"type": "http.response.start", "status": 206 if self._partial else 200,
+                    "headers": [(k.encode(), v.encode()) for k, v in headers.items()]})  # fmt: skip
+        async for piece in pieces:
+            left -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if left:
+            raise ClientGone  # it became shorter: an answer that breaks off says so
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _frames(line: Line) -> AsyncIterator[bytes]:
+    while True:
+        kind, payload = await line.next()
+        if kind is Kind.REPLY:
+            return
+        yield payload
+
+
+async def _pieces(fd: int, offset: int, left: int) -> AsyncGenerator[bytes, None]:
+    """What a file has from `offset` on, at most `left` bytes. The next piece is read while one is sent;
+    the descriptor is used until the generator is closed."""
+    ahead = _read(fd, offset, left)
+    try:
+        while piece := await ahead:
+            offset, left = offset + len(piece), left - len(piece)
+            ahead = _read(fd, offset, left)
+            yield piece
+    finally:
+        await asyncio.wait([ahead])
+
+
+def _read(fd: int, offset: int, left: int) -> "asyncio.Future[bytes]":
+    """In a thread: a file of an image or a volume may have to come from a disk."""
+    loop = asyncio.get_running_loop()
+    return loop.run_in_executor(None, os.pread, fd, min(_PIECE, left), offset)
 
 
 def _headers(info: FileInfo) -> dict[str, str]:

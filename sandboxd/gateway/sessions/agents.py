@@ -53,12 +53,18 @@ class Agents:
         self._idle.clear()
 
 
-async def _connected(address: str) -> Line:
+def path_of(address: str) -> str:
+    """Of the agent's socket. Raises NodeUnreachable."""
     scheme, _, path = address.partition(":")
     if scheme != "unix":
         raise NodeUnreachable(
             f"its node is at {address}, and only a node of the gateway's own machine is reached as yet"
         )
+    return path
+
+
+async def _connected(address: str) -> Line:
+    path = path_of(address)
     try:
         _, line = await asyncio.get_running_loop().create_unix_connection(Line, path)
     except OSError as error:

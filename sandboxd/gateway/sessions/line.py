@@ -122,7 +122,7 @@ class Line(asyncio.Protocol):
         if kind in _LAST:
             self.free = True
             if kind is Kind.ERROR:
-                raise _problem(payload)
+                raise problem_of(payload)
         return kind, payload
 
     async def expect(self, kind: Kind, what: type[T]) -> T:
@@ -234,7 +234,8 @@ def decoded(payload: bytes, what: type[T]) -> T:
         raise DriverFault("agent", "call", str(error)) from error
 
 
-def _problem(payload: bytes) -> SandboxdError:
+def problem_of(payload: bytes) -> SandboxdError:
+    """The error that an ERROR frame tells."""
     problem = decoded(payload, Problem)
     kind: Any = known(problem.code)
     error: SandboxdError = kind(

@@ -14,10 +14,11 @@ from typing import TypeVar
 from sandboxd.errors import DriverFault, NotFound, RequestTimeout, SandboxEnded, Unavailable
 from sandboxd.gateway.offers import Offers
 from sandboxd.gateway.sessions.agents import Agents, NodeUnreachable
+from sandboxd.gateway.sessions.handover import handed
 from sandboxd.gateway.sessions.line import Line, NodeLost, decoded
 from sandboxd.gateway.sessions.names import is_sandbox_id
 from sandboxd.model import NodeRecord
-from sandboxd.model.agent import Call, Create, Kind
+from sandboxd.model.agent import Call, Create, Kind, ReadFile, WriteFile
 from sandboxd.model.session import Entry, SandboxState
 from sandboxd.queue.sessions import Sessions
 from sandboxd.queue.network_records import NetworkRecords
@@ -95,6 +96,13 @@ class Sandboxes:
         address = (await self.live(call.tenant, call.sandbox)).address
         async with AsyncExitStack() as stack:
             yield await self._begin(call, address, stack)
+
+    @asynccontextmanager
+    async def handed(self, call: ReadFile | WriteFile) -> AsyncIterator[tuple[Line, bytes, int]]:
+        """A call with `handover`, see there. Raises as `ask`."""
+        address = (await self.live(call.tenant, call.sandbox)).address
+        async with handed(address, call) as found:
+            yield found
 
     async def _begin(self, call: Call, address: str | None, stack: AsyncExitStack) -> Line:
         """A line on which the call has been sent."""

@@ -8,6 +8,8 @@ from sandboxd.model import agent
 from sandboxd.model.agent import (
     MAX_DATA,
     Changes,
+    FrameError,
+    Handover,
     Kind,
     Removed,
     Transferred,
@@ -60,10 +62,15 @@ async def read(session: Session, call: agent.ReadFile, link: Link) -> Transferre
     _checked(call.path)
     file = await session.files.open(call.path)
     try:
+        if call.handover:
+            await link.hand_over(message(Kind.EVENT, file.info), file.fd)
+            return Transferred(0)
         await link.send(message(Kind.EVENT, file.info))
         left = max(0, file.info.size - call.offset)
         if call.length is not None:
             left = min(left, call.length)
+        if call.inline is not None and left > call.inline:
+            return Transferred(0)
         offset = call.offset
         while left > 0:
             data = await file.read(offset, min(MAX_DATA, left))
@@ -82,6 +89,17 @@ async def write(session: Session, call: agent.WriteFile, link: Link) -> FileInfo
     sandbox takes it."""
     _checked(call.path)
     content = link.content()
+    if call.handover:
+
+        async def give(pipe: int) -> None:
+            await link.hand_over(message(Kind.EVENT, Handover()), pipe)
+            async for _ in content:
+                raise FrameError("DATA beside a pipe")
+
+        return await session.files.take(
+            call.path, give, mode=call.mode, append=call.append, offset=call.offset,
+            parents=call.parents,
+        )  # fmt: skip
     first = b""
     small = not call.append and call.offset is None
     async for piece in content:

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Sequence
 
+from sandboxd.descriptors import readable
 from sandboxd.errors import (
     FileProblem,
     NativeFault,
@@ -23,7 +24,6 @@ from sandboxd.errors import (
 from sandboxd.native import Armed, receive
 from sandboxd.native.file_service import Filed, Op, receive_answer, send_request
 from sandboxd.node.sessions.init_line import InitLine
-from sandboxd.node.sessions.waiting import readable
 
 _KINDS: dict[int, type[RequestError]] = {
     errno.ENOENT: PathNotFound,

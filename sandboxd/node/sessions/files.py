@@ -4,8 +4,10 @@ import asyncio
 import errno
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
+from sandboxd.descriptors import Writer
 from sandboxd.errors import FileProblem, InvalidRequest, Overload, PathExists
 from sandboxd.model.session import FileEvent, FileInfo, FileList
 from sandboxd.native.file_service import (
@@ -23,7 +25,6 @@ from sandboxd.native.file_service import (
 )
 from sandboxd.node.sessions.entries import draft, event, info
 from sandboxd.node.sessions.file_line import FileLine, Work, problem
-from sandboxd.node.sessions.waiting import Writer
 
 _PAGE_BYTES = 4 << 20
 """Of names in one page: whatever the names are, it fits into an answer."""
@@ -119,12 +120,51 @@ class Files:
     ) -> FileInfo:
         """Write `first` and `rest` into the file: see `WriteFile`. If `rest` raises, that is raised,
         and a file that was to be replaced is as it was."""
+        async with self._writing(path, mode, append, offset, parents) as (work, pipe):
+            writer = Writer(pipe)
+            try:
+                whole = not first or await writer.write(first)
+                async for piece in rest:
+                    whole = whole and await writer.write(piece)
+                    if not whole:
+                        break
+            finally:
+                writer.close()
+            if whole:
+                work.confirm()
+            return self._one(await work.answer(), path)
+
+    async def take(
+        self,
+        path: bytes,
+        give: Callable[[int], Awaitable[None]],
+        *,
+        mode: int | None,
+        append: bool,
+        offset: int | None,
+        parents: bool,
+    ) -> FileInfo:
+        """The same of a content that somebody else writes: `give` hands over the pipe, and returns when
+        all of it is in."""
+        async with self._writing(path, mode, append, offset, parents) as (work, pipe):
+            try:
+                await give(pipe)
+            finally:
+                os.close(pipe)
+            work.confirm()
+            return self._one(await work.answer(), path)
+
+    @asynccontextmanager
+    async def _writing(
+        self, path: bytes, mode: int | None, append: bool, offset: int | None, parents: bool
+    ) -> AsyncIterator[tuple[Work, int]]:
+        """A process in the sandbox that takes a content, and the pipe for it, which the block closes."""
         flags = (PARENTS if parents else 0) | (SET_MODE if mode is not None else 0)
         flags |= (APPEND if append else 0) | (AT if offset is not None and not append else 0)
         theirs, ours = os.pipe2(os.O_CLOEXEC)
-        fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE)
-        writer = Writer(ours)
+        given = False
         try:
+            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE)
             async with self._working(
                 Op.WRITE,
                 path,
@@ -134,20 +174,13 @@ class Files:
                 pipe=theirs,
             ) as work:
                 os.close(theirs)
-                theirs = -1
-                whole = not first or await writer.write(first)
-                async for piece in rest:
-                    whole = whole and await writer.write(piece)
-                    if not whole:
-                        break
-                writer.close()
-                if whole:
-                    work.confirm()
-                return self._one(await work.answer(), path)
+                theirs, given = -1, True
+                yield work, ours
         finally:
-            writer.close()
             if theirs >= 0:
                 os.close(theirs)
+            if not given:
+                os.close(ours)
 
     async def put(
         self, path: bytes, content: bytes, *, mode: int | None, parents: bool

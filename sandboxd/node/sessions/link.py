@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections import deque
 from collections.abc import AsyncIterator
 
@@ -72,6 +74,16 @@ class Link:
         async with self._sending:
             self._writer.writelines(parts)
             await self._writer.drain()
+
+    async def hand_over(self, data: bytes, fd: int) -> None:
+        """A frame with a copy of the descriptor."""
+        async with self._sending:
+            await self._writer.drain()
+            # Nothing is buffered: what was sent before it has gone, on a connection of this call's own.
+            with socket.socket(
+                fileno=os.dup(self._writer.get_extra_info("socket").fileno())
+            ) as line:
+                socket.send_fds(line, [data], [fd])
 
     finish = send
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from sandboxd.descriptors import Writer
 from sandboxd.errors import Conflict, Overload
 from sandboxd.model.moment import rfc3339
 from sandboxd.model.session import Process, ProcessRequest, ProcessResult, ProcessState, PtySize
@@ -20,7 +21,6 @@ from sandboxd.native import ExecOrder, Exited, Failed, send_exec
 from sandboxd.node.sessions.init_line import Runner
 from sandboxd.node.sessions.kept import KeptProcess
 from sandboxd.node.sessions.streams import Streams
-from sandboxd.node.sessions.waiting import Writer
 from sandboxd.node.stdio import FixedInput
 
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
