@@ -1,7 +1,7 @@
 # Everything the project needs is installed by `make setup`, which every other target calls.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo serve doctor bench bench-images images images-test vm-test attack fuzz sanitize compat-inside adapters clean lock
+.PHONY: help setup check format test demo serve doctor bench bench-images images images-test vm-test attack fuzz sanitize compat compat-inside adapters clean lock
 
 PYTHON := /usr/bin/python3.11
 VENV := .venv
@@ -15,8 +15,8 @@ PACKAGES += clang-format apparmor bubblewrap iproute2 busybox-static cpio zstd e
 	qemu-system-x86 qemu-system-common
 PACKAGES += nftables iptables iperf3
 PACKAGES += mmdebstrap umoci skopeo docker-registry runc
-PACKAGES += clang libclang-rt-14-dev libpython3.11-testsuite python3-numpy python3-pandas git sqlite3
 PACKAGES += python3-ipython python3-matplotlib nodejs
+PACKAGES += clang libclang-rt-14-dev libpython3.11-testsuite python3-numpy python3-pandas git sqlite3
 NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \
 	CMakeLists.txt pyproject.toml clients/python/pyproject.toml
 C_FILES := $(wildcard sandboxd/native/*.[ch] tests/fuzz/*/*.[ch])
@@ -117,12 +117,20 @@ adapters: setup ## the client's adapters for agent frameworks, with their real l
 		-e 'clients/python[smolagents,inspect]'
 	$(BIN)/pytest -rs tests/sandboxes/test_adapters.py
 
+compat: setup .setup/compat ## other services' unmodified clients, call by call, against this service
+	$(BIN)/pytest -rs tests/compat/clients $(ARGS)
+
+.setup/compat: requirements-compat.lock .setup/packages
+	$(PYTHON) -m venv --clear $@
+	$@/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes \
+		-r requirements-compat.lock
+
 compat-inside: setup ## honest programs and CPython's own tests, inside and outside compared; a quarter of an hour
 	COMPAT=all $(BIN)/pytest tests/compat/inside $(ARGS)
 
 lock: ## write the locks anew: exact versions and hashes
 	$(BIN)/python -m pip install -q pip-tools
-	for name in requirements-build requirements; do \
+	for name in requirements-build requirements requirements-compat; do \
 		$(BIN)/python -m piptools compile -q --generate-hashes --allow-unsafe --no-strip-extras \
 			--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate \
 			-o $$name.lock $$name.in || exit; \

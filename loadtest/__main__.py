@@ -19,6 +19,7 @@ import uvloop
 from loadtest import (
     bench,
     cell,
+    e2b,
     host,
     judge,
     peers,
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     standard.add_argument("--seconds", type=_seconds, help="of one cell in one round")
     standard.add_argument("--clients", type=_counts, help="for example 1,2,8,32")
     standard.add_argument(
-        "--workloads", type=_words, default=("compiled", "python", "judge", "sessions")
+        "--workloads", type=_words, default=("compiled", "python", "judge", "sessions", "e2b")
     )
     standard.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
 
@@ -166,6 +167,10 @@ async def _bench(options: argparse.Namespace) -> int:
                 rows = await sessions.measure(server, sitting, pid, _say)
                 _write_lines(sessions.markdown(rows), options.out, "sessions.md")
                 refused = sum(row.failed for row in rows)
+            if "e2b" in options.workloads:
+                sitting = sessions.QUICK if options.quick else sessions.Plan()
+                rows = await e2b.measure(server, sitting, _say)
+                _write_lines(sessions.markdown(rows, "E2B's client"), options.out, "e2b.md")
     if refused:
         return 1
     if not chosen:
@@ -252,8 +257,8 @@ def _seconds(text: str) -> float:
 
 def _words(text: str) -> tuple[str, ...]:
     words = tuple(text.split(","))
-    if not set(words) <= {"compiled", "python", "judge", "sessions"}:
-        raise ValueError("compiled, python, judge, sessions")
+    if not set(words) <= {"compiled", "python", "judge", "sessions", "e2b"}:
+        raise ValueError("compiled, python, judge, sessions, e2b")
     return words
 
 
