@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .PHONY: help setup check format test demo serve doctor bench bench-images images images-test vm-test attack fuzz sanitize compat compat-inside adapters clean lock
 
 PYTHON := /usr/bin/python3.11
+PYTHON_INCLUDE := /usr/include/python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps
@@ -61,7 +62,7 @@ check: setup ## format, lint, types, import contract
 	$(BIN)/lint-imports --no-cache
 	clang-format --dry-run -Werror $(C_FILES)
 	for file in sandboxd/native/*.c; do $(CC) -std=gnu11 -D_GNU_SOURCE -O1 -fanalyzer -Wall -Wextra \
-		-Wno-missing-field-initializers -Werror -c $$file -o /dev/null || exit; done
+		-Wno-missing-field-initializers -Werror -isystem $(PYTHON_INCLUDE) -c $$file -o /dev/null || exit; done
 
 format: setup ## rewrite Python and C in the project's format
 	$(BIN)/ruff format -q .

@@ -34,6 +34,10 @@ class Warm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     env: dict[str, str]
     """Added to the language's own while it starts, so that it finds the module that waits."""
     pool_size: Annotated[int, Meta(ge=0, le=10_000)] = 4
+    copies: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """How many sandboxes are forked from one interpreter before another is started for the next, where
+    the image is the host's own; 0: each sandbox starts its own. Copies of one share its address-space
+    layout and what else it drew at random when it started."""
     cold_env: list[str] = []
     """Prefixes of variables that the interpreter reads while it starts: a run that sets one of
     them starts cold."""

@@ -4,6 +4,7 @@ It owns no policy and keeps no state. Functions that may block release the GIL a
 """
 
 from sandboxd.native.core import (
+    ZYGOTE_MODULE,
     Armed,
     EndOfStream,
     Exited,
@@ -33,6 +34,7 @@ from sandboxd.native.plan import Bind, ExecOrder, Plan
 from sandboxd.native.seccomp import compile_seccomp, eval_seccomp
 
 __all__ = [
+    "ZYGOTE_MODULE",
     "Armed",
     "Bind",
     "EndOfStream",

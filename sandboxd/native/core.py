@@ -16,7 +16,7 @@ from sandboxd.native.plan import ExecOrder, Plan
 
 ffi, lib = _native.ffi, _native.lib
 
-ABI = 3
+ABI = 4
 if lib.sbx_abi() != ABI:
     raise ImportError(f"the native core speaks version {lib.sbx_abi()}, this package {ABI}")
 
@@ -123,6 +123,10 @@ class EndOfStream(Struct, frozen=True):
 Message = Exited | Quiet | Opened | Failed | Armed | Spawned | Terminal | EndOfStream
 
 
+ZYGOTE_MODULE = _DIRECTORY / "_zygote.abi3.so"
+"""The part of a zygote that its interpreter imports."""
+
+
 def seal_init(*, testing: bool = False) -> int:
     """Descriptor of a sealed memfd that holds sandbox-init, for `build`."""
     path = _DIRECTORY / ("sandbox-init-test" if testing else "sandbox-init")
@@ -141,22 +145,24 @@ def build(
     mounts: Sequence[int] = (),
     idmap: int = -1,
     netns: int = -1,
+    zygote: int = -1,
 ) -> Native:
     """Start and lock down a sandbox; blocks some milliseconds, 10 s at most.
 
     `tasks` are descriptors of v1 `tasks` files to join, `cgroup` a v2 directory to be born into,
     `mounts` detached mounts for `plan.mounts`, `idmap` the namespace for `plan.idmap`, `netns` a network
-    namespace to be in instead of a new one. They stay open. Raises NativeFault, naming the stage; then
-    nothing is left behind.
+    namespace to be in instead of a new one, `zygote` the `exec` of a running one of whose interpreter
+    the job shall be a copy (its exec socket then takes the order at once). They stay open. Raises
+    NativeFault, naming the stage; then nothing is left behind.
     """
     encoded = plan.encode(ABI, len(tasks))
+    origin = ffi.new("struct sbx_origin *", (init_fd, zygote, cgroup, netns))
     fds = [*tasks, *mounts, *([idmap] if plan.idmap else ())]
     sandbox = ffi.new("struct sbx_sandbox *")
     error = ffi.new("struct sbx_error *")
     if (
         lib.sbx_build(
-            init_fd, cgroup, netns, encoded, len(encoded), fds, len(fds), _BUILD_TIMEOUT_MS,
-            sandbox, error,
+            origin, encoded, len(encoded), fds, len(fds), _BUILD_TIMEOUT_MS, sandbox, error,
         )
         != 0
     ):  # fmt: skip

@@ -29,11 +29,18 @@ const char *sbx_layer_name(int layer);
 /* A sealed memfd with the bytes of the sandbox-init executable, to exec from. -1 with errno. */
 int sbx_seal(const char *path);
 
-/* Start sandbox-init from `init_fd` and see it ready. `cgroup_fd` is a v2 directory to be born
- * into, or -1; `netns_fd` a network namespace to be in, or -1 for one of its own. Takes none of the
- * descriptors given. Blocks for at most `timeout_ms`. On failure
- * (-1) nothing is left and `error` says which stage failed. */
-int sbx_build(int init_fd, int cgroup_fd, int netns_fd, const uint8_t *plan, size_t plan_size,
+/* What init comes from; descriptors, of which none is taken. */
+struct sbx_origin {
+	int init;   /* the executable, as from sbx_seal */
+	int zygote; /* socket of a zygote to be a copy of instead, or -1 */
+	int cgroup; /* a v2 directory to be born into, or -1 */
+	int netns;  /* a network namespace to be in, or -1 for one of its own */
+};
+
+/* Start sandbox-init and see it ready. Blocks for at most `timeout_ms`. On failure (-1) nothing is
+ * left and `error` says which stage failed. A plan with SBX_PLAN_ZYGOTE makes a zygote: its `exec`
+ * takes the order that starts the interpreter, and then serves as `zygote` here. */
+int sbx_build(const struct sbx_origin *origin, const uint8_t *plan, size_t plan_size,
 	      const int *tasks_fds, size_t tasks_count, int timeout_ms, struct sbx_sandbox *sandbox,
 	      struct sbx_error *error);
 

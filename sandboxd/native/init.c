@@ -46,7 +46,15 @@ void run_stages(struct init *init, const struct stage *stages, size_t count, con
 		errno = 0;
 		if (stages[i].run(init) != 0)
 			fail(*socket, stages[i].id, errno, init->index);
+		if (init->runner && socket == &init->control)
+			return; /* this is the child, to which the rest is not addressed */
 	}
+}
+
+void forget_plan(struct init *init)
+{
+	explicit_bzero(plan_buffer, sizeof(plan_buffer));
+	explicit_bzero(init, sizeof(*init));
 }
 
 static int receive_plan(struct init *init)
@@ -63,6 +71,22 @@ static int receive_plan(struct init *init)
 	memcpy(plan->mounted, fds + 1 + plan->head.cgroup_count,
 	       plan->head.mount_count * sizeof(int));
 	plan->idmap = plan->head.flags & SBX_PLAN_IDMAP ? fds[count - 1] : -1;
+	return 0;
+}
+
+/* A zygote sits in a mount tree of its own, which is not what a sandbox is made of. */
+static int leave_zygote(struct init *init)
+{
+	if (!init->copy.is)
+		return 0;
+	if (setns(init->copy.home, CLONE_NEWNS) != 0 || unshare(CLONE_NEWNS) != 0)
+		return -1;
+	init->index = 1;
+	if (init->copy.netns >= 0 && setns(init->copy.netns, CLONE_NEWNET) != 0)
+		return -1;
+	close(init->copy.home);
+	if (init->copy.netns >= 0)
+		close(init->copy.netns);
 	return 0;
 }
 
@@ -129,9 +153,8 @@ static int start_runner(struct init *init)
 {
 	pid_t pid = fork();
 
-	if (pid == 0)
-		runner(init);
-	return pid < 0 ? -1 : add_child(0, pid);
+	init->runner = pid == 0;
+	return pid < 0 ? -1 : pid == 0 ? 0 : add_child(0, pid);
 }
 
 /* Keep the descriptors that init serves with, at fixed numbers, and check that it is so. Those of
@@ -173,8 +196,10 @@ static int report_ready(struct init *init)
 	return result;
 }
 
-static const struct stage stages[] = {
+/* clang-format off */
+static const struct stage tree_stages[] = {
 	{SBX_STAGE_PLAN, receive_plan},
+	{SBX_STAGE_HOME, leave_zygote},
 	{SBX_STAGE_CGROUPS, join_cgroups},
 	{SBX_STAGE_PRIVATE, make_mounts_private},
 	{SBX_STAGE_SCRATCH, mount_scratch},
@@ -186,6 +211,9 @@ static const struct stage stages[] = {
 	{SBX_STAGE_PIVOT, enter_root},
 	{SBX_STAGE_HOSTNAME, set_hostname},
 	{SBX_STAGE_LOOPBACK, raise_loopback},
+};
+
+static const struct stage stages[] = {
 	{SBX_STAGE_USERNS, enter_userns},
 	{SBX_STAGE_SECCOMP, load_floor},
 	{SBX_STAGE_RUNNER, start_runner},
@@ -193,6 +221,11 @@ static const struct stage stages[] = {
 	{SBX_STAGE_QUIET, close_everything},
 	{SBX_STAGE_READY, report_ready},
 };
+
+static const struct stage zygote_stages[] = {
+	{SBX_STAGE_READY, report_ready},
+};
+/* clang-format on */
 
 static uint64_t nanoseconds(const struct timeval *time)
 {
@@ -300,22 +333,14 @@ static void serve_host(struct init *init)
 		close(fds[--count]);
 }
 
-int main(void)
+static _Noreturn void serve(struct init *init)
 {
-	static struct init init;
 	struct pollfd waits[2];
-	sigset_t all, child;
-
-	init.control = SBX_CONTROL_FD;
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, NULL);
-	prctl(PR_SET_DUMPABLE, 0);
-	prctl(PR_SET_NAME, "sandbox-init");
-	run_stages(&init, stages, sizeof(stages) / sizeof(*stages), &init.control);
+	sigset_t child;
 
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
-	waits[0] = (struct pollfd){.fd = init.control, .events = POLLIN};
+	waits[0] = (struct pollfd){.fd = init->control, .events = POLLIN};
 	waits[1] = (struct pollfd){.fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK),
 				   .events = POLLIN};
 	if (waits[1].fd < 0)
@@ -328,9 +353,32 @@ int main(void)
 		if (waits[1].revents) {
 			if (read(waits[1].fd, &info, sizeof(info)) < 0 && errno != EAGAIN)
 				_exit(127);
-			reap(&init);
+			reap(init);
 		}
 		if (waits[0].revents)
-			serve_host(&init);
+			serve_host(init);
 	}
+}
+
+void init_run(struct init *init)
+{
+	sigset_t all;
+
+	init->control = SBX_CONTROL_FD;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	prctl(PR_SET_DUMPABLE, 0);
+	prctl(PR_SET_NAME, "sandbox-init");
+	run_stages(init, tree_stages, sizeof(tree_stages) / sizeof(*tree_stages), &init->control);
+	if (init->plan.head.flags & SBX_PLAN_ZYGOTE) {
+		run_stages(init, zygote_stages, sizeof(zygote_stages) / sizeof(*zygote_stages),
+			   &init->control);
+		return;
+	}
+	run_stages(init, stages, sizeof(stages) / sizeof(*stages), &init->control);
+	if (init->runner)
+		return;
+	if (init->copy.is)
+		default_signals(); /* a handler would let jobs reach us */
+	serve(init);
 }

@@ -6,6 +6,13 @@
 #include "order.h"
 #include "plan.h"
 
+/* Of a zygote's copy. */
+struct copy {
+	bool is;         /* init and runner are copies: nothing of them was set by an exec */
+	int home, netns; /* namespaces to go to: mounts of the host, and a network or -1 */
+	char name[16];   /* of the process that the runner shall look like */
+};
+
 /* The state of init: one per process, filled stage by stage. */
 struct init {
 	struct plan plan;
@@ -14,6 +21,8 @@ struct init {
 	int work;          /* /work */
 	int queues;        /* file system of the message queues, or -1; until landlock */
 	int settings;      /* /proc/sys, which can be written; until the user namespace is made */
+	bool runner;       /* this process has become the runner */
+	struct copy copy;
 	bool late; /* this is no child of the root that init was, but of the init that serves */
 	int index; /* which item of a stage's list failed */
 	uint32_t layers; /* bit per enum sbx_layer that was applied */
@@ -68,11 +77,26 @@ int load_seccomp(struct init *init);
 /* floor.c: init's own filter, and a keyring of its own. Every process of the sandbox has both. */
 int load_floor(struct init *init);
 
+/* init.c: build the sandbox by the plan that comes over init->control, and serve the host until it
+ * goes. Returns in the runner alone; or, if the plan is a zygote's, in the process that becomes it.
+ */
+void init_run(struct init *init);
+
+/* Wipe all of it that this process holds: a job that no exec separates from it would find there
+ * where on the host its files lie. */
+void forget_plan(struct init *init);
+
 /* runner.c: the process that becomes the job. */
 _Noreturn void runner(struct init *init);
 
 /* The part of it that locks down, for good; then says so on init->exec. */
 void arm(struct init *init);
+
+/* No signal is ignored or handled. */
+void default_signals(void);
+
+/* Become the interpreter that the first order names, with every right: a zygote. */
+_Noreturn void become_zygote(struct init *init);
 
 /* terminal.c: a terminal as descriptors 0 to 2 and as the controlling one; its master goes to the
  * host over `socket`. */

@@ -288,13 +288,14 @@ int restrict_landlock(struct init *init)
 	return 0;
 }
 
-/* The label takes effect at the next exec. The file must be the real procfs: a runtime that wrote
- * it into a planted file would run its job unconfined (CVE-2025-52881). */
+/* The label takes effect at the next exec, or at once in a copy of a zygote, which has none. The
+ * file must be the real procfs: a runtime that wrote it into a planted file would run its job
+ * unconfined (CVE-2025-52881). */
 int set_apparmor(struct init *init)
 {
-	static const char verb[] = "exec ";
+	const char *verb = init->copy.is ? "changeprofile " : "exec ";
 	const size_t length = strlen(init->plan.apparmor);
-	char text[sizeof(verb) + SBX_NAME_MAX];
+	char text[sizeof("changeprofile ") + SBX_NAME_MAX];
 	struct statfs fs;
 	sbx_autoclose int fd = -1;
 
@@ -304,16 +305,17 @@ int set_apparmor(struct init *init)
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	fd = open("/proc/thread-self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
+	fd = open(init->copy.is ? "/proc/thread-self/attr/apparmor/current"
+				: "/proc/thread-self/attr/apparmor/exec",
+		  O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || fstatfs(fd, &fs) != 0)
 		return -1;
 	if (fs.f_type != PROC_SUPER_MAGIC) {
 		errno = EXDEV;
 		return -1;
 	}
-	memcpy(text, verb, sizeof(verb) - 1);
-	memcpy(text + sizeof(verb) - 1, init->plan.apparmor, length);
-	if (SBX_RETRY(write(fd, text, sizeof(verb) - 1 + length)) < 0)
+	memcpy(stpcpy(text, verb), init->plan.apparmor, length);
+	if (SBX_RETRY(write(fd, text, strlen(verb) + length)) < 0)
 		return -1;
 	init->layers |= 1u << SBX_LAYER_APPARMOR;
 	return 0;

@@ -12,7 +12,7 @@ _LENGTH = struct.Struct("<I")
 _PLAN = struct.Struct("<BBHIIIIIQIIIIII")
 assert _PLAN.size == 56
 
-_LANDLOCK, _LOOPBACK, _IDMAP, _BUILD, _SESSION = 1, 2, 4, 8, 16
+_LANDLOCK, _LOOPBACK, _IDMAP, _BUILD, _SESSION, _ZYGOTE = 1, 2, 4, 8, 16, 32
 
 
 class Bind(Struct, frozen=True):
@@ -42,6 +42,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """An image is made: the job has every id below `init_uid`, and may write everywhere."""
     session: bool = False
     """It lives on for more processes: has terminals, and may write everywhere."""
+    zygote: bool = False
+    """No sandbox: an interpreter, with every right, that sandboxes are forked from."""
     seccomp: bytes
     """Program: array of struct sock_filter."""
     apparmor: str = ""
@@ -69,7 +71,8 @@ class Plan(Struct, frozen=True, kw_only=True):
             | (_LOOPBACK if self.loopback else 0)
             | (_IDMAP if self.idmap else 0)
             | (_BUILD if self.build else 0)
-            | (_SESSION if self.session else 0),
+            | (_SESSION if self.session else 0)
+            | (_ZYGOTE if self.zygote else 0),
             cgroups,
             len(self.binds),
             len(self.masks),

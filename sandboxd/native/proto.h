@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SBX_ABI             3 /* raised whenever a byte below changes its meaning; checked at import */
+#define SBX_ABI             4 /* raised whenever a byte below changes its meaning; checked at import */
 
 #define SBX_PLAN_MAX        65536u  /* bytes of a plan message */
 #define SBX_EXEC_INLINE_MAX 131072u /* a larger exec body comes in a sealed memfd */
@@ -29,6 +29,7 @@
 	X(NONE, "none")                                                                            \
 	X(SPAWN, "spawn")                                                                          \
 	X(PLAN, "plan")                                                                            \
+	X(HOME, "home")                                                                            \
 	X(CGROUPS, "cgroups")                                                                      \
 	X(PRIVATE, "private_mounts")                                                               \
 	X(SCRATCH, "scratch")                                                                      \
@@ -49,6 +50,7 @@
 	X(LANDLOCK, "landlock")                                                                    \
 	X(APPARMOR, "apparmor")                                                                    \
 	X(NO_NEW_PRIVS, "no_new_privs")                                                            \
+	X(RESUME, "resume")                                                                        \
 	X(SECCOMP, "seccomp")                                                                      \
 	X(ARMED, "armed")                                                                          \
 	X(RECEIVE, "receive")                                                                      \
@@ -111,6 +113,11 @@ enum sbx_message {
 	SBX_MSG_TERMINAL, /* runner: struct sbx_head, fd of the terminal's master */
 	SBX_MSG_FILE,     /* host to the file service: struct sbx_file_request + paths, fds */
 	SBX_MSG_FILED,    /* file service: struct sbx_file_answer + body, fd where one was opened */
+
+	/* Of zygotes. */
+	SBX_MSG_FORK,   /* host: struct sbx_fork, fds: init's end of a control socket, the host's
+			   mount namespace, and what the flags name */
+	SBX_MSG_FORKED, /* zygote, on that control socket: struct sbx_forked, fd of a pidfd */
 };
 
 struct sbx_head {
@@ -137,6 +144,23 @@ struct sbx_exit {
 	uint64_t at;      /* CLOCK_MONOTONIC, ns, when it was reaped */
 	uint64_t max_rss; /* bytes, of the largest process it waited for */
 	uint64_t cpu;     /* ns, user and system, with those it waited for */
+};
+
+enum sbx_fork_flags {
+	SBX_FORK_NETNS = 1 << 0,  /* a network namespace to be in, instead of a new one */
+	SBX_FORK_CGROUP = 1 << 1, /* a v2 directory to be born into */
+};
+
+/* One more sandbox, whose init and runner are copies of the zygote. */
+struct sbx_fork {
+	struct sbx_head head;
+	uint32_t flags;
+};
+
+struct sbx_forked {
+	struct sbx_head head;
+	int32_t pid; /* of init, as the host sees it, or 0 */
+	int32_t err; /* 0 */
 };
 
 enum sbx_spawn_kind {
@@ -254,6 +278,7 @@ enum sbx_plan_flags {
 	SBX_PLAN_IDMAP = 1 << 2, /* the last fd is a user namespace by which layers are mapped */
 	SBX_PLAN_BUILD = 1 << 3, /* an image is made: see lockdown.c for what its job may do more */
 	SBX_PLAN_SESSION = 1 << 4, /* lives on for more processes: terminals, writes anywhere */
+	SBX_PLAN_ZYGOTE = 1 << 5,  /* no sandbox: an interpreter to fork them from, see zygote.c */
 };
 
 /* Head of a plan. Fields after it: hostname, stage directory, layer_count directories (the topmost
@@ -305,6 +330,8 @@ SBX_SIZE(sbx_signal, 12);
 SBX_SIZE(sbx_file_request, 40);
 SBX_SIZE(sbx_file_answer, 24);
 SBX_SIZE(sbx_file_entry, 32);
+SBX_SIZE(sbx_fork, 8);
+SBX_SIZE(sbx_forked, 12);
 SBX_SIZE(sbx_open, 8);
 SBX_SIZE(sbx_opened, 12);
 SBX_SIZE(sbx_plan, 56);

@@ -79,6 +79,30 @@ static int start_session(struct init *init)
 	return setsid() < 0 ? -1 : 0;
 }
 
+static void unblock_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* A copy of a zygote goes on as the program that it is: here is what an exec would have set. The
+ * streams are placeholders until the order comes, whose descriptors then lie above them. */
+static int resume(struct init *init)
+{
+	if (!init->copy.is)
+		return 0;
+	for (int fd = 0; fd < 3; fd++)
+		if (open("/dev/null", O_RDWR | O_NOCTTY) != fd)
+			return -1;
+	if (fchdir(WORK_FD) || close(WORK_FD) || prctl(PR_SET_NAME, init->copy.name) ||
+	    prctl(PR_SET_DUMPABLE, 1))
+		return -1;
+	unblock_signals();
+	return 0;
+}
+
 static int report_armed(struct init *init)
 {
 	struct sbx_ready armed = {{SBX_MSG_ARMED, SBX_ABI, 0}, init->layers};
@@ -86,15 +110,18 @@ static int report_armed(struct init *init)
 	return sbx_send(init->exec, &armed, sizeof(armed), NULL, 0);
 }
 
+/* clang-format off */
 static const struct stage stages[] = {
 	{SBX_STAGE_SESSION, start_session},
 	{SBX_STAGE_CAPABILITIES, drop_job_privileges},
 	{SBX_STAGE_LANDLOCK, restrict_landlock},
 	{SBX_STAGE_APPARMOR, set_apparmor},
 	{SBX_STAGE_NO_NEW_PRIVS, set_no_new_privs},
+	{SBX_STAGE_RESUME, resume},
 	{SBX_STAGE_SECCOMP, load_seccomp},
 	{SBX_STAGE_ARMED, report_armed},
 };
+/* clang-format on */
 
 /* The body in a memfd. Unless it is sealed and as long as the head says, reading it could be cut
  * short by a signal. */
@@ -224,15 +251,12 @@ static int enter_cwd(const struct order *order)
 /* By system call: the library refuses the signals that it keeps for itself (32 to 34), and an
  * ignored one would stay ignored over exec. Zeros are SIG_DFL in the kernel's structure on every
  * machine. */
-static void default_signals(void)
+void default_signals(void)
 {
 	static const unsigned char action[64];
-	sigset_t none;
 
 	for (int number = 1; number < 65; number++)
 		syscall(SYS_rt_sigaction, number, action, NULL, sizeof(uint64_t));
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 /* execve by PATH, as execvp would, without its fallback to a shell. */
@@ -276,13 +300,13 @@ void arm(struct init *init)
 	run_stages(init, stages, sizeof(stages) / sizeof(*stages), &init->exec);
 }
 
-_Noreturn void runner(struct init *init)
+/* Become the job, by the one order. */
+static _Noreturn void carry_out(void)
 {
 	static struct order order;
 	enum sbx_stage stage = SBX_STAGE_RECEIVE;
 	int index = 0;
 
-	arm(init);
 	if (receive(&order) == 0 && (stage = SBX_STAGE_FILES, write_files(&order, &index)) == 0 &&
 	    (stage = SBX_STAGE_RLIMITS, set_rlimits(&order, &index)) == 0 &&
 	    (stage = SBX_STAGE_FDS, index = 0, place_fds(&order)) == 0 &&
@@ -291,7 +315,26 @@ _Noreturn void runner(struct init *init)
 		if (order.head.flags & SBX_EXEC_WARM)
 			fcntl(EXEC_FD, F_SETFD, 0);
 		default_signals();
+		unblock_signals();
 		execute(&order);
 	}
 	fail(EXEC_FD, stage, errno, index);
+}
+
+_Noreturn void runner(struct init *init)
+{
+	arm(init);
+	carry_out();
+}
+
+_Noreturn void become_zygote(struct init *init)
+{
+	static const struct stage zygote_stages[] = {
+		{SBX_STAGE_SESSION, start_session},
+		{SBX_STAGE_ARMED, report_armed},
+	};
+
+	run_stages(init, zygote_stages, sizeof(zygote_stages) / sizeof(*zygote_stages),
+		   &init->exec);
+	carry_out();
 }

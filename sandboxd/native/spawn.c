@@ -113,12 +113,14 @@ static __attribute__((noinline)) long clone_init(struct sbx_clone_args *args, st
 	return pid;
 }
 
-static int spawn(int init_fd, int cgroup_fd, int netns_fd, int control, struct sbx_sandbox *sandbox)
+/* A new process from the executable `init_fd`. A zygote stays where the node sees its pids. */
+static int spawn(int init_fd, int cgroup_fd, int netns_fd, int control, bool zygote,
+		 struct sbx_sandbox *sandbox)
 {
 	struct child child = {.init_fd = init_fd, .control = control, .netns = netns_fd};
 	struct sbx_clone_args args = {
-		.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWNS | CLONE_NEWPID |
-			 CLONE_NEWIPC | CLONE_NEWUTS,
+		.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWNS | CLONE_NEWIPC |
+			 CLONE_NEWUTS | (zygote ? 0 : CLONE_NEWPID),
 		.pidfd = (uintptr_t)&sandbox->pidfd,
 		.exit_signal = SIGCHLD,
 	};
@@ -220,6 +222,55 @@ static int advance(struct sbx_sandbox *sandbox, int socket, const struct sbx_pla
 	return broken(error, SBX_STAGE_SPAWN, EPROTO, 0);
 }
 
+/* Ask a zygote for a copy that shall be init at this end of a control socket, where it answers. */
+static int ask_zygote(int zygote, int cgroup_fd, int netns_fd, int control)
+{
+	sbx_autoclose int home = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	struct sbx_fork message = {{SBX_MSG_FORK, SBX_ABI, 0}, 0};
+	int fds[4] = {control, home};
+	size_t count = 2;
+
+	if (home < 0)
+		return -1;
+	if (netns_fd >= 0) {
+		message.flags |= SBX_FORK_NETNS;
+		fds[count++] = netns_fd;
+	}
+	if (cgroup_fd >= 0) {
+		message.flags |= SBX_FORK_CGROUP;
+		fds[count++] = cgroup_fd;
+	}
+	return sbx_send(zygote, &message, sizeof(message), fds, count);
+}
+
+static int await_copy(int control, int timeout_ms, struct sbx_sandbox *sandbox)
+{
+	struct pollfd wait = {control, POLLIN, 0};
+	struct sbx_forked message;
+	int fds[SBX_FDS_MAX];
+	size_t count;
+	ssize_t size;
+	int ready = SBX_RETRY(poll(&wait, 1, timeout_ms));
+
+	if (ready <= 0) {
+		errno = ready < 0 ? errno : ETIMEDOUT;
+		return -1;
+	}
+	size = sbx_receive(control, &message, sizeof(message), fds, &count, 0);
+	if (size == sizeof(message) && message.head.type == SBX_MSG_FORKED && count == 1 &&
+	    message.pid > 0) {
+		sandbox->pid = message.pid;
+		sandbox->pidfd = fds[0];
+		return 0;
+	}
+	while (size > 0 && count > 0)
+		close(fds[--count]);
+	errno = size == sizeof(message) && message.err ? message.err
+		: size == 0                            ? ECONNRESET
+						       : EPROTO;
+	return -1;
+}
+
 static int await_ready(struct sbx_sandbox *sandbox, const struct sbx_plan *plan, int timeout_ms,
 		       struct sbx_error *error)
 {
@@ -247,15 +298,47 @@ static int await_ready(struct sbx_sandbox *sandbox, const struct sbx_plan *plan,
 			if (result < 0)
 				return -1;
 			if (result > 0) {
+				/* A zygote has no use for a control socket once it is ready. */
+				const bool let_go =
+					i == 1 && plan->flags & SBX_PLAN_ZYGOTE && !(awaited & 1);
+
 				waits[i].fd = -1;
-				gone = true;
+				gone = gone || !let_go;
 			}
 		}
 	}
 	return gone ? broken(error, SBX_STAGE_SPAWN, ECONNRESET, 1) : 0;
 }
 
-int sbx_build(int init_fd, int cgroup_fd, int netns_fd, const uint8_t *plan, size_t plan_size,
+/* Whether ids are as they must be: nobody in a sandbox is root outside, nor inside but a build's
+ * job; init is not the job. Every id of a build lies in one range of the host's, which ends with
+ * init's. */
+static bool sound_ids(const struct sbx_plan *plan)
+{
+	if ((!plan->job_uid && !(plan->flags & SBX_PLAN_BUILD)) || !plan->init_uid ||
+	    !plan->host_job_uid || !plan->host_init_uid || plan->job_uid == plan->init_uid ||
+	    plan->host_job_uid == plan->host_init_uid)
+		return false;
+	return !(plan->flags & SBX_PLAN_BUILD) ||
+	       (plan->job_uid < plan->init_uid && plan->host_job_uid > plan->job_uid &&
+		plan->host_init_uid - plan->host_job_uid == plan->init_uid - plan->job_uid);
+}
+
+/* Bring init into being with its end of the control socket, by exec or as a copy of a zygote. */
+static int start(const struct sbx_origin *origin, const struct sbx_plan *plan, int control[2],
+		 int timeout_ms, struct sbx_sandbox *sandbox)
+{
+	if (origin->zygote < 0)
+		return spawn(origin->init, origin->cgroup, origin->netns, control[1],
+			     plan->flags & SBX_PLAN_ZYGOTE, sandbox);
+	if (ask_zygote(origin->zygote, origin->cgroup, origin->netns, control[1]) != 0)
+		return -1;
+	close(control[1]);
+	control[1] = -1;
+	return await_copy(control[0], timeout_ms, sandbox);
+}
+
+int sbx_build(const struct sbx_origin *origin, const uint8_t *plan, size_t plan_size,
 	      const int *tasks_fds, size_t tasks_count, int timeout_ms, struct sbx_sandbox *sandbox,
 	      struct sbx_error *error)
 {
@@ -268,20 +351,11 @@ int sbx_build(int init_fd, int cgroup_fd, int netns_fd, const uint8_t *plan, siz
 	if (plan_size < sizeof(head) || plan_size > SBX_PLAN_MAX || tasks_count >= SBX_FDS_MAX)
 		return broken(error, SBX_STAGE_PLAN, EINVAL, 0);
 	memcpy(&head, plan, sizeof(head));
-	/* Nobody in a sandbox is root outside, nor inside but a build's job; init is not the job.
-	 */
-	if ((!head.job_uid && !(head.flags & SBX_PLAN_BUILD)) || !head.init_uid ||
-	    !head.host_job_uid || !head.host_init_uid || head.job_uid == head.init_uid ||
-	    head.host_job_uid == head.host_init_uid)
+	if (!sound_ids(&head))
 		return broken(error, SBX_STAGE_PLAN, EINVAL, 1);
-	/* Every id of a build lies in one range of the host's, which ends with init's. */
-	if (head.flags & SBX_PLAN_BUILD &&
-	    (head.job_uid >= head.init_uid || head.host_job_uid <= head.job_uid ||
-	     head.host_init_uid - head.host_job_uid != head.init_uid - head.job_uid))
-		return broken(error, SBX_STAGE_PLAN, EINVAL, 2);
 	if (socketpair(AF_UNIX, type, 0, control) != 0 || socketpair(AF_UNIX, type, 0, exec) != 0) {
 		broken(error, SBX_STAGE_SPAWN, errno, 0);
-	} else if (spawn(init_fd, cgroup_fd, netns_fd, control[1], sandbox) != 0) {
+	} else if (start(origin, &head, control, timeout_ms, sandbox) != 0) {
 		broken(error, SBX_STAGE_SPAWN, errno, 1);
 	} else {
 		sandbox->control = control[0];
@@ -293,7 +367,8 @@ int sbx_build(int init_fd, int cgroup_fd, int netns_fd, const uint8_t *plan, siz
 		} else {
 			/* Ours must be gone, or the end of the runner would never be seen. */
 			close(exec[1]);
-			close(control[1]);
+			if (control[1] >= 0)
+				close(control[1]);
 			exec[1] = control[1] = -1;
 			result = await_ready(sandbox, &head, timeout_ms, error);
 		}

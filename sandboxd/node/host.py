@@ -175,7 +175,12 @@ class Host:
             memory=limits.memory,
             pids=limits.pids,
             disk=limits.disk,
-            warm=WarmUp(order=order(warm.command, env, (), limits, warm=True), binds=self._inside),
+            warm=WarmUp(
+                order=order(warm.command, env, (), limits, warm=True),
+                zygote=order(warm.command, {**env, inside.ZYGOTE: "1"}, (), limits, warm=True),
+                copies=warm.copies,
+                binds=self._inside,
+            ),
         )
 
     def close(self) -> None:

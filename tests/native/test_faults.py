@@ -16,10 +16,10 @@ from tests.native.box import Workshop, stage
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
 INIT_STAGES = (
-    "cgroups", "private_mounts", "scratch", "overlay", "binds", "dev", "proc", "mask", "pivot",
+    "home", "cgroups", "private_mounts", "scratch", "overlay", "binds", "dev", "proc", "mask", "pivot",
     "hostname", "loopback", "userns", "runner", "capabilities", "quiet", "ready",
 )  # fmt: skip
-RUNNER_STAGES = ("session", "landlock", "apparmor", "no_new_privs", "seccomp", "armed")
+RUNNER_STAGES = ("session", "landlock", "apparmor", "no_new_privs", "resume", "seccomp", "armed")
 
 
 def fault_of(workshop: Workshop, **changes: Any) -> NativeFault:
@@ -35,7 +35,7 @@ def test_stage_that_fails_is_named_and_leaves_nothing(workshop: Workshop, name: 
         assert (fault.stage, fault.errno) == (name, errno.EL3HLT)
 
 
-def test_injection_covers_every_stage_of_both_tables() -> None:
+def test_injection_covers_every_stage_of_the_tables() -> None:
     """Read from the source, so that a new stage cannot be forgotten here."""
     native = Path(__file__).parents[2] / "sandboxd" / "native"
     header = (native / "proto.h").read_text()

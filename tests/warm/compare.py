@@ -30,7 +30,7 @@ def differences(script: Script, warm: Answer, cold: Answer) -> list[str]:
         for name in ENDS
         if warm[name] != cold[name]
     ]
-    if not script.random:
+    if not (script.random or script.shared):
         found += _stream(script, "stdout", warm, cold) + _stream(script, "stderr", warm, cold)
     return found
 

@@ -8,8 +8,18 @@ from tests.warm.script import Script, s
 DIFFERENT: list[Script] = [
     s("proc-environ", "print(open('/proc/self/environ').read())"),
     s("proc-cmdline", "print(open('/proc/self/cmdline').read())", args=("one", "two")),
-    s("opt-sandboxd", "import os; print(os.path.exists('/opt/sandboxd'))"),
-    s("mountinfo", "print([l.split()[4] for l in open('/proc/self/mountinfo')])"),
+    s("proc-maps", "print('_zygote' in open('/proc/self/maps').read())"),
+    s(
+        "proc-exe",
+        """
+try:
+    open("/proc/self/exe").close()
+except PermissionError:
+    print("refused")
+else:
+    print("opened")
+""",
+    ),
     s(
         "start-time",
         """
@@ -21,3 +31,10 @@ print("moments ago" if began < 0.5 else "long ago")
     ),
 ]
 """Pairs whose outputs differ; `start-time` only if the interpreter has waited, as here."""
+
+PRESTARTED: list[Script] = [
+    *(script for script in DIFFERENT if script.id in ("proc-environ", "proc-cmdline")),
+    s("opt-sandboxd", "import os; print(os.path.exists('/opt/sandboxd/python'))"),
+    s("mountinfo", "print([l.split()[4] for l in open('/proc/self/mountinfo')])"),
+]
+"""The same for an interpreter that was started in its sandbox."""

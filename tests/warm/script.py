@@ -34,9 +34,11 @@ class Script:
     """False: it needs what an interpreter reads at its start, so even the first run must be cold."""
     random: bool = False
     """The output must differ in every run, in two warm ones too."""
+    shared: bool = False
+    """The output is random, but the copies of one zygote have it in common."""
 
     def __post_init__(self) -> None:
-        if (self.normal or self.random) and not self.why:
+        if (self.normal or self.random or self.shared) and not self.why:
             raise ValueError(f"{self.id} needs a reason")
 
     def request(self, **env: str) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """A Python run from a warm interpreter equals a cold one, byte for byte."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 
 from tests.warm.cases import SCRIPTS
 from tests.warm.compare import differences, mistake
 from tests.warm.comparison import COLD, Comparison, Pairs
+from tests.warm.conftest import COPIES
 from tests.warm.known import DIFFERENT
 from tests.warm.script import Script, s
 
@@ -60,6 +64,14 @@ def test_a_documented_difference_is_there(script: Script, pairs: Pairs) -> None:
 def test_chance_is_new_in_every_run(script: Script, pairs: Pairs, comparison: Comparison) -> None:
     outputs = [answer["stdout"] for answer in (*pairs.of(script), comparison.run(script))]
     assert len(set(outputs)) == 3, script.why
+
+
+@pytest.mark.parametrize("script", [x for x in SCRIPTS if x.shared], ids=lambda script: script.id)
+def test_what_copies_share_few_share(script: Script, comparison: Comparison) -> None:
+    """The draw of a zygote's start: as many runs as it has copies see the same, no more."""
+    drawn = Counter(comparison.run(script)["stdout"] for _ in range(2 * COPIES))
+    assert max(drawn.values()) <= COPIES, script.why
+    assert comparison.run(replace(script, env=COLD, warm=False))["stdout"] not in drawn
 
 
 @pytest.mark.parametrize(("name", "value", "source", "printed"), HONOURED)

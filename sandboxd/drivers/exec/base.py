@@ -11,11 +11,16 @@ from sandboxd.native import Bind, ExecOrder, Native
 
 
 class WarmUp(Struct, frozen=True, kw_only=True):
-    """An interpreter to start in the sandbox when it is built; `order.warm` is set."""
+    """An interpreter that has started when the sandbox is built: in it, or before as a zygote, of
+    which the sandbox gets a copy. `warm` of the orders is set."""
 
     order: ExecOrder
+    zygote: ExecOrder
+    """The order that starts it as a zygote."""
+    copies: int
+    """How many sandboxes one zygote may serve; 0: each starts its own."""
     binds: tuple[Bind, ...]
-    """What the interpreter needs to see beside the image."""
+    """What the interpreter needs to see beside the image while it starts."""
 
 
 class MountSource(Protocol):

@@ -1,32 +1,35 @@
 """The native execution driver: sandbox-init, control groups and uid slots put together."""
 
+import logging
 import os
 import secrets
-import select
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from sandboxd.drivers.exec.base import Built, Mount, Spec
 from sandboxd.drivers.exec.cgroups import Cgroups, Group
 from sandboxd.drivers.exec.uids import SLOT, UidSlots
+from sandboxd.drivers.exec.zygotes import Zygotes, warm_up
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.network.base import Slot
 from sandboxd.drivers.network.none import NoNetwork
-from sandboxd.errors import DriverFault
+from sandboxd.errors import NativeFault
 from sandboxd.native import (
-    Armed,
-    ExecOrder,
     Native,
     Plan,
     build,
     close_all,
     idmap,
     reap,
-    receive,
     seal_init,
-    send_exec,
 )
+
+log = logging.getLogger(__name__)
 
 MASKS: Sequence[str] = (
     "acpi", "asound", "buddyinfo", "bus", "cmdline", "config.gz", "diskstats", "driver",
@@ -42,31 +45,14 @@ _ALWAYS = frozenset({"pidns", "mountns", "netns", "ipcns", "utsns"})
 """Layers that sandbox-init is born with: clone3 fails if one of them cannot be had."""
 _INODE_BYTES = 16_384
 _BUILD_RESERVE = 8 << 20
-_WARM_UP_TIMEOUT_MS = 10_000
 _JOB, _INIT = 1000, 999
+_NOBODY = 65_534
+"""Owner of what nobody owns: the directories of a zygote, in which nothing runs but root."""
 
 
 def inodes(disk: int) -> int:
     """Inodes of a scratch file system of `disk` bytes: one per 16 KiB, at least 1,024."""
     return max(1024, min(disk // _INODE_BYTES, 1 << 20))
-
-
-def warm_up(built: Built, order: ExecOrder) -> None:
-    """Start the interpreter that will take the sandbox's order; blocks until it waits for it.
-
-    Raises DriverFault if it does not come so far.
-    """
-    socket = built.native.exec
-    null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        send_exec(socket, order, None, null, null)
-    finally:
-        os.close(null)
-    waiter = select.poll()
-    waiter.register(socket, select.POLLIN)
-    message = receive(socket) if waiter.poll(_WARM_UP_TIMEOUT_MS) else None
-    if not isinstance(message, Armed):
-        raise DriverFault("exec", f"warm up {order.argv[0]}", f"it answered {message}")
 
 
 class NativeDriver:
@@ -79,6 +65,9 @@ class NativeDriver:
         self.layers = _ALWAYS | cgroups.layers
         self._idmaps: dict[tuple[int, int], int] = {}
         self._no_network = NoNetwork()
+        self.zygotes = Zygotes(self._start_zygote)
+        self._landlocked = False
+        """Whether the last sandbox was: a copy of a zygote relies on it."""
         self.fault_stage = 0
         self.skip_layers = 0
 
@@ -101,7 +90,7 @@ class NativeDriver:
                 group.kill_one()
             slot = network.take()
             try:
-                native = self._build(spec, uid, group, slot)
+                native, copied = self._build(spec, uid, group, slot)
             except BaseException:
                 network.give_back(slot)
                 raise
@@ -121,15 +110,16 @@ class NativeDriver:
             built_at=time.monotonic(),
             disk=spec.disk,
         )
-        if spec.warm is not None:
+        if spec.warm is not None and not copied:
             try:
-                warm_up(built, spec.warm.order)
+                warm_up(built.native.exec, spec.warm.order)
             except BaseException:
                 self.destroy(built)
                 raise
         return built
 
-    def _build(self, spec: Spec, uid: int, group: Group, slot: Slot) -> Native:
+    def _build(self, spec: Spec, uid: int, group: Group, slot: Slot) -> tuple[Native, bool]:
+        """The sandbox, and whether its interpreter is a zygote's copy and waits for its order."""
         hold = spec.image.hold
         if hold is not None:
             hold.take()
@@ -137,15 +127,9 @@ class NativeDriver:
         try:
             for mount in spec.mounts:
                 mounts.append(mount.source.mount(uid))
-            return build(
-                self._init_fd,
-                self._plan(spec, uid),
-                tasks=group.tasks,
-                cgroup=group.directory,
-                mounts=mounts,
-                idmap=self._idmap(spec.image, uid),
-                netns=slot.fd,
-            )
+            native, copied = self._native(spec, uid, group, slot, mounts)
+            self._landlocked = "landlock" in native.layers
+            return native, copied
         except BaseException:
             if hold is not None:
                 hold.drop()
@@ -155,6 +139,37 @@ class NativeDriver:
         finally:
             for fd in mounts:
                 os.close(fd)
+
+    def _native(
+        self, spec: Spec, uid: int, group: Group, slot: Slot, mounts: Sequence[int]
+    ) -> tuple[Native, bool]:
+        start = partial(
+            build,
+            self._init_fd,
+            tasks=group.tasks,
+            cgroup=group.directory,
+            mounts=mounts,
+            idmap=self._idmap(spec.image, uid),
+            netns=slot.fd,
+        )
+        try:
+            with self._lend_zygote(spec) as zygote:
+                if zygote >= 0:
+                    return start(self._plan(spec, uid, warming=False), zygote=zygote), True
+        except NativeFault as fault:
+            if fault.stage != "spawn":
+                raise
+            log.warning("a zygote of %s makes no copy: %s", spec.template, fault)
+        return start(self._plan(spec, uid, warming=True)), False
+
+    def _lend_zygote(self, spec: Spec) -> AbstractContextManager[int]:
+        """None where a layer is missing or left out: see native/zygote.c for what it relies on."""
+        whole = self._landlocked and not (self.skip_layers or self.fault_stage)
+        return self.zygotes.lend(spec) if whole else nullcontext(-1)
+
+    def _start_zygote(self, spec: Spec) -> Native:
+        plan = self._plan(spec, _NOBODY, warming=True)
+        return build(self._init_fd, msgspec.structs.replace(plan, zygote=True))
 
     def _idmap(self, image: Image, uid: int) -> int:
         """The namespace that shows the image's owners as ids of the sandbox's range, or -1."""
@@ -167,7 +182,8 @@ class NativeDriver:
             self._idmaps[key] = idmap(first, uid, SLOT)
         return self._idmaps[key]
 
-    def _plan(self, spec: Spec, uid: int) -> Plan:
+    def _plan(self, spec: Spec, uid: int, *, warming: bool) -> Plan:
+        """`warming`: an interpreter will start in it."""
         build = spec.build_user is not None
         job, init = (spec.build_user, SLOT - 1) if spec.build_user is not None else (_JOB, _INIT)
         return Plan(
@@ -176,7 +192,7 @@ class NativeDriver:
             lower=str(spec.image.lower),
             below=[str(layer) for layer in spec.image.below],
             idmap=spec.image.uid_base is not None,
-            binds=(*spec.image.binds, *(spec.warm.binds if spec.warm else ())),
+            binds=(*spec.image.binds, *(spec.warm.binds if spec.warm and warming else ())),
             masks=MASKS,
             seccomp=spec.seccomp,
             apparmor=spec.apparmor,
@@ -253,6 +269,7 @@ class NativeDriver:
             mount.source.drop()
 
     def close(self) -> None:
+        self.zygotes.close()
         os.close(self._init_fd)
         self._no_network.close()
         for namespace in self._idmaps.values():

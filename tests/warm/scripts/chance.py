@@ -7,12 +7,16 @@ def _random(id: str, source: str, why: str) -> Script:
     return s(f"random-{id}", source, random=True, why=why)
 
 
+def _shared(id: str, source: str, why: str) -> Script:
+    return s(f"shared-{id}", source, shared=True, why=why)
+
+
 SCRIPTS = [
-    _random(
+    _shared(
         "hash", "print(hash('x'), hash(b'x'))", "strings are hashed with a secret of the process"
     ),
-    _random("set-order", "print({str(n) for n in range(40)})", "its order comes from hashes"),
-    _random(
+    _shared("set-order", "print({str(n) for n in range(40)})", "its order comes from hashes"),
+    _shared(
         "hash-datetime",
         "import datetime; print(hash(datetime.date(2020, 1, 1)))",
         "hashed as bytes",
@@ -34,7 +38,7 @@ SCRIPTS = [
         "import multiprocessing as m; print(bytes(m.current_process().authkey))",
         "a secret",
     ),
-    _random("address", "print(id(object()), id(__name__), id(print))", "address-space layout"),
+    _shared("address", "print(id(print), id(len))", "address-space layout"),
     _random(
         "arc4",
         "import ctypes; print(ctypes.CDLL(None).arc4random(), ctypes.CDLL(None).arc4random())",
@@ -46,10 +50,10 @@ SCRIPTS = [
         "[sys.executable, '-c', 'print(hash(\"x\"))']))",
         "a child has a secret of its own",
     ),
-    _random(
+    _shared(
         "stack-canary",
         "print([l for l in open('/proc/self/auxv', 'rb').read().hex(' ', 8).split()][:60])",
-        "the kernel gives every process other addresses",
+        "the kernel gives other addresses, and other random bytes, at an exec",
     ),
     s(
         "seeded",

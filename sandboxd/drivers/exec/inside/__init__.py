@@ -9,9 +9,11 @@ import shutil
 from pathlib import Path
 
 from sandboxd.errors import DriverFault
-from sandboxd.native import Bind
+from sandboxd.native import ZYGOTE_MODULE, Bind
 
 TARGET = "/opt/sandboxd"
+ZYGOTE = "SANDBOXD_ZYGOTE"
+"""Variable that tells a hook to be one."""
 _HOOKS = ("python",)
 
 
@@ -26,6 +28,7 @@ def install(directory: Path) -> tuple[Bind, ...]:
                 Path(__file__).parent / name, target, ignore=shutil.ignore_patterns("__pycache__")
             )
             compileall.compile_dir(target, quiet=2, ddir=f"{TARGET}/{name}")
+        shutil.copy(ZYGOTE_MODULE, directory / "python")
         for path in (directory, *directory.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
     except OSError as error:

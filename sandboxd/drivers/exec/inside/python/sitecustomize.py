@@ -5,6 +5,9 @@ module near the end of its start. It says that it is ready, waits for the one or
 files, environment, arguments and streams in place, and takes every trace of itself away. Then the
 interpreter goes on as always: it opens main.py and runs it as `__main__`, with no frame of ours.
 
+Or it was started as a zygote, with every right and before any sandbox: then each sandbox gets a copy of
+it that wakes up here, locked in, to read its order (native/zygote.c).
+
 Nothing of a job exists before the order is read, and nothing here is a lock: those are on already.
 Only built-in and C modules are used, so that a job finds `sys.modules` as a cold start leaves it.
 """
@@ -14,25 +17,30 @@ import builtins
 import os
 import sys
 
+ZYGOTE = "SANDBOXD_ZYGOTE"  # the variable that asks for one
 SOCKET = 3  # the runner's end of the exec socket, left open for us
-FAIL, ARMED, EXEC, ABI = 1, 5, 6, 3
-RECEIVE_STAGE, FILES_STAGE, CWD_STAGE = 25, 26, 29  # numbers of proto.h
+FAIL, ARMED, EXEC, ABI = 1, 5, 6, 4
+RECEIVE_STAGE, FILES_STAGE, CWD_STAGE = 27, 28, 31  # numbers of proto.h
 STDIN_NULL, BODY_FD = 1, 2
 HEAD = 56
+INLINE_MAX = 1 << 17
+
+if ZYGOTE in os.environ:
+    import _zygote
 
 
 def _number(data, at, size=4):
     return int.from_bytes(data[at : at + size], "little")
 
 
-def _order(socket):
+def _order(socket, buffer):
     """The head and body of the order, and its descriptors (they close on exec)."""
-    size = 1 << 18
-    data, ancillary, flags, _ = socket.recvmsg(
-        size, _socket.CMSG_SPACE(4 * 8), _socket.MSG_CMSG_CLOEXEC
+    size, ancillary, flags, _ = socket.recvmsg_into(
+        [buffer], _socket.CMSG_SPACE(4 * 8), _socket.MSG_CMSG_CLOEXEC
     )
-    if not data:
+    if not size:
         os._exit(0)  # the sandbox was discarded unused
+    data = memoryview(buffer)[:size]
     fds = []
     for level, kind, payload in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
@@ -40,7 +48,7 @@ def _order(socket):
     cut = _socket.MSG_TRUNC | _socket.MSG_CTRUNC
     if data[0] != EXEC or data[1] != ABI or flags & cut:
         raise OSError(71, "not an order")  # EPROTO
-    head, body = data[:HEAD], memoryview(data)[HEAD:]
+    head, body = data[:HEAD], data[HEAD:]
     if _number(head, 4) & BODY_FD:
         body, at, fd = bytearray(_number(head, 20)), 0, fds.pop()
         while at < len(body):
@@ -127,12 +135,21 @@ def _carry_out(head, body, fds, progress):
     _streams(_number(head, 4), fds)
 
 
+def _say_ready():
+    socket = _socket.socket(fileno=SOCKET)
+    socket.send(bytes([ARMED, ABI, 0, 0, 0, 0, 0, 0]))
+    socket.detach()
+
+
 def _wait():
+    buffer = bytearray(HEAD + INLINE_MAX)
+    _say_ready()
+    if ZYGOTE in os.environ:
+        _zygote.serve(SOCKET)  # returns in each sandbox, where SOCKET is its own
     socket = _socket.socket(fileno=SOCKET)
     progress = [RECEIVE_STAGE, 0]
-    socket.send(bytes([ARMED, ABI, 0, 0, 0, 0, 0, 0]))
     try:
-        _carry_out(*_order(socket), progress)
+        _carry_out(*_order(socket, buffer), progress)
     except BaseException as error:
         # `site` would report it and go on to run what is there: the host decides instead.
         number = getattr(error, "errno", None) or 71  # EPROTO
@@ -143,15 +160,19 @@ def _wait():
 
 
 def _vanish(here):
-    """Leave `sys` as if this module had never been, and give the image's own one its turn."""
+    """Leave `sys` as if this module had never been, and give the image's own one its turn. Returns
+    what `site` has to hear if there is none."""
     sys.path[:] = [entry for entry in sys.path if entry != here]
     sys.path_importer_cache.pop(here, None)
-    for name in ("sitecustomize", "_socket"):
+    for name in ("sitecustomize", "_socket", "_zygote"):
         sys.modules.pop(name, None)
-    # Without one of its own, `site` has to hear what it would have heard: there is none. That also
-    # makes the import system forget us.
-    import sitecustomize  # noqa: F401
+    try:
+        import sitecustomize  # noqa: F401
+    except ImportError as error:
+        return error
 
 
+_none = _vanish(os.path.dirname(__file__))
 _wait()
-_vanish(os.path.dirname(__file__))
+if _none is not None:
+    raise _none
