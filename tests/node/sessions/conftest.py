@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -37,6 +38,8 @@ class FakeHost:
     """The part of Host that sessions use, over a driver of the test's."""
 
     networks = None
+    policies = SimpleNamespace(templates={})
+    """None of them has a context."""
 
     def __init__(self, bench: Bench, spec: Spec, graph: Graph, rootfs: Rootfs) -> None:
         self.specs = {"session": spec, "default": msgspec.structs.replace(spec, session=False)}
