@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from sandboxd.model import Language, Limits, Template, above_maximum
-from sandboxd.model.egress import EgressPolicy
+from sandboxd.model.egress import EgressPolicy, loose_attachment
 from sandboxd.model.image import Recipe
 from sandboxd.settings import SettingsError
 
@@ -77,6 +77,12 @@ def _egress(directory: Path) -> dict[str, EgressPolicy]:
     found = _all(directory, EgressPolicy)
     if "none" in found:
         raise SettingsError("egress/none.toml: none is the name of no network")
+    for policy in found.values():
+        domain = loose_attachment(policy)
+        if domain is not None:
+            raise SettingsError(
+                f"egress/{policy.name}.toml: attach: no rule lets the proxy see {domain}"
+            )
     return found
 
 

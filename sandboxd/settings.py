@@ -224,6 +224,11 @@ class NetworkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Private ranges that policies may open; everything else of the floor stays closed."""
     resolvers: list[str] = []
     """Addresses of the name servers that our resolver asks; empty: those of /etc/resolv.conf."""
+    secrets_file: str = ""
+    """TOML file of `name = "value"` lines for the policies' `[[attach]]`; root's alone to read."""
+    authorities: str = ""
+    """PEM file of the certificate authorities by which the proxy knows the hosts that it attaches secrets
+    for; empty: the system's."""
     uid: int = 64_323
     """User and group of the process that reads the sandboxes' questions and first words."""
     firewall: Literal["auto", "nftables", "iptables"] = "auto"

@@ -87,6 +87,33 @@ class EgressRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return tuple(found)
 
 
+_FRAMING = frozenset(
+    {
+        "host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer",
+        "expect", "proxy-authorization", "proxy-connection", "keep-alive",
+    }
+)  # fmt: skip
+
+
+class Attachment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[attach]]`: a header that requests to one host get on their way out, by TLS alone. What the
+    sandbox has sent in its place is left out, and its value never enters the sandbox."""
+
+    domain: str
+    """A name that a rule allows and that is not `opaque`; no wildcard."""
+    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}\Z")] = "Authorization"
+    secret: Name
+    """Its name in the file `network.secrets_file`."""
+    value: Annotated[str, Meta(max_length=256, pattern=r"^[ -~]*\{\}[ -~]*\Z")] = "Bearer {}"
+    """The header's value, where `{}` stands for the secret."""
+
+    def __post_init__(self) -> None:
+        if self.domain.startswith("*") or not _DOMAIN.fullmatch(self.domain):
+            raise ValueError(f"domain: {self.domain!r} is not the name of one host")
+        if self.header.lower() in _FRAMING:
+            raise ValueError(f"header: {self.header} says how a message is read")
+
+
 class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Name
     title: str = ""
@@ -95,6 +122,7 @@ class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     allow: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
     deny: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
     """Wins over `allow`."""
+    attach: Annotated[list[Attachment], Meta(max_length=16)] = []
     resolve: bool = False
     """Answer every name, not only those that a rule allows; what a name leads to still needs a rule."""
     connections: Annotated[int, Meta(ge=1, le=100_000)] = 128
@@ -116,6 +144,18 @@ class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def named(self) -> bool:
         """Whether its sandboxes have a resolver."""
         return self.resolve or any(rule.domain is not None for rule in (*self.allow, *self.deny))
+
+
+def loose_attachment(policy: EgressPolicy) -> str | None:
+    """The domain of an attachment that no rule of the policy lets the proxy see."""
+    for attachment in policy.attach:
+        wanted = EgressRule(domain=attachment.domain)
+        if not any(
+            rule.domain is not None and not rule.opaque and _named_within(rule, wanted)
+            for rule in policy.allow
+        ):
+            return attachment.domain
+    return None
 
 
 class NetworkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,11 +203,15 @@ def _covers(wide: EgressRule, rule: EgressRule) -> bool:
         return within and _ports_within(wide, rule)
     if wide.domain is None or rule.domain is None or (rule.opaque and not wide.opaque):
         return False
-    below = wide.domain.startswith("*.") and rule.domain.removeprefix("*").endswith(wide.domain[1:])
-    if not below and rule.domain != wide.domain:
+    if not _named_within(wide, rule):
         return False
     mine = wide.spans() or _NAMED
     return all(_inside(span, mine) for span in rule.spans() or _NAMED)
+
+
+def _named_within(wide: EgressRule, rule: EgressRule) -> bool:
+    mine, other = wide.domain or "", rule.domain or ""
+    return other == mine or (mine.startswith("*.") and other.removeprefix("*").endswith(mine[1:]))
 
 
 def _ports_within(wide: EgressRule, rule: EgressRule) -> bool:

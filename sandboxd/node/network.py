@@ -7,7 +7,8 @@ pool; which policy it is under is decided when it is handed out, so that one she
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
 from sandboxd.errors import DriverFault
 from sandboxd.model.egress import EgressPolicy, NetworkRequest, SandboxNetwork, narrowed
 from sandboxd.model.network_use import NetworkRecord
+from sandboxd.node.network_boundary import Boundary
 from sandboxd.node.network_guard import Guard
 from sandboxd.node.network_use import Use, of_firewall, of_guard
 from sandboxd.node.warmth import network_shelf
@@ -57,9 +59,12 @@ class Networks:
         try:
             for policy in policies.values():
                 self.driver.keep(policy)
-            self.guard = Guard(settings, self.driver)
+            self._boundary = Boundary(settings.network, policies.values())
+            self.guard = Guard(settings, self.driver, self._boundary)
             self._layer = _write_layer(
-                settings.state_path / "network" / "layer", str(self.driver.plan.router4)
+                settings.state_path / "network" / "layer",
+                str(self.driver.plan.router4),
+                self._boundary.files,
             )
         except BaseException:
             self.driver.close()
@@ -75,8 +80,10 @@ class Networks:
         )
 
     def _on_top(self, image: Image) -> Image:
-        """The image with our /etc/resolv.conf over its own."""
-        return replace(image, lower=self._layer, below=(image.lower, *image.below))
+        """The image with our /etc/resolv.conf over its own, and what it needs for attached secrets."""
+        env = {**self._boundary.env, **dict(image.env)}
+        below = (image.lower, *image.below)
+        return replace(image, lower=self._layer, below=below, env=tuple(env.items()))
 
     async def attach(
         self,
@@ -135,6 +142,7 @@ class Networks:
 
     def close(self) -> None:
         self.driver.close()
+        self._boundary.close()
 
 
 def _quietly(
@@ -144,13 +152,16 @@ def _quietly(
         loop.call_soon_threadsafe(work, slot)
 
 
-def _write_layer(directory: Path, resolver: str) -> Path:
-    """A layer that has the resolver's address."""
-    etc = directory / "etc"
-    etc.mkdir(parents=True, exist_ok=True)
-    for place in (directory, etc):
+def _write_layer(directory: Path, resolver: str, more: Mapping[str, bytes]) -> Path:
+    """A layer that has the resolver's address, and `more` by path. The node's own directory: no sandbox
+    writes there."""
+    shutil.rmtree(directory, ignore_errors=True)
+    conf = f"nameserver {resolver}\noptions timeout:2 attempts:2\n"
+    for name, content in {"etc/resolv.conf": conf.encode(), **more}.items():
+        file = directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        file.chmod(0o644)
+    for place in (directory, *(found for found in directory.rglob("*") if found.is_dir())):
         place.chmod(0o755)
-    conf = etc / "resolv.conf"
-    conf.write_text(f"nameserver {resolver}\noptions timeout:2 attempts:2\n")
-    conf.chmod(0o644)
     return directory

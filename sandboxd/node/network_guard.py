@@ -21,6 +21,7 @@ from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
 from sandboxd.drivers.network.firewall import PROXY_PORT, Opening
 from sandboxd.drivers.network.guard.messages import (
     Assign,
+    Attached,
     Done,
     Hello,
     Learn,
@@ -37,6 +38,7 @@ from sandboxd.drivers.network.guard.messages import (
 )
 from sandboxd.errors import DriverFault
 from sandboxd.model.egress import EgressPolicy
+from sandboxd.node.network_boundary import Boundary
 from sandboxd.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -57,9 +59,12 @@ class Ward(Struct, frozen=True):
 
 
 class Guard:
-    def __init__(self, settings: Settings, network: EgressNetwork) -> None:
+    def __init__(
+        self, settings: Settings, network: EgressNetwork, boundary: Boundary | None = None
+    ) -> None:
         """Binds the resolver's and the proxy's addresses. Raises DriverFault."""
         self._settings, self._network = settings, network
+        self._boundary = boundary or Boundary(settings.network, ())
         self._wards: dict[str, Ward] = {}
         self._learned: dict[int, EgressPolicy] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -134,7 +139,10 @@ class Guard:
             for one in sockets
             for word in (f"--{name}", str(one.fileno()))
         ]
-        settings = [f"network.uid={self._settings.network.uid}"]
+        for name, fd in self._boundary.certificates.items():
+            options += ["--certificate", name, str(fd)]
+        network = self._settings.network
+        settings = [f"network.uid={network.uid}", f"network.authorities={network.authorities}"]
         if self._settings.policies:
             settings.append(f"policies={self._settings.policies}")
         flags = [word for setting in settings for word in ("--set", setting)]
@@ -143,7 +151,7 @@ class Guard:
 
     def _descriptors(self, line: socket.socket) -> list[int]:
         every = (line, *self._datagrams, *self._streams, *self._proxies)
-        return [one.fileno() for one in every]
+        return [*(one.fileno() for one in every), *self._boundary.certificates.values()]
 
     async def assign(self, slot: EgressSlot, policy: EgressPolicy, member: str = "") -> None:
         """Have the slot's questions answered by this policy; `member` is its name among its group's.
@@ -176,7 +184,8 @@ class Guard:
         known = self._learned.get(ward.group)
         if known is not ward.policy:
             self._learned[ward.group] = ward.policy
-            self._send(Learn(ward.group, names(ward.policy)))
+            attached = self._boundary.attached(ward.policy)
+            self._send(Learn(ward.group, names(ward.policy, attached)))
         self._send(Assign(number, _addresses(ward.slot), ward.group, ward.member))
 
     def _send(self, message: ToGuard) -> None:
@@ -211,7 +220,7 @@ class Guard:
         self._send(Opened(message.id, done))
 
 
-def names(policy: EgressPolicy) -> Names:
+def names(policy: EgressPolicy, attached: tuple[Attached, ...] = ()) -> Names:
     """What the guard has to know of a policy."""
     return Names(
         allow=tuple(
@@ -224,6 +233,7 @@ def names(policy: EgressPolicy) -> Names:
             rule.cidr for rule in policy.deny if rule.cidr is not None and not rule.ports
         ),
         resolve=policy.resolve,
+        attached=attached,
     )
 
 

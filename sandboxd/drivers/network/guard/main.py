@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
+from sandboxd.drivers.network.guard.attaching import Attaching
 from sandboxd.drivers.network.guard.messages import (
     Assign,
     Done,
@@ -40,6 +41,7 @@ class Descriptors(Struct, frozen=True):
     streams: Sequence[int]
     """Bound to the resolver's port, by UDP and TCP."""
     proxies: Sequence[int]
+    attaching: Attaching
 
 
 def main(given: Descriptors) -> int:
@@ -63,7 +65,7 @@ async def _run(given: Descriptors) -> None:
     assert isinstance(hello, Hello)
     registry = Registry(send)
     upstream = Upstream(hello.resolvers, hello.floor)
-    resolver, proxy = Resolver(registry, upstream), Proxy(registry, upstream)
+    resolver, proxy = Resolver(registry, upstream), Proxy(registry, upstream, given.attaching)
     for number in given.datagrams:
         await loop.create_datagram_endpoint(
             lambda: UdpService(resolver), sock=socket.socket(fileno=number)

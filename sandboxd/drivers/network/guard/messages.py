@@ -20,6 +20,14 @@ class NameRule(Struct, frozen=True):
     opaque: bool
 
 
+class Attached(Struct, frozen=True):
+    """A header of every request to one host."""
+
+    domain: str
+    header: str
+    value: str
+
+
 class Names(Struct, frozen=True, kw_only=True):
     """What a policy says of names, and what the proxy has to know besides."""
 
@@ -27,6 +35,7 @@ class Names(Struct, frozen=True, kw_only=True):
     deny: tuple[str, ...]
     deny_nets: tuple[str, ...]
     resolve: bool
+    attached: tuple[Attached, ...] = ()
 
 
 class Hello(Struct, frozen=True, tag=True):

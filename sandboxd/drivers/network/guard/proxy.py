@@ -3,18 +3,20 @@ first.
 
 TLS must ask for a name that the policy allows on that port, plain HTTP for such a host in every
 request. Where the connection then goes is what that name means on the host's side, not what the sandbox
-chose. Nothing is decrypted.
+chose. Nothing is decrypted, but for hosts that a policy attaches a secret to, see `attaching`.
 """
 
 import asyncio
 import ipaddress
+import ssl
 
+from sandboxd.drivers.network.guard.attaching import Attaching
 from sandboxd.drivers.network.guard.client_hello import NotTls, server_name
 from sandboxd.drivers.network.guard.http_requests import NotHttp, Requests
-from sandboxd.drivers.network.guard.messages import Seen
+from sandboxd.drivers.network.guard.messages import Attached, Seen
 from sandboxd.drivers.network.guard.names import plain, rules_for
 from sandboxd.drivers.network.guard.registry import Registry
-from sandboxd.drivers.network.guard.relay import Link, passed, relay
+from sandboxd.drivers.network.guard.relay import Link, passed, relay, watched
 from sandboxd.drivers.network.guard.upstream import Address, Refused, Upstream
 
 _CHUNK = 65_536
@@ -32,8 +34,11 @@ class Unwanted(Exception):
 
 
 class Proxy:
-    def __init__(self, registry: Registry, upstream: Upstream) -> None:
+    def __init__(
+        self, registry: Registry, upstream: Upstream, attaching: Attaching | None = None
+    ) -> None:
         self._registry, self._upstream = registry, upstream
+        self._attaching = attaching
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One redirected connection, to its end."""
@@ -80,9 +85,24 @@ class Proxy:
                     head = await self._http(link, first, requests)
         except TimeoutError:
             raise Unwanted("said nothing that names a host") from None
+        attached = [each for each in link.client.names.attached if each.domain == link.name]
+        if attached and requests is None:
+            await self._attach(link, head, attached)
+            return
         reader, writer = await self._connect(link)
         try:
             await relay(link, head, requests, reader, writer)
+        except NotHttp as error:
+            raise Unwanted(f"not the HTTP that may pass: {error}") from None
+        finally:
+            writer.transport.abort()
+
+    async def _attach(self, link: Link, head: bytes, attached: list[Attached]) -> None:
+        if self._attaching is None or not self._attaching.knows(link.name):
+            raise Unwanted("no certificate for it")
+        reader, writer = await self._connect(link, self._attaching.outward)
+        try:
+            await watched(link, self._attaching.carry(link, head, attached, reader, writer))
         except NotHttp as error:
             raise Unwanted(f"not the HTTP that may pass: {error}") from None
         finally:
@@ -120,7 +140,9 @@ class Proxy:
                 return name
         raise Unwanted("no rule names it", name)
 
-    async def _connect(self, link: Link) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(
+        self, link: Link, tls: ssl.SSLContext | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         kind = "AAAA" if ":" in link.aim else "A"
         try:
             found = await self._upstream.ask(link.name, kind)
@@ -129,7 +151,10 @@ class Proxy:
         address = _choose(link, found.addresses)
         link.address = str(address)
         async with asyncio.timeout(_CONNECT):
-            return await asyncio.open_connection(str(address), link.port, limit=_CHUNK)
+            return await asyncio.open_connection(
+                str(address), link.port, limit=_CHUNK, ssl=tls,
+                server_hostname=None if tls is None else link.name,
+            )  # fmt: skip
 
 
 def _choose(link: Link, addresses: tuple[Address, ...]) -> Address:

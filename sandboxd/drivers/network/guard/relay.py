@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Coroutine
 
 from sandboxd.drivers.network.guard.http_requests import NotHttp, Requests
 from sandboxd.drivers.network.guard.registry import Client
@@ -46,8 +47,13 @@ async def relay(
     """Both directions until both have ended, or one has failed. Raises OSError, TimeoutError, NotHttp."""
     writer.write(head)
     link.sent += len(head)
+    await watched(link, _both(link, requests, reader, writer))
+
+
+async def watched(link: Link, work: Coroutine[None, None, None]) -> None:
+    """`work`, as long as something moves. Raises TimeoutError, or what is the first to go wrong in it."""
     watching = asyncio.create_task(_idle(link))
-    carrying = asyncio.create_task(_both(link, requests, reader, writer))
+    carrying = asyncio.create_task(work)
     try:
         await asyncio.wait([watching, carrying], return_when=asyncio.FIRST_COMPLETED)
         error: BaseException | None = (
