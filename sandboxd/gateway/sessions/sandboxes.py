@@ -20,8 +20,8 @@ from sandboxd.gateway.sessions.names import is_sandbox_id
 from sandboxd.model import NodeRecord
 from sandboxd.model.agent import Call, Create, Kind, ReadFile, WriteFile
 from sandboxd.model.session import Entry, SandboxState
-from sandboxd.queue.sessions import Sessions
 from sandboxd.queue.network_records import NetworkRecords
+from sandboxd.queue.sessions import Sessions
 from sandboxd.queue.signing import SigningSecret
 from sandboxd.settings import Settings
 
@@ -38,8 +38,8 @@ class Sandboxes:
 
     def __init__(self, settings: Settings, offers: Offers) -> None:
         self.directory = Sessions(settings)
-        self.secret = SigningSecret(settings)
         self.records = NetworkRecords(settings)
+        self.secret = SigningSecret(settings)
         self.agents = Agents()
         self._offers = offers
         self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -47,8 +47,8 @@ class Sandboxes:
     async def close(self) -> None:
         self.agents.close()
         await self.directory.close()
-        await self.secret.close()
         await self.records.close()
+        await self.secret.close()
 
     async def entry(self, tenant: str, sandbox: str) -> Entry:
         """The tenant's sandbox, live or ended. Raises NotFound."""
