@@ -43,6 +43,8 @@ class Front:
             identity.ENVD: Envd(gateway, bodies),
             identity.INTERPRETER: Interpreter(gateway, bodies),
         }
+        self.routes = self._control.routes
+        """What is mounted tells its routes."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from time import time
 
 from msgspec import Struct
@@ -16,7 +16,10 @@ from msgspec import Struct
 from sandboxd.errors import Unauthorized
 from sandboxd.gateway.adapters.e2b.identity import ENVD, Target
 
-_MOST = 10_000
+PATH_MAX = 4096
+"""Characters of a signed path, and of a user's name; the rest of a request line is the server's matter."""
+_MOST = 4_000
+"""Tokens that a signature may be held against: some milliseconds for anybody who asks."""
 _BAD = "invalid signature"
 
 
@@ -29,13 +32,17 @@ class Signed(Struct, frozen=True):
     signature: str
     expiration: str | None
 
-    def matches(self, token: str) -> bool:
-        said = [self.path, self.operation, self.user, token]
-        if self.expiration is not None:
-            said.append(self.expiration)
-        digest = hashlib.sha256(":".join(said).encode()).digest()
-        made = "v1_" + base64.b64encode(digest).rstrip(b"=").decode()
-        return hmac.compare_digest(made.encode(), self.signature.encode())
+    def first_of(self, tokens: Iterable[str]) -> str | None:
+        """The token that it was made with. What all have in common is hashed once."""
+        said = hashlib.sha256(f"{self.path}:{self.operation}:{self.user}:".encode())
+        last = "" if self.expiration is None else f":{self.expiration}"
+        for token in tokens:
+            whole = said.copy()
+            whole.update(f"{token}{last}".encode())
+            made = b"v1_" + base64.b64encode(whole.digest()).rstrip(b"=")
+            if hmac.compare_digest(made, self.signature.encode()):
+                return token
+        return None
 
 
 def signed(method: str, query: Mapping[str, str]) -> Signed | None:
@@ -49,10 +56,13 @@ def signed(method: str, query: Mapping[str, str]) -> Signed | None:
             raise Unauthorized(_BAD)
         if int(expiration) < time():
             raise Unauthorized("signature is already expired")
+    path, user = query.get("path", ""), query.get("username", "")
+    if len(path) > PATH_MAX or len(user) > PATH_MAX:
+        raise Unauthorized(_BAD)
     return Signed(
         "write" if method == "POST" else "read",
-        query.get("path", ""),
-        query.get("username", ""),
+        path,
+        user,
         signature,
         expiration,
     )
@@ -63,6 +73,7 @@ class Issued:
 
     def __init__(self) -> None:
         self._tokens: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        """By sandbox: tenant and token."""
 
     def add(self, tenant: str, sandbox: str, token: str) -> None:
         self._tokens[sandbox] = (tenant, token)
@@ -72,12 +83,12 @@ class Issued:
 
     def target(self, request: Signed, sandbox: str | None) -> Target:
         """Whose signature it is. Raises Unauthorized."""
+        held = self._tokens
         if sandbox is not None:
-            found = self._tokens.get(sandbox)
-            if found is not None and request.matches(found[1]):
-                return Target(found[0], sandbox, ENVD)
+            held = OrderedDict({sandbox: held[sandbox]} if sandbox in held else {})
+        by_token = {token: (tenant, name) for name, (tenant, token) in held.items()}
+        made_with = request.first_of(reversed(by_token))
+        if made_with is None:
             raise Unauthorized(_BAD)
-        for name, (tenant, token) in reversed(self._tokens.items()):
-            if request.matches(token):
-                return Target(tenant, name, ENVD)
-        raise Unauthorized(_BAD)
+        tenant, name = by_token[made_with]
+        return Target(tenant, name, ENVD)
