@@ -96,7 +96,9 @@ class LiveProcess:
                 given, end = os.pipe2(os.O_CLOEXEC)
                 theirs.append(given)
                 ours.append(end)
-                os.write(end, first)
+                if first:
+                    os.set_blocking(end, False)
+                    os.write(end, first)
             else:
                 given = fixed.child_fd
             for _ in range(2):
