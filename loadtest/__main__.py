@@ -21,6 +21,7 @@ from loadtest import (
     cell,
     e2b,
     host,
+    idle,
     judge,
     peers,
     plot,
@@ -164,7 +165,8 @@ async def _bench(options: argparse.Namespace) -> int:
                 _write_lines(lines, options.out, "judge.md")
             if "sessions" in options.workloads:
                 sitting = sessions.QUICK if options.quick else sessions.Plan()
-                rows = await sessions.measure(server, sitting, pid, _say)
+                rows = await sessions.measure(server, sitting, _say)
+                rows += await idle.measure(server, sitting, pid)
                 _write_lines(sessions.markdown(rows), options.out, "sessions.md")
                 refused = sum(row.failed for row in rows)
             if "e2b" in options.workloads:

@@ -31,11 +31,13 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Snapshots and forks."""
     burst: int = 100
     """Sandboxes asked for at once."""
+    idle: int = 500
+    """Sandboxes that are open and do nothing, beside one that streams."""
     size: int = 192 * MIB
     """Bytes of a transfer; a session's default file system holds 256 MiB."""
 
 
-QUICK = Plan(samples=30, copies=4, burst=40, size=64 * MIB)
+QUICK = Plan(samples=30, copies=4, burst=40, idle=100, size=64 * MIB)
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -93,12 +95,12 @@ class Caller:
         self._connection.close()
 
 
-async def measure(server: Server, plan: Plan, pid: int | None, say: Say) -> list[Row]:
+async def measure(server: Server, plan: Plan, say: Say) -> list[Row]:
     caller = Caller(server)
     try:
         rows = [*await _one_by_one(caller, plan), *await _copies(caller, plan)]
         say("sessions: one after the other done")
-        rows += await _burst(server, caller, plan, pid)
+        rows += await _burst(server, caller, plan)
         say("sessions: many at once done")
         rows += await _transfers(server, caller, plan)
         return rows
@@ -118,10 +120,10 @@ async def _one_by_one(caller: Caller, plan: Plan) -> list[Row]:
         await asyncio.sleep(0.03)  # the pool builds the next one off this path
     sandbox = await caller.create()
     for _ in range(plan.samples):
-        commands.append(await _timed(caller.run(sandbox)))
+        commands.append(await timed(caller.run(sandbox)))
     for _ in range(plan.samples // 2):
-        frozen.append(await _timed(caller.ask("POST", f"{sandbox}/pause")))
-        frozen.append(await _timed(caller.ask("POST", f"{sandbox}/resume")))
+        frozen.append(await timed(caller.ask("POST", f"{sandbox}/pause")))
+        frozen.append(await timed(caller.ask("POST", f"{sandbox}/resume")))
     await caller.ask("DELETE", sandbox)
     return [
         row("create, warm", created, 3.0),
@@ -144,10 +146,8 @@ async def _copies(caller: Caller, plan: Plan) -> list[Row]:
     return [row("fork of an untouched file system", forks, 10.0)]
 
 
-async def _burst(server: Server, caller: Caller, plan: Plan, pid: int | None) -> list[Row]:
-    """So many at once, each with its own client, until each has answered a command; then the latency of
-    one more while these are idle, and what the service's memory has grown by."""
-    before = _resident(pid)
+async def _burst(server: Server, caller: Caller, plan: Plan) -> list[Row]:
+    """So many at once, each with its own client, until each has answered a command."""
     clients = [Caller(server) for _ in range(plan.burst)]
     opened: list[str] = []
     failed = 0
@@ -165,31 +165,17 @@ async def _burst(server: Server, caller: Caller, plan: Plan, pid: int | None) ->
         began = time.perf_counter()
         await asyncio.gather(*map(one, clients))
         took = time.perf_counter() - began
-        await asyncio.sleep(1.0)
-        after = _resident(pid)
-        idle = [await _timed(caller.run(opened[0])) for _ in range(plan.samples)] if opened else []
     finally:
         for client in clients:
             client.close()
         for sandbox in opened:
             await caller.ask("DELETE", sandbox)
-    rows = [
+    return [
         Row(
             what=f"{plan.burst} created at once, all having answered a command", unit="ms",
             p50=took * 1e3, p99=None, samples=1, goal=5.0 * plan.burst, failed=failed,
         )
     ]  # fmt: skip
-    if idle:
-        rows.append(row(f"exec while {plan.burst} sandboxes are idle", idle, 3.0))
-    if before and after:
-        grown = (after - before) / plan.burst / 1024
-        rows.append(
-            Row(
-                what="memory of the service for each idle session", unit="KiB", p50=grown,
-                p99=None, samples=1, goal=100.0, note="all its processes but the sandboxes'",
-            )
-        )  # fmt: skip
-    return rows
 
 
 async def _transfers(server: Server, caller: Caller, plan: Plan) -> list[Row]:
@@ -273,7 +259,7 @@ def _cat(size: int) -> float:
     return size / took
 
 
-async def _timed(work: Awaitable[Any]) -> float:
+async def timed(work: Awaitable[Any]) -> float:
     began = time.perf_counter()
     await work
     return time.perf_counter() - began
@@ -286,28 +272,6 @@ def row(what: str, seconds: list[float], goal: float | None) -> Row:
         p99=found[min(len(found) - 1, int(len(found) * 0.99))] * 1e3,
         samples=len(found), goal=goal,
     )  # fmt: skip
-
-
-def _resident(pid: int | None) -> int:
-    """Bytes of memory of the service's own processes; sandboxes' init is `sandbox-init` and no child of
-    a Python process of ours for long."""
-    total = 0
-    for child in _own(pid) if pid else ():
-        try:
-            with open(f"/proc/{child}/status") as file:
-                text = file.read()
-        except OSError:
-            continue
-        for line in text.splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                total += int(line.split()[1]) * 1024
-    return total
-
-
-def _own(pid: int) -> list[int]:
-    """The first process and its children: gateway, node, keeper, courier, Redis."""
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [pid, *map(int, file.read().split())]
 
 
 def markdown(rows: list[Row], title: str = "sandboxes that live") -> list[str]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from sandboxd.errors import SandboxdError
@@ -62,12 +62,16 @@ def _sample(row: "array[float]") -> MetricsSample:
     )
 
 
-async def sample(live: Callable[[], Iterable["Session"]], interval: float) -> None:
-    """Ask each sandbox that is not paused every `interval` seconds, one after the other, until
-    cancelled."""
+async def sample(live: Callable[[], Collection["Session"]], interval: float) -> None:
+    """Ask each sandbox that is not paused every `interval` seconds or so, until cancelled; spread over
+    that time, so that nobody feels it."""
     while True:
-        await asyncio.sleep(interval)
-        for session in list(live()):
+        sessions = list(live())
+        pause = interval / max(1, len(sessions))
+        for session in sessions:
             if not session.life.paused:
                 with contextlib.suppress(SandboxdError):  # it has ended meanwhile
                     await session.remember()
+            await asyncio.sleep(pause)
+        if not sessions:
+            await asyncio.sleep(pause)
