@@ -1,7 +1,7 @@
 # Everything the project needs is installed by `make setup`, which every other target calls.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo serve doctor bench bench-images images images-test vm-test attack fuzz sanitize compat compat-inside adapters clean lock
+.PHONY: help setup check format test demo serve doctor bench bench-images images images-test vm-test attack fuzz sanitize sanitize-all sanitized-build compat compat-inside adapters clean lock
 
 PYTHON := /usr/bin/python3.11
 PYTHON_INCLUDE := /usr/include/python3.11
@@ -105,12 +105,19 @@ fuzz: setup ## each fuzz target and the unpacking of layers for FUZZ_SECONDS, th
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -s tests/fuzz --ignore tests/fuzz/test_targets.py --ignore tests/fuzz/test_unpacking.py
 
-sanitize: setup ## the native core under ASan and UBSan: its tests, the drivers', a small service
+sanitized-build:
 	cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=Release -DSANDBOXD_TESTING=ON \
 		-DSANDBOXD_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python >/dev/null
 	cmake --build build/sanitize >/dev/null
+
+sanitize: setup ## the native core under ASan and UBSan: its tests, the drivers', a small service
+	$(MAKE) --no-print-directory sanitized-build
 	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests/native tests/drivers/test_*.py
 	$(SANITIZED) $(BIN)/pytest tests/matrix -k "python or files"
+
+sanitize-all: setup ## the native core under ASan and UBSan, through every test; an hour
+	$(MAKE) --no-print-directory sanitized-build
+	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests clients/python/tests $(ARGS)
 
 adapters: setup ## the client's adapters for agent frameworks, with their real libraries from PyPI
 	@[ -x .setup/adapters/bin/python ] || $(PYTHON) -m venv .setup/adapters

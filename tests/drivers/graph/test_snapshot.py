@@ -198,7 +198,7 @@ def test_settling_leaves_nothing_to_lose(graph: Graph) -> None:
 def test_a_living_sandbox_is_taken_and_goes_on(
     graph: Graph, rootfs: Rootfs, driver: NativeDriver, base: str
 ) -> None:
-    copies = Copies(graph, rootfs, 1 << 30)
+    copies = Copies(graph, rootfs, lambda tenant: 1 << 30)
     built = driver.build(spec(rootfs.image("base")))
 
     def taken(name: str) -> tuple[str, int]:

@@ -44,7 +44,7 @@ class FakeHost:
     def __init__(self, bench: Bench, spec: Spec, graph: Graph, rootfs: Rootfs) -> None:
         self.specs = {"session": spec, "default": msgspec.structs.replace(spec, session=False)}
         self.graph, self.rootfs = graph, rootfs
-        self.copies = Copies(graph, rootfs, 1 << 30)
+        self.copies = Copies(graph, rootfs, lambda tenant: 1 << 30)
         self.volumes = Volumes(
             graph.store, graph.uid_base, lambda uid: bench.driver.owner_map(graph.uid_base, uid)
         )
