@@ -85,7 +85,9 @@ async def _serve(
     queue = Queue.connect(settings)
     gateway = Gateway(settings, policies, queue, keys)
     server = Server(
-        configure(Fronts(build_app(gateway), fronts, hosts), settings.gateway),
+        configure(
+            Fronts(build_app(gateway), fronts, hosts, adapters.site(settings)), settings.gateway
+        ),
         gateway.close,
         partial(confinement.end_listening, filters),
     )

@@ -100,9 +100,7 @@ class ImagesService:
             case wire.ImportImage():
                 with library.upload() as upload:
                     await session.receive(upload)
-                    return await asyncio.to_thread(
-                        library.import_, call.tenant, call.name, upload
-                    )
+                    return await asyncio.to_thread(library.import_, call.tenant, call.name, upload)
             case wire.BuildImage():
                 with library.upload() as upload:
                     await session.receive(upload)

@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sandboxd.errors import Unauthorized
+from sandboxd.gateway.adapters import FRONTED
 from sandboxd.gateway.auth import DEFAULT_TENANT
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.forwarding import tokens
@@ -33,7 +34,11 @@ class Front:
         self._edge = Edge(self._serve, gateway.metrics, {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and self._place(scope) is not None:
+        if (
+            scope["type"] in ("http", "websocket")
+            and FRONTED not in scope  # a port at which an adapter answers for the sandbox
+            and self._place(scope) is not None
+        ):
             await self._edge(scope, receive, send)
         else:
             await self._app(scope, receive, send)

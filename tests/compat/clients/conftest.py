@@ -27,12 +27,10 @@ _BASH = b'#!/bin/busybox sh\nexec /bin/busybox sh "$@"\n'
 
 
 @pytest.fixture(scope="session")
-def environment() -> Iterator[dict[str, str]]:
-    """The three variables that a user sets, and the name of an image to build on."""
+def served() -> Iterator[tuple[str, str]]:
+    """The service's main address, and the adapter's own."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    if not PYTHON.exists():
-        pytest.skip("make compat installs the clients")
     directory = Path(tempfile.mkdtemp(prefix="sandboxd-compat-"))
     keys = directory / "keys"
     keys.write_text(f"ann:{hashlib.sha256(KEY.encode()).hexdigest()}\n")
@@ -42,19 +40,34 @@ def environment() -> Iterator[dict[str, str]]:
         port = free.getsockname()[1]
     try:
         listen = f"adapters.e2b_listen=127.0.0.1:{port}"
-        with running(f"gateway.keys_file={keys}", listen) as service:
-            done = httpx.post(
-                f"{service.url}/v1/images/import", params={"name": "compat-image"},
-                content=_rootfs(), headers={"Authorization": f"Bearer {KEY}"}, timeout=60 * PATIENCE,
-            )  # fmt: skip
-            assert '"done"' in done.text, done.text
-            url = f"http://127.0.0.1:{port}"
-            yield {
-                "E2B_API_KEY": KEY, "E2B_API_URL": url, "E2B_SANDBOX_URL": url,
-                "COMPAT_IMAGE": "compat-image", "PATH": os.environ["PATH"],
-            }  # fmt: skip
+        names = ("gateway.ports_url=https://boxes.test", "adapters.e2b_host=api.boxes.test")
+        with running(f"gateway.keys_file={keys}", listen, *names) as service:
+            yield service.url, f"http://127.0.0.1:{port}"
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def named(served: tuple[str, str]) -> tuple[str, str]:
+    """Where names lead to, and a key."""
+    return served[0], KEY
+
+
+@pytest.fixture(scope="session")
+def environment(served: tuple[str, str]) -> dict[str, str]:
+    """The three variables that a user sets, and the name of an image to build on."""
+    if not PYTHON.exists():
+        pytest.skip("make compat installs the clients")
+    main, url = served
+    done = httpx.post(
+        f"{main}/v1/images/import", params={"name": "compat-image"}, content=_rootfs(),
+        headers={"Authorization": f"Bearer {KEY}"}, timeout=60 * PATIENCE,
+    )  # fmt: skip
+    assert '"done"' in done.text, done.text
+    return {
+        "E2B_API_KEY": KEY, "E2B_API_URL": url, "E2B_SANDBOX_URL": url,
+        "COMPAT_IMAGE": "compat-image", "PATH": os.environ["PATH"],
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")

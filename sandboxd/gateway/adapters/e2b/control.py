@@ -17,6 +17,7 @@ from sandboxd.gateway.adapters.e2b.identity import access_token, meant
 from sandboxd.gateway.adapters.e2b.images import Images
 from sandboxd.gateway.adapters.e2b.signatures import Issued
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.forwarding import names
 from sandboxd.gateway.preferences import idempotency_key
 from sandboxd.gateway.sessions import admission
 from sandboxd.gateway.sessions.names import new_sandbox_id
@@ -104,7 +105,8 @@ class Control:
     @property
     def _domain(self) -> str | None:
         """Below which ports of sandboxes have names; None where they have none."""
-        return None
+        found = names.site(self._gateway.settings.gateway.ports_url)
+        return None if found is None else found.domain
 
     async def one(self, request: Request) -> Response:
         tenant, sandbox = _who(request)

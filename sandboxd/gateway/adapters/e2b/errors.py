@@ -101,8 +101,6 @@ def plain(status: int, message: str, **more: Any) -> Response:
 
 def control(error: Exception) -> Response:
     """Of the control plane. Logs what is our fault."""
-    if isinstance(error, HTTPException):
-        return plain(error.status_code, error.detail)
     told = problems.problem(error)
     status = _STATUS.get(type(error), 400 if told.status == 422 else told.status)
     response = plain(status, _words(told), error_code=told.code)

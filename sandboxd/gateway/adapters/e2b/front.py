@@ -1,6 +1,7 @@
 """Sorts E2B's requests: to the control plane, or to one of the servers in a sandbox."""
 
 from starlette.datastructures import Headers, QueryParams
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -89,6 +90,9 @@ class Front:
             await self._control(scope, receive, answer.send)
         except ClientGone:
             raise
+        except HTTPException as error:
+            words = f"{scope['method']} {path} is nothing that this service offers"
+            await errors.plain(error.status_code, words)(scope, receive, send)
         except Exception as error:
             if answer.began:
                 raise

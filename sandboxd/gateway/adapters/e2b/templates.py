@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandboxd.errors import InvalidRequest, NotFound
+from sandboxd.gateway.adapters import FRONTED
 from sandboxd.gateway.adapters.e2b.bodies import Bodies, answer, nothing
 from sandboxd.gateway.adapters.e2b.build_files import ARCHIVE_MAX
 from sandboxd.gateway.adapters.e2b.builds import Builds
@@ -91,7 +92,7 @@ class Templates:
         """Whether the files of that hash are here, and where to send them if not."""
         tenant, name = request.scope["tenant"], request.path_params["hash"][:_HASH_MAX]
         # By a listener or host of our own there is no prefix outside.
-        prefix = "" if request.scope.get("sandboxd.fronted") else request.scope["root_path"]
+        prefix = "" if request.scope.get(FRONTED) else request.scope["root_path"]
         origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
         url = f"{origin}{prefix}{UPLOADS}{self._builds.ticket(tenant, name)}"
         return answer({"present": self._builds.files.has(tenant, name), "url": url}, 201)
