@@ -10,6 +10,8 @@ from sandboxd.drivers.network.rules import Cap, Mark, Match, Rule
 from sandboxd.drivers.network.xtables import Line, Options, Part
 from sandboxd.model.egress import Spans
 
+_RATE_MAX, _BURST_MAX = 1_000_000, 10_000
+"""What hashlimit counts to; a policy that allows more gets no more."""
 _PORTS_MAX = 15
 """Of one multiport match; a range counts twice."""
 _HAS_OPTIONS = "5,48 0 0 0,84 0 0 15,37 0 1 5,6 0 0 1,6 0 0 0"
@@ -85,8 +87,8 @@ class Scribe:
             yield Line(nothing, (new, Part("connlimit", count)))
         else:
             rate: Options = {
-                "hashlimit-above": f"{cap.amount}/sec",
-                "hashlimit-burst": str(min(cap.amount, 10_000)),
+                "hashlimit-above": f"{min(cap.amount, _RATE_MAX)}/sec",
+                "hashlimit-burst": str(min(cap.amount, _BURST_MAX)),
                 "hashlimit-mode": "srcip",
                 "hashlimit-htable-max": "65536",
                 "hashlimit-htable-expire": "10000",  # ms; a full bucket by then
