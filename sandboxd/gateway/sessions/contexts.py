@@ -42,7 +42,7 @@ BUDGET = 256 << 20
 _DOCUMENT_MAX = 3 << 20
 _START = 60.0
 """Seconds for an interpreter to come up on a busy machine."""
-_GRACE = 5.0
+_GRACE = 3.0
 """Seconds for an interrupted run to end."""
 _TAIL = 2048
 """Bytes of a kernel's own stderr that are told with its end."""

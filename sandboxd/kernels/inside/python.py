@@ -74,10 +74,21 @@ class Kernel:
     def serve(self):
         threading.Thread(target=self._read, daemon=True).start()
         while True:
-            request = self._loop.run_until_complete(self._next())
+            request = self._wait()
             if request is None:
                 os._exit(0)
             getattr(self, f"_{request['op']}")(request)
+
+    def _wait(self):
+        """The next request; tasks of the program go on meanwhile."""
+        while True:
+            if self._loop.is_closed():
+                self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+            try:
+                return self._loop.run_until_complete(self._next())
+            except RuntimeError:  # the program has stopped or closed the loop
+                continue
 
     async def _next(self):
         while not self._requests:
@@ -181,9 +192,6 @@ class Kernel:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        if self._loop.is_closed():
-            self._loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self._loop)
         status = "interrupted" if self._interrupted else "error" if self.failed else "ok"
         wire.send("end", of=wire.run, status=status)
         with self._lock:
