@@ -1,11 +1,14 @@
 """Other services' unmodified clients do with this one what they do with their own."""
 
 import os
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.compat.clients.conftest import PYTHON
+from tests.patience import PATIENCE
 from tests.service.instance import ROOT
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
@@ -20,6 +23,15 @@ def test_every_call_does_what_it_has_to(run: Callable[[str], dict[str, Any]], sc
     found = run(script)
     wrong = [row for row in found["rows"] if row[2]]
     assert not wrong, found["stderr"][-4000:]
+
+
+def test_the_pages_program_runs_as_printed(environment: dict[str, str]) -> None:
+    program = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run(
+        [PYTHON, "-c", program], env=environment, capture_output=True, text=True,
+        timeout=60 * PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.stdout == "hi\n\n42\n", done.stderr[-4000:]
 
 
 def test_at_least_as_many_calls_are_made_as_the_page_promises(

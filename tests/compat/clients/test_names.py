@@ -81,6 +81,11 @@ def test_what_is_nowhere_is_told_in_json(api: httpx.Client, named: tuple[str, st
         assert answer.status_code == status, (path, answer.text)
         body = answer.json()
         assert body["code"] == status and body["message"], path
+    page = {"Content-Type": "text/plain"}
+    assert (
+        api.post("/v2/sandboxes", content=b'{"templateID": "base"}', headers=page).status_code
+        == 415
+    )
     gone = {"Host": f"49983-{UNKNOWN}.boxes.test", "Authorization": f"Bearer {named[1]}"}
     answer = httpx.get(f"{named[0]}/health", headers=gone, timeout=30)
     assert answer.status_code == 502 and "was not found" in answer.json()["message"]

@@ -1,4 +1,4 @@
-"""Reads what E2B's clients send: JSON of any content type, within bounds."""
+"""Reads what E2B's clients send, within bounds."""
 
 from typing import Any, TypeVar
 
@@ -6,6 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sandboxd.errors import UnsupportedMediaType
 from sandboxd.gateway.adapters.e2b.errors import JSON
 from sandboxd.gateway.bodies import Budget, decode, read_bytes
 from sandboxd.gateway.context import Gateway
@@ -21,12 +22,18 @@ class Bodies:
         self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
     async def json(self, request: Request, kind: type[T]) -> T:
-        """None at all stands for `{}`. Raises MalformedBody, InvalidRequest, BodyTooLarge."""
+        """None at all stands for `{}`. Raises MalformedBody, InvalidRequest, BodyTooLarge,
+        UnsupportedMediaType."""
         with self._budget.share() as share:
             body = await read_bytes(
                 request, share, self._settings.max_body, self._settings.body_timeout
             )
-            return self.parse(body or b"{}", kind)
+        if not body:
+            return self.parse(b"{}", kind)
+        # A web page can send anything but this without asking first.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            raise UnsupportedMediaType(f"send {JSON}")
+        return self.parse(body, kind)
 
     def parse(self, body: bytes, kind: type[T]) -> T:
         decoder = self._decoders.get(kind)

@@ -17,7 +17,7 @@ from sandboxd.errors import Unauthorized
 from sandboxd.gateway.adapters.e2b.identity import ENVD, Target
 
 PATH_MAX = 4096
-"""Characters of a signed path, and of a user's name; the rest of a request line is the server's matter."""
+"""Characters of a signed path, and of a user's name; the rest of a request line is the server's."""
 _MOST = 4_000
 """Tokens that a signature may be held against: some milliseconds for anybody who asks."""
 _BAD = "invalid signature"
