@@ -2,7 +2,8 @@
 
 One write transaction at a time over all processes, which SQLite sees to. A file of the store appears
 and disappears only inside such a transaction, so that a row and its file are never apart for others:
-a `kill -9` can leave a file without a row (removed by the next collection), never the reverse.
+a `kill -9` can leave a file without a row (removed by the next collection), never the reverse. It is on
+the disk when it ends, unless it says otherwise: the removal of a file must not outlive that of its row.
 """
 
 import sqlite3
@@ -67,19 +68,22 @@ class Database:
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._connection.execute("PRAGMA journal_mode = WAL")
-            # FULL: a deletion of a file must not outlive the loss of its row's deletion.
-            self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._connection.executescript(_SCHEMA)
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """The one write transaction; committed at the end, rolled back on an exception. Within
-        another of the same thread it is part of that one."""
+        another of the same thread it is part of that one.
+
+        One that is not durable does not wait for the disk: with the machine's power it may be lost,
+        never half. The next durable one puts it on the disk too.
+        """
         with self._lock, faults("write"):
             if self._connection.in_transaction:
                 yield self._connection
                 return
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

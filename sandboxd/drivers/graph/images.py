@@ -64,7 +64,8 @@ class Images:
         layers = self.layers.ensure(layer.digest for layer in parsed.layers)
         _same_layers(layers, config)
         digest = self.store.add(lease, manifest, durable=durable)
-        self.store.refer(digest, [parsed.config.digest, *(layer.digest for layer in layers)])
+        children = [parsed.config.digest, *(layer.digest for layer in layers)]
+        self.store.refer(digest, children, durable=durable)
         return digest
 
     def assemble(

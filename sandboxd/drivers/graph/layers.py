@@ -76,7 +76,7 @@ class Layers:
                 digest, unpacked.diff_id, unpacked.entries, unpacked.bytes, self.path(digest)
             )
             self._settle(staging)
-            self.place(staging, layer)
+            self.place(staging, layer, durable=True)
         finally:
             remove(staging)
         return layer
@@ -88,8 +88,9 @@ class Layers:
         finally:
             os.close(fd)
 
-    def place(self, staging: Path, layer: Layer) -> None:
-        """Let `staging`, whose content is that of the layer's blob, be its directory."""
+    def place(self, staging: Path, layer: Layer, *, durable: bool) -> None:
+        """Let `staging`, whose content is that of the layer's blob, be its directory. The content
+        of one that is `durable` is on the disk."""
         with self._store.database.write() as db:
             row = (layer.digest, layer.diff_id, layer.entries, layer.bytes)
             if db.execute("INSERT OR IGNORE INTO layers VALUES (?, ?, ?, ?)", row).rowcount == 0:
@@ -97,4 +98,7 @@ class Layers:
             if layer.path.exists():
                 layer.path.rename(self._store.staging("trash"))  # left by one that was killed
             staging.rename(layer.path)
-            sync_directory(layer.path.parent)
+            if durable:
+                sync_directory(layer.path.parent)
+            else:
+                self._store.doubt(layer.digest)

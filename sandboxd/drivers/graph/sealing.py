@@ -11,6 +11,7 @@ import stat
 import struct
 import tarfile
 
+from sandboxd.drivers.graph.behind import WriteBehind
 from sandboxd.drivers.graph.store import BlobWriter
 from sandboxd.drivers.graph.unpack.tree import Limits
 from sandboxd.errors import InvalidImage
@@ -19,8 +20,8 @@ _DEPTH_MAX, _NAME_MAX = 128, 4096
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOUNT_POINTS = (b"dev", b"proc")
-_IDS, _TIME_MAX = 65_536, 1 << 33
-_CHUNK, _BLOCK = 1 << 17, 512
+IDS, _TIME_MAX = 65_536, 1 << 33
+_BLOCK = 512
 _USTAR = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 
 
@@ -32,18 +33,21 @@ class Seal:
     ) -> None:
         """The archive goes to `blob`, the tree below `directory`; `uid` is the first of the
         sandbox's host ids, `uid_base` the first owner on disk."""
-        self._blob, self._root, self._uid, self._base = blob, directory, uid, uid_base
+        self._blob = WriteBehind(blob)
+        self._root, self._uid, self._base = directory, uid, uid_base
         self._limits = limits
-        self._buffer = memoryview(bytearray(_CHUNK))
         self._linked: dict[tuple[int, int], bytes] = {}
         self.entries = self.bytes = 0
 
     def write(self, upper: int) -> str:
         """All of the tree at `upper`. Returns the archive's digest. Raises InvalidImage for one too
         deep or too large to be a layer, OSError of the disk."""
-        self._directory(upper, self._root, b"", 0)
-        self._put(bytes(2 * _BLOCK))
-        return self._blob.digest
+        try:
+            self._directory(upper, self._root, b"", 0)
+            self._put(bytes(2 * _BLOCK))
+            return self._blob.finish()
+        finally:
+            self._blob.close()
 
     def _directory(self, source: int, target: int, path: bytes, depth: int) -> None:
         if depth > _DEPTH_MAX:
@@ -135,13 +139,14 @@ class Seal:
     def _content(self, file: int, mine: int, size: int) -> None:
         left = size
         while left:
-            room = self._buffer[: min(_CHUNK, left)]
+            room = self._blob.room()[:left]
             done = os.readv(file, [room])
             if not done:
                 raise InvalidImage("a file that became shorter while it was read")
-            self._put(room[:done])
             _write(mine, room[:done])
+            self._blob.wrote(done)
             left -= done
+        self.bytes += size
         self._put(bytes(-size % _BLOCK))
 
     def _own(self, fd: int, status: os.stat_result) -> None:
@@ -154,7 +159,7 @@ class Seal:
 
     def _inside(self, host: int) -> int:
         """The id as the sandbox has it; what is not of its range is its init's work, and root's."""
-        return host - self._uid if 0 <= host - self._uid < _IDS else 0
+        return host - self._uid if 0 <= host - self._uid < IDS else 0
 
     def _entry(
         self, path: bytes, status: os.stat_result, kind: bytes, *, size: int = 0,
@@ -182,7 +187,7 @@ class Seal:
         }
         self._put(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
-    def _put(self, data: bytes | memoryview) -> None:
+    def _put(self, data: bytes) -> None:
         self.bytes += len(data)
         self._blob.write(data)
 

@@ -6,6 +6,7 @@ been called, which the caller does when nobody waits.
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,14 +16,15 @@ import msgspec
 
 from sandboxd.drivers.graph.images import Images
 from sandboxd.drivers.graph.layers import Layer
-from sandboxd.drivers.graph.sealing import Seal
+from sandboxd.drivers.graph.sealing import IDS, Seal
 from sandboxd.drivers.graph.store import BlobWriter, Lease, remove
 from sandboxd.errors import DriverFault
 from sandboxd.model.image import OCI_LAYER, Descriptor, History
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _MOUNT_POINTS = ("dev", "proc")
-_MADE_BY_INIT = ("work", "tmp")
+_Made = dict[str, "_Made"]
+_MADE_BY_INIT: _Made = {"work": {}, "tmp": {}, "home": {"user": {}}}
 
 
 def snapshot(images: Images, lease: Lease, base: str, scratch: int, uid: int, note: str) -> str:
@@ -36,8 +38,7 @@ def snapshot(images: Images, lease: Lease, base: str, scratch: int, uid: int, no
         if sealed is None:
             return base
         images.layers.ensure(each.digest for each in images.details(base).manifest.layers)
-        # One transaction, and so one wait for the disk, for all that follows.
-        with store.database.write():
+        with store.database.write(durable=False):
             sealed.place(lease)
             return _on_top(images, lease, base, sealed.layer, note)
 
@@ -47,7 +48,7 @@ def seal(images: Images, lease: Lease, scratch: int, uid: int) -> str:
     with _sealed(images, scratch, uid) as sealed:
         if sealed is None:
             return ""
-        with images.store.database.write():
+        with images.store.database.write(durable=False):
             sealed.place(lease)
         return sealed.layer.digest
 
@@ -61,7 +62,7 @@ class _Sealed:
     def place(self, lease: Lease) -> None:
         store = self._images.store
         store.place(self._blob, self.layer.digest, self.layer.bytes, lease, durable=False)
-        self._images.layers.place(self._directory, self.layer)
+        self._images.layers.place(self._directory, self.layer, durable=False)
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def _sealed(images: Images, scratch: int, uid: int) -> Iterator[_Sealed | None]:
     upper = os.open("upper", _OPEN | os.O_DIRECTORY, dir_fd=scratch)
     blob, directory = store.staging("blob"), store.staging("layer")
     try:
-        if _untouched(upper):
+        if _untouched(upper, uid, _MADE_BY_INIT):
             yield None
             return
         directory.mkdir()
@@ -96,19 +97,22 @@ def _sealed(images: Images, scratch: int, uid: int) -> Iterator[_Sealed | None]:
             remove(directory)
 
 
-def _untouched(upper: int) -> bool:
-    """Whether there is only what sandbox-init itself makes."""
-    for name in os.listdir(upper):
-        if name in _MADE_BY_INIT:
-            fd = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=upper)
-            try:
-                with os.scandir(fd) as entries:
-                    if any(entries):
-                        return False
-            finally:
-                os.close(fd)
-        elif name not in _MOUNT_POINTS:
+def _untouched(directory: int, uid: int, made: _Made) -> bool:
+    """Whether there is only what sandbox-init itself makes: directories of the job's that it finds at
+    its start, and places of mounts, which nobody inside could own."""
+    for name in os.listdir(directory):
+        if made is _MADE_BY_INIT and name in _MOUNT_POINTS:
+            continue
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        inside = uid <= status.st_uid < uid + IDS
+        if not stat.S_ISDIR(status.st_mode) or (inside and name not in made):
             return False
+        fd = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=directory)
+        try:
+            if not _untouched(fd, uid, made.get(name, {})):
+                return False
+        finally:
+            os.close(fd)
     return True
 
 

@@ -144,7 +144,7 @@ class Store:
 
     def place(self, path: Path, digest: str, size: int, lease: "Lease", *, durable: bool) -> None:
         """Let the file at `path`, which is `digest`, be a blob."""
-        with self.database.write() as db:
+        with self.database.write(durable=durable) as db:
             lease.put(db, digest)
             known = db.execute("SELECT 1 FROM blobs WHERE digest = ?", (digest,)).fetchone()
             if known is None:
@@ -153,12 +153,17 @@ class Store:
                     sync_directory(self.root / "blobs")
                 db.execute("INSERT INTO blobs VALUES (?, ?, ?)", (digest, size, time.time()))
                 if not durable:
-                    db.execute("INSERT INTO unsynced VALUES (?, ?)", (digest, _boot()))
+                    self.doubt(digest)
 
-    def refer(self, parent: str, children: Iterable[str]) -> None:
+    def doubt(self, digest: str) -> None:
+        """What there is of a blob is not known to be on the disk until `settle`."""
+        with self.database.write() as db:
+            db.execute("INSERT OR IGNORE INTO unsynced VALUES (?, ?)", (digest, _boot()))
+
+    def refer(self, parent: str, children: Iterable[str], *, durable: bool = True) -> None:
         """Record that a blob needs others to stay. Raises InvalidImage if one is not here."""
         listed = list(children)
-        with self.database.write() as db:
+        with self.database.write(durable=durable) as db:
             for digest in (parent, *listed):
                 if not db.execute("SELECT 1 FROM blobs WHERE digest = ?", (digest,)).fetchone():
                     raise InvalidImage(f"{parent} refers to {digest}, which is not here")
@@ -269,7 +274,8 @@ class Lease:
         self._database, self._key = database, (holder, name)
 
     def add(self, *digests: str) -> None:
-        with self._database.write() as db:
+        # A lease ends with its process, so no loss of power is survived by one.
+        with self._database.write(durable=False) as db:
             self.put(db, *digests)
 
     def put(self, db: sqlite3.Connection, *digests: str) -> None:
@@ -280,7 +286,7 @@ class Lease:
         )
 
     def release(self) -> None:
-        with self._database.write() as db:
+        with self._database.write(durable=False) as db:
             db.execute("DELETE FROM leases WHERE holder = ? AND lease = ?", self._key)
 
 
