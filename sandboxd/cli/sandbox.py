@@ -1,20 +1,21 @@
 """`sandboxd sandbox`: sandboxes that live, by the SDK like any other client."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from dataclasses import asdict
 from typing import Any
 
 import click
-from sandboxd_client import Client, Sandbox, SandboxdError, SandboxInfo
+from sandboxd_client import Sandbox, SandboxInfo
 
-from sandboxd.cli import run_report, terminal
+from sandboxd.cli import terminal
 from sandboxd.cli.sandbox_copy import cp
 from sandboxd.cli.sandbox_exec import execute
 from sandboxd.cli.sandbox_files import files
+from sandboxd.cli.sandbox_follow import events, output, signal
 from sandboxd.cli.sandbox_forward import forward
 from sandboxd.cli.sandbox_link import link
+from sandboxd.cli.sandbox_service import service
 from sandboxd.cli.sandbox_words import options_of
 
 _URL = click.option(
@@ -32,18 +33,9 @@ sandbox.add_command(files)
 sandbox.add_command(execute)
 sandbox.add_command(forward)
 sandbox.add_command(link)
-
-
-@contextmanager
-def service(url: str | None) -> Iterator[Client]:
-    """Errors of the service end the command with their exit code."""
-    try:
-        with Client(url) as client:
-            yield client
-    except SandboxdError as error:
-        raise SystemExit(run_report.failure(error, "sandboxd sandbox")) from None
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+sandbox.add_command(events)
+sandbox.add_command(output)
+sandbox.add_command(signal)
 
 
 def show(value: Any) -> None:
@@ -65,10 +57,16 @@ def show(value: Any) -> None:
 @click.option("--network", metavar="POLICY")
 @click.option("--group", help="See the sandboxes that name the same group.")
 @click.option("--hostname", help="Its name there: NAME.internal; its id unless given.")
+@click.option(
+    "--callback", metavar="URL", help="Is told what happens to it; SANDBOXD_SECRET signs."
+)
 @click.option("--json", "as_json", is_flag=True, help="All there is to say, not the id alone.")
 @_URL
-def create(url: str | None, as_json: bool, **given: Any) -> None:
+def create(url: str | None, as_json: bool, callback: str | None, **given: Any) -> None:
     """Open a sandbox and print its id."""
+    if callback is not None:
+        secret = os.environ.get("SANDBOXD_SECRET")
+        given["callback"] = {"url": callback, **({"secret": secret} if secret else {})}
     with service(url) as client:
         made = Sandbox.create(client=client, **options_of(**given))
         if as_json:
@@ -121,6 +119,20 @@ def kill(url: str | None, names: tuple[str, ...]) -> None:
     with service(url) as client:
         for name in names:
             Sandbox.connect(name, client=client).kill()
+
+
+@sandbox.command()
+@click.argument("name", metavar="ID")
+@click.option("--limit", "limits", multiple=True, metavar="K=V", help="memory=512M, cpus=2 …")
+@click.option("--metadata", multiple=True, metavar="K=V", help="In place of what there is.")
+@click.option("--idle-timeout", type=float, help="Seconds without use; 0 takes it away.")
+@click.option("--on-timeout", type=click.Choice(["kill", "pause"]))
+@click.option("--network", metavar="POLICY")
+@_URL
+def update(url: str | None, name: str, **given: Any) -> None:
+    """Change it while it lives; what is not given stays."""
+    with service(url) as client:
+        show(Sandbox.connect(name, client=client).update(**options_of(**given)).document)
 
 
 @sandbox.command()

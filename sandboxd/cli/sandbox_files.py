@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from sandboxd_client import Client, FileInfo, Sandbox, SandboxdError
+from sandboxd_client import FileInfo, Sandbox
 
-from sandboxd.cli import run_report
+from sandboxd.cli.sandbox_service import service
 from sandboxd.cli.sandbox_words import place
 
 _URL = click.option("--url", envvar="SANDBOXD_URL")
@@ -25,11 +25,8 @@ def _at(url: str | None, where: str) -> Iterator[tuple[Sandbox, str]]:
     name, path = place(where)
     if name is None:
         raise click.UsageError(f"{where}: expected ID:PATH")
-    try:
-        with Client(url) as client:
-            yield Sandbox.connect(name, client=client), path
-    except SandboxdError as error:
-        raise SystemExit(run_report.failure(error, "sandboxd sandbox files")) from None
+    with service(url, "sandboxd sandbox files") as client:
+        yield Sandbox.connect(name, client=client), path
 
 
 def printable(name: bytes | str) -> str:
@@ -102,3 +99,49 @@ def mv(where: str, target: str, url: str | None) -> None:
     """Move within a sandbox."""
     with _at(url, where) as (sandbox, path):
         sandbox.files.move(path, target)
+
+
+@files.command()
+@_PLACE
+@_URL
+def stat(where: str, url: str | None) -> None:
+    """A file's type, permissions and size."""
+    with _at(url, where) as (sandbox, path):
+        click.echo(_line(sandbox.files.stat(path, follow=False)))
+
+
+@files.command()
+@_PLACE
+@click.argument("mode")
+@_URL
+def chmod(where: str, mode: str, url: str | None) -> None:
+    """Set permissions, as an octal number."""
+    try:
+        bits = int(mode, 8)
+    except ValueError:
+        raise click.UsageError(f"{mode}: expected an octal number, such as 644") from None
+    with _at(url, where) as (sandbox, path):
+        sandbox.files.chmod(path, bits)
+
+
+@files.command()
+@_PLACE
+@click.option("--put", is_flag=True, help="To write it.")
+@click.option("--expires-in", type=float, default=3600.0, show_default=True, help="Seconds.")
+@_URL
+def sign(where: str, put: bool, expires_in: float, url: str | None) -> None:
+    """Print a URL that reads the file without a key."""
+    with _at(url, where) as (sandbox, path):
+        signed = sandbox.files.sign(path, method="PUT" if put else "GET", expires_in=expires_in)
+        click.echo(signed.url)
+
+
+@files.command()
+@_PLACE
+@_URL
+def watch(where: str, url: str | None) -> None:
+    """What changes below a directory, a line for each change, until it is interrupted."""
+    with _at(url, where) as (sandbox, path):
+        for change in sandbox.files.watch(path):
+            click.echo(f"{change.change:<10} {printable(change.path)}")
+            sys.stdout.flush()

@@ -187,3 +187,34 @@ def test_a_shell_without_a_name_opens_a_sandbox_and_ends_it(
     typist.type("exec sh -c 'echo id:$(hostname):$$; exit 3'\n")
     typist.until("id:")
     assert typist.code() == 3
+
+
+def test_a_sandbox_is_changed_and_followed(cli, box: Box) -> None:  # type: ignore[no-untyped-def]
+    changed = json.loads(
+        cli("sandbox", "update", box.id, "--limit", "pids=40", "--metadata", "a=b")
+    )
+    assert (changed["limits"]["pids"], changed["metadata"]) == (40, {"a": "b"})
+    process = box.start("sh", "-c", "echo out; echo err >&2; sleep 60")
+    cli("sandbox", "signal", box.id, process, "KILL")
+    assert cli("sandbox", "output", box.id, process) == "out\n"
+    deadline = time.monotonic() + WITHIN
+    while len(lines := cli("sandbox", "metrics", "--history", box.id).splitlines()) < 2:
+        assert time.monotonic() < deadline
+    assert lines[0].startswith("AT") and lines[1].startswith("20")
+    assert json.loads(cli("sandbox", "metrics", box.id))["pids_limit"] == 40
+
+
+def test_files_are_looked_at_and_signed(cli, box: Box) -> None:  # type: ignore[no-untyped-def]
+    box.put("looked", b"seen")
+    cli("sandbox", "files", "chmod", f"{box.id}:looked", "600")
+    assert cli("sandbox", "files", "stat", f"{box.id}:looked").split()[:2] == ["-0600", "4"]
+    url = cli("sandbox", "files", "sign", f"{box.id}:looked").strip()
+    assert httpx.get(url).content == b"seen"
+
+
+def test_events_are_printed_to_the_end_of_their_sandbox(cli) -> None:  # type: ignore[no-untyped-def]
+    name = cli("sandbox", "create").strip()
+    cli("sandbox", "kill", name)
+    events = [json.loads(line) for line in cli("sandbox", "events", name).splitlines()]
+    assert [each["type"] for each in events] == ["created", "ended"]
+    assert events[1]["data"] == {"reason": "killed"}

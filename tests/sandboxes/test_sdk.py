@@ -3,8 +3,10 @@
 import dataclasses
 import io
 import os
+import queue
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -16,6 +18,7 @@ from sandboxd_client import (
     Client,
     RequestError,
     Sandbox,
+    SandboxEvent,
     SandboxLimits,
     SandboxTools,
     Timeout,
@@ -182,6 +185,35 @@ def test_pause_fork_update_and_events(sandbox: Sandbox) -> None:
     assert sandbox.metrics().memory > 0
     sandbox.kill()
     assert [event.type for event in sandbox.events()][::5] == ["created", "ended"]
+
+
+def test_events_of_all_sandboxes_and_use_over_time(client: Client) -> None:
+    news: queue.Queue[SandboxEvent] = queue.Queue()
+    own: set[str] = set()
+
+    def listen() -> None:
+        for event in Sandbox.all_events(client=client, wait=120):
+            news.put(event)
+            if event.type == "ended" and event.sandbox in own:
+                return
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    with Sandbox.create(client=client) as sandbox:
+        own.add(sandbox.id)
+        while True:  # the stream begins a moment after it was asked for
+            sandbox.extend()
+            with suppress(queue.Empty):
+                event = news.get(timeout=0.5)
+                if event.sandbox == sandbox.id:
+                    break
+        assert event.type in ("created", "extended")
+        used = sandbox.metrics_stream(interval=1)
+        first, second = next(used), next(used)
+        assert 0 < first.memory <= first.memory_limit and second.at > first.at
+        used.close()  # type: ignore[attr-defined]
+    listener.join(60)
+    assert not listener.is_alive(), "its end is an event too"
 
 
 async def test_the_same_for_asyncio(served: Service) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path as LocalPath
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from sandboxd_client.async_client import _Exchange
+from sandboxd_client.async_documents import documents_of
 from sandboxd_client.core import Flow, Read
 from sandboxd_client.deadline import SHORT, Deadline
 from sandboxd_client.errors import ConnectionFailed, RequestError
@@ -170,14 +171,11 @@ class AsyncFiles:
         """Changes below a directory, from the first step of the iteration on, for `wait` seconds:
         then Timeout is raised."""
         deadline = Deadline(wait)
-        exchange = _Exchange(self._sandbox._client._transport)
-        try:
-            documents = await exchange.drive(self._core.watch(self._id, path, recursive, deadline))
-            while (document := await exchange.drive(documents.next(deadline))) is not None:
+        flow = self._core.watch(self._id, path, recursive, deadline)
+        async with aclosing(documents_of(self._sandbox._client, flow, deadline)) as documents:
+            async for document in documents:
                 for change in changes_of(document):
                     yield change
-        finally:
-            await exchange.aclose()
 
     async def read_tar(self, path: Path, target: IO[bytes], *, wait: float = TRANSFER) -> int:
         """A directory, as tar, into a file of this machine; how many bytes. Nobody vouches for the

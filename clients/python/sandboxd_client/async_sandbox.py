@@ -1,11 +1,13 @@
 """A sandbox that lives, for asyncio. `sync_sandbox` is made of this file, see tools/unasync.py."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
-from sandboxd_client.async_client import AsyncClient, _Exchange
+from sandboxd_client.async_client import AsyncClient
 from sandboxd_client.async_contexts import AsyncContext, AsyncContexts
+from sandboxd_client.async_documents import documents_of
 from sandboxd_client.async_files import AsyncFiles
 from sandboxd_client.async_port import AsyncPortStream
 from sandboxd_client.async_terminal import AsyncTerminal
@@ -14,7 +16,7 @@ from sandboxd_client.core import Flow
 from sandboxd_client.deadline import SHORT, Deadline
 from sandboxd_client.errors import RequestError
 from sandboxd_client.model import Output, content
-from sandboxd_client.sandbox_core import SandboxCore, broken, command_body, happening_of
+from sandboxd_client.sandbox_core import SandboxCore, broken, command_body, happening_of, use_of
 from sandboxd_client.sandbox_model import (
     Command,
     CommandOptions,
@@ -193,17 +195,14 @@ class AsyncSandbox:
     async def _follow(
         self, body: bytes | None, process: str, deadline: Deadline, collector: Collector
     ) -> AsyncIterator[Output]:
-        exchange = _Exchange(self._client._transport)
-        try:
-            documents = await exchange.drive(self._core.follow(self.id, body, process, deadline))
-            while (document := await exchange.drive(documents.next(deadline))) is not None:
+        flow = self._core.follow(self.id, body, process, deadline)
+        async with aclosing(documents_of(self._client, flow, deadline)) as documents:
+            async for document in documents:
                 piece = collector.feed(document)
                 if piece is not None:
                     yield piece
-            if collector.process is None:
-                raise broken(process or "the command")
-        finally:
-            await exchange.aclose()
+        if collector.process is None:
+            raise broken(process or "the command")
 
     # Life
 
@@ -260,6 +259,16 @@ class AsyncSandbox:
         last that is known."""
         return await self._do(self._core.network_records(self.id, after, limit, Deadline(wait)))
 
+    async def metrics_stream(
+        self, interval: int = 5, *, wait: float = 86_400.0
+    ) -> AsyncIterator[Metrics]:
+        """What it uses, every `interval` seconds, for `wait` seconds: then Timeout is raised."""
+        deadline = Deadline(wait)
+        flow = self._core.used(self.id, interval, deadline)
+        async with aclosing(documents_of(self._client, flow, deadline)) as documents:
+            async for document in documents:
+                yield use_of(document)
+
     async def metrics_history(
         self, *, after: str | None = None, wait: float = SHORT
     ) -> MetricsHistory:
@@ -271,13 +280,27 @@ class AsyncSandbox:
     ) -> AsyncIterator[SandboxEvent]:
         """What happened and happens to it, to its end."""
         deadline = Deadline(wait)
-        exchange = _Exchange(self._client._transport)
-        try:
-            documents = await exchange.drive(self._core.events_of(self.id, after, deadline))
-            while (document := await exchange.drive(documents.next(deadline))) is not None:
+        flow = self._core.events_of(self.id, after, deadline)
+        async with aclosing(documents_of(self._client, flow, deadline)) as documents:
+            async for document in documents:
                 yield happening_of(document)
+
+    @classmethod
+    async def all_events(
+        cls, *, client: AsyncClient | None = None, after: str | None = None, wait: float = 86_400.0
+    ) -> AsyncIterator[SandboxEvent]:
+        """What happens to all the tenant's sandboxes, from now on or after the event of that id, for
+        `wait` seconds: then Timeout is raised."""
+        used = client or AsyncClient()
+        deadline = Deadline(wait)
+        try:
+            flow = _core(used).events_of(None, after, deadline)
+            async with aclosing(documents_of(used, flow, deadline)) as documents:
+                async for document in documents:
+                    yield happening_of(document)
         finally:
-            await exchange.aclose()
+            if client is None:
+                await used.aclose()
 
     async def kill(self, *, wait: float = SHORT) -> SandboxInfo:
         """Ends it with everything in it; one that has ended is no error."""

@@ -309,6 +309,10 @@ class SandboxCore(Core):
         extra = [*_LINES, *([(_EVENTS_KEY, after.encode())] if after else [])]
         return (yield from self._documents(self._request("GET", where, extra), deadline))
 
+    def used(self, name: str, interval: int, deadline: Deadline) -> Flow["Documents"]:
+        where = f"{_one(name)}/metrics/stream{_query({'interval': interval})}"
+        return (yield from self._documents(self._request("GET", where, _LINES), deadline))
+
     def _documents(self, request: httpx.Request, deadline: Deadline) -> Flow["Documents"]:
         answer: Answer = yield Open(request, deadline)
         if not answer.ok:
@@ -379,6 +383,10 @@ def changes_of(document: Mapping[str, Any]) -> list[FileEvent]:
 
 def happening_of(document: Mapping[str, Any]) -> SandboxEvent:
     return built(document, event_of)
+
+
+def use_of(document: Mapping[str, Any]) -> Metrics:
+    return built(document, metrics_of)
 
 
 def exit_of(document: Mapping[str, Any]) -> ProcessInfo | None:

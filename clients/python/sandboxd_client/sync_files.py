@@ -13,6 +13,7 @@ from sandboxd_client.model import parse
 from sandboxd_client.sandbox_core import Path, Query, at, changes_of
 from sandboxd_client.sandbox_model import FileEvent, FileInfo, SignedUrl, file_of
 from sandboxd_client.sync_client import _Exchange
+from sandboxd_client.sync_documents import documents_of
 
 if TYPE_CHECKING:
     from sandboxd_client.sync_sandbox import Sandbox
@@ -165,13 +166,10 @@ class Files:
         """Changes below a directory, from the first step of the iteration on, for `wait` seconds:
         then Timeout is raised."""
         deadline = Deadline(wait)
-        exchange = _Exchange(self._sandbox._client._transport)
-        try:
-            documents = exchange.drive(self._core.watch(self._id, path, recursive, deadline))
-            while (document := exchange.drive(documents.next(deadline))) is not None:
+        flow = self._core.watch(self._id, path, recursive, deadline)
+        with closing(documents_of(self._sandbox._client, flow, deadline)) as documents:
+            for document in documents:
                 yield from changes_of(document)
-        finally:
-            exchange.close()
 
     def read_tar(self, path: Path, target: IO[bytes], *, wait: float = TRANSFER) -> int:
         """A directory, as tar, into a file of this machine; how many bytes. Nobody vouches for the

@@ -1,6 +1,7 @@
 """A sandbox that lives, for threads. Made of `sync_sandbox` by tools/unasync.py: do not edit."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
@@ -9,7 +10,7 @@ from sandboxd_client.core import Flow
 from sandboxd_client.deadline import SHORT, Deadline
 from sandboxd_client.errors import RequestError
 from sandboxd_client.model import Output, content
-from sandboxd_client.sandbox_core import SandboxCore, broken, command_body, happening_of
+from sandboxd_client.sandbox_core import SandboxCore, broken, command_body, happening_of, use_of
 from sandboxd_client.sandbox_model import (
     Command,
     CommandOptions,
@@ -26,8 +27,9 @@ from sandboxd_client.sandbox_model import (
     Snapshot,
 )
 from sandboxd_client.sandbox_output import Collector, Heard
-from sandboxd_client.sync_client import Client, _Exchange
+from sandboxd_client.sync_client import Client
 from sandboxd_client.sync_contexts import Context, Contexts
+from sandboxd_client.sync_documents import documents_of
 from sandboxd_client.sync_files import Files
 from sandboxd_client.sync_port import PortStream
 from sandboxd_client.sync_terminal import Terminal
@@ -189,17 +191,14 @@ class Sandbox:
     def _follow(
         self, body: bytes | None, process: str, deadline: Deadline, collector: Collector
     ) -> Iterator[Output]:
-        exchange = _Exchange(self._client._transport)
-        try:
-            documents = exchange.drive(self._core.follow(self.id, body, process, deadline))
-            while (document := exchange.drive(documents.next(deadline))) is not None:
+        flow = self._core.follow(self.id, body, process, deadline)
+        with closing(documents_of(self._client, flow, deadline)) as documents:
+            for document in documents:
                 piece = collector.feed(document)
                 if piece is not None:
                     yield piece
-            if collector.process is None:
-                raise broken(process or "the command")
-        finally:
-            exchange.close()
+        if collector.process is None:
+            raise broken(process or "the command")
 
     # Life
 
@@ -256,6 +255,14 @@ class Sandbox:
         last that is known."""
         return self._do(self._core.network_records(self.id, after, limit, Deadline(wait)))
 
+    def metrics_stream(self, interval: int = 5, *, wait: float = 86_400.0) -> Iterator[Metrics]:
+        """What it uses, every `interval` seconds, for `wait` seconds: then Timeout is raised."""
+        deadline = Deadline(wait)
+        flow = self._core.used(self.id, interval, deadline)
+        with closing(documents_of(self._client, flow, deadline)) as documents:
+            for document in documents:
+                yield use_of(document)
+
     def metrics_history(self, *, after: str | None = None, wait: float = SHORT) -> MetricsHistory:
         """What it has used over time, later than the sample at `after`."""
         return self._do(self._core.history(self.id, after, Deadline(wait)))
@@ -263,13 +270,27 @@ class Sandbox:
     def events(self, *, after: str | None = None, wait: float = 86_400.0) -> Iterator[SandboxEvent]:
         """What happened and happens to it, to its end."""
         deadline = Deadline(wait)
-        exchange = _Exchange(self._client._transport)
-        try:
-            documents = exchange.drive(self._core.events_of(self.id, after, deadline))
-            while (document := exchange.drive(documents.next(deadline))) is not None:
+        flow = self._core.events_of(self.id, after, deadline)
+        with closing(documents_of(self._client, flow, deadline)) as documents:
+            for document in documents:
                 yield happening_of(document)
+
+    @classmethod
+    def all_events(
+        cls, *, client: Client | None = None, after: str | None = None, wait: float = 86_400.0
+    ) -> Iterator[SandboxEvent]:
+        """What happens to all the tenant's sandboxes, from now on or after the event of that id, for
+        `wait` seconds: then Timeout is raised."""
+        used = client or Client()
+        deadline = Deadline(wait)
+        try:
+            flow = _core(used).events_of(None, after, deadline)
+            with closing(documents_of(used, flow, deadline)) as documents:
+                for document in documents:
+                    yield happening_of(document)
         finally:
-            exchange.close()
+            if client is None:
+                used.close()
 
     def kill(self, *, wait: float = SHORT) -> SandboxInfo:
         """Ends it with everything in it; one that has ended is no error."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "sandboxd_client"
 MODULES = {
+    "async_documents.py": "sync_documents.py",
     "async_sandbox.py": "sync_sandbox.py",
     "async_files.py": "sync_files.py",
     "async_contexts.py": "sync_contexts.py",
@@ -23,6 +24,7 @@ _RULES = [
     (r"\bAsyncUpload\b", "SyncUpload"),
     (r"\bawrite\b", "write"),
     (r"\basync_(\w+)", r"sync_\1"),
+    (r"\bAsyncGenerator\[(.+), None\]", r"Generator[\1, None, None]"),
     (r"\bAsync([A-Z]\w*)", r"\1"),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),
