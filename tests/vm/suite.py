@@ -25,10 +25,15 @@ NATIVE_DRIVERS = tuple(
         "test_uids",
     )
 )
+ZYGOTES = (
+    "a_copy_reaches_nothing_of_its_zygote",
+    "a_copy_that_fails_leaves_nothing_and_ends_its_zygote",
+)
 SESSIONS = ("limits_are_changed_while_it_lives", "paused_processes_stand_still_and_go_on")
 INSIDE = (
     *("tests/vm/inside", "tests/matrix/test_matrix.py", "tests/attack/test_attack.py"),
     *("tests/native", *NATIVE_DRIVERS),
+    *(f"tests/drivers/test_zygotes.py::test_{name}" for name in ZYGOTES),
     *(f"tests/node/sessions/test_life.py::test_{name}" for name in SESSIONS),
 )
 ATTACKS = (
