@@ -1,14 +1,10 @@
 """The live stream of a sandbox's process on an asyncio WebSocket."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from websockets.asyncio.client import ClientConnection, connect, unix_connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
-
+from sandboxd_client.async_socket import AsyncSocket
 from sandboxd_client.deadline import Deadline
 from sandboxd_client.endpoint import Endpoint
 from sandboxd_client.model import Output
@@ -22,7 +18,6 @@ from sandboxd_client.sandbox_socket import (
     signal_message,
     stdin_messages,
 )
-from sandboxd_client.websocket import CLOSE_TIMEOUT, gone, stream_options, stream_refused
 
 
 class AsyncTerminal:
@@ -30,11 +25,9 @@ class AsyncTerminal:
 
     def __init__(self, endpoint: Endpoint, path: str, first: bytes, deadline: Deadline) -> None:
         """Use `started` or `attached`."""
-        self._endpoint, self._path, self._first = endpoint, path, first
-        self._deadline = deadline
+        self._first, self._deadline = first, deadline
         self._reader = SocketReader()
-        self._connection: ClientConnection | None = None
-        self._stack = AsyncExitStack()
+        self._socket = AsyncSocket(endpoint, path, deadline, self._reader.broken)
 
     @classmethod
     def started(
@@ -61,9 +54,9 @@ class AsyncTerminal:
         return self._reader.process
 
     async def __aenter__(self) -> Self:
-        self._connection = await self._connect()
+        await self._socket.open()
         if self._first:
-            await self._send(self._first.decode())
+            await self._socket.send(self._first.decode())
         while self._reader.process is None:
             await self._message(self._deadline)  # `started` is the first of all
         return self
@@ -74,16 +67,7 @@ class AsyncTerminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._connection is None:
-            return
-        if not self._reader.ended:
-            # Left early: a handshake would wait for a peer that may not listen.
-            self._connection.transport.abort()
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._stack.__aexit__(kind, error, trace)
-        except TimeoutError:
-            self._connection.transport.abort()
+        await self._socket.close(over=self._reader.ended)
 
     async def __aiter__(self) -> AsyncIterator[Output]:
         while (piece := await self.receive()) is not None:
@@ -103,18 +87,18 @@ class AsyncTerminal:
         """To its stdin, or as if typed; waits while the process does not read. What comes after its
         end is dropped."""
         for message in stdin_messages(data.encode() if isinstance(data, str) else data):
-            await self._send(message)
+            await self._socket.send(message)
 
     async def close_stdin(self) -> None:
         """Ends its stdin. A terminal has no such end: write its end-of-file character."""
-        await self._send(STDIN_EOF)
+        await self._socket.send(STDIN_EOF)
 
     async def resize(self, rows: int, cols: int) -> None:
-        await self._send(resize_message(rows, cols))
+        await self._socket.send(resize_message(rows, cols))
 
     async def signal(self, signal: int | str) -> None:
         """To it and its process group."""
-        await self._send(signal_message(signal))
+        await self._socket.send(signal_message(signal))
 
     async def wait(self) -> ProcessInfo:
         """How it ended; reads and drops the output that was not iterated."""
@@ -124,45 +108,4 @@ class AsyncTerminal:
         return self._reader.process
 
     async def _message(self, patience: Deadline) -> Output | None:
-        wait = min((patience, self._deadline), key=Deadline.remaining)
-        try:
-            async with asyncio.timeout(wait.check()):
-                message = await self._open.recv()
-        except TimeoutError as error:
-            raise wait.passed() from error
-        except ConnectionClosed as error:
-            raise self._broken(error) from error
-        return self._reader.feed(message)
-
-    def _broken(self, error: ConnectionClosed) -> Exception:
-        if not self._deadline.remaining():
-            return self._deadline.passed()
-        return self._reader.broken(str(error))
-
-    @property
-    def _open(self) -> ClientConnection:
-        if self._connection is None:
-            raise RuntimeError("use it as a context manager: async with sandbox.pty.open()")
-        return self._connection
-
-    async def _send(self, message: bytes | str) -> None:
-        try:
-            async with asyncio.timeout(self._deadline.check()):
-                await self._open.send(message)
-        except TimeoutError as error:
-            raise self._deadline.passed() from error
-        except ConnectionClosed as error:
-            if not gone(error):
-                raise self._broken(error) from error
-
-    async def _connect(self) -> ClientConnection:
-        uri = self._endpoint.ws_origin + self._path
-        options = stream_options(self._endpoint, self._deadline)
-        try:
-            if self._endpoint.uds is not None:
-                context = unix_connect(self._endpoint.uds, uri, **options)
-            else:
-                context = connect(uri, proxy=None, **options)
-            return await self._stack.enter_async_context(context)
-        except (OSError, ValueError, WebSocketException) as error:
-            raise stream_refused(error, self._deadline) from error
+        return self._reader.feed(await self._socket.receive(patience))

@@ -6,7 +6,7 @@ from typing import Self
 from sandboxd_client.async_port import AsyncPortStream
 from sandboxd_client.deadline import Deadline
 from sandboxd_client.endpoint import Endpoint
-from sandboxd_client.sync_stream import _Worker
+from sandboxd_client.sync_worker import Worker
 
 
 class PortStream:
@@ -15,19 +15,14 @@ class PortStream:
 
     def __init__(self, stream: AsyncPortStream) -> None:
         self._stream = stream
-        self._worker = _Worker("port")
+        self._worker = Worker("port")
 
     @classmethod
     def to(cls, endpoint: Endpoint, sandbox: str, port: int, deadline: Deadline) -> Self:
         return cls(AsyncPortStream.to(endpoint, sandbox, port, deadline))
 
     def __enter__(self) -> Self:
-        self._worker.start()
-        try:
-            self._worker.do(self._stream.__aenter__())
-        except BaseException:
-            self._worker.stop()
-            raise
+        self._worker.enter(self._stream)
         return self
 
     def __exit__(
@@ -36,10 +31,7 @@ class PortStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self._worker.do(self._stream.__aexit__(kind, error, trace))
-        finally:
-            self._worker.stop()
+        self._worker.leave(self._stream, kind, error, trace)
 
     def read(self) -> bytes | None:
         """What comes next, or None when the server has closed its direction."""

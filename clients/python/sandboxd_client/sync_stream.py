@@ -1,23 +1,14 @@
-"""The live stream of a run for threads: the asyncio stream on a loop of its own.
+"""The live stream of a run for threads: the asyncio one on a loop of its own, see `sync_worker`."""
 
-websockets' own blocking client holds one lock while it sends and needs it to receive. Against a
-program that both reads and writes much, as `cat` does, each side would wait for the other for ever.
-"""
-
-import asyncio
-import threading
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from sandboxd_client.async_stream import AsyncStream
 from sandboxd_client.deadline import Deadline
 from sandboxd_client.endpoint import Endpoint
-from sandboxd_client.errors import ConnectionFailed
 from sandboxd_client.model import Output, Result
-
-T = TypeVar("T")
+from sandboxd_client.sync_worker import Worker
 
 
 class Stream:
@@ -26,15 +17,10 @@ class Stream:
 
     def __init__(self, endpoint: Endpoint, run: str, deadline: Deadline) -> None:
         self._stream = AsyncStream(endpoint, run, deadline)
-        self._worker = _Worker(f"stream of {run}")
+        self._worker = Worker(f"stream of {run}")
 
     def __enter__(self) -> Self:
-        self._worker.start()
-        try:
-            self._worker.do(self._stream.__aenter__())
-        except BaseException:
-            self._worker.stop()
-            raise
+        self._worker.enter(self._stream)
         return self
 
     def __exit__(
@@ -43,10 +29,7 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self._worker.do(self._stream.__aexit__(kind, error, trace))
-        finally:
-            self._worker.stop()
+        self._worker.leave(self._stream, kind, error, trace)
 
     def __iter__(self) -> Iterator[Output]:
         while (piece := self._worker.do(self._stream.receive())) is not None:
@@ -64,53 +47,3 @@ class Stream:
     def result(self) -> Result:
         """The result; reads and drops the output that was not iterated."""
         return self._worker.do(self._stream.result())
-
-
-class _Worker:
-    """A thread with an event loop; runs coroutines for other threads until it is stopped."""
-
-    def __init__(self, name: str) -> None:
-        # A daemon, so that a stream which is never left does not keep the process.
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-        self._lock = threading.Lock()
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._end: asyncio.Event | None = None
-        self._name = name
-
-    def start(self) -> None:
-        self._thread.start()
-        self._ready.wait()
-
-    def stop(self) -> None:
-        """Ends the loop; whoever still waits for it gets ConnectionFailed."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None and self._end is not None:
-            loop.call_soon_threadsafe(self._end.set)
-            self._thread.join()
-
-    def do(self, work: Coroutine[Any, Any, T]) -> T:
-        with self._lock:
-            if self._loop is None:
-                work.close()
-                if self._thread.ident is None:
-                    raise RuntimeError("use the stream as a context manager: with run.stream()")
-                raise ConnectionFailed(f"the {self._name} was left")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except CancelledError:
-            raise ConnectionFailed(f"the {self._name} was left") from None
-        except BaseException:
-            future.cancel()  # an interrupted caller takes no answer any more
-            raise
-
-    def _main(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._end = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._ready.set()
-        await self._end.wait()

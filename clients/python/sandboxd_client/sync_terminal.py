@@ -1,5 +1,5 @@
 """The live stream of a sandbox's process for threads: the asyncio one on a loop of its own, see
-`sync_stream` for why."""
+`sync_worker`."""
 
 from collections.abc import Iterator
 from types import TracebackType
@@ -10,7 +10,7 @@ from sandboxd_client.deadline import Deadline
 from sandboxd_client.endpoint import Endpoint
 from sandboxd_client.model import Output
 from sandboxd_client.sandbox_model import ProcessInfo
-from sandboxd_client.sync_stream import _Worker
+from sandboxd_client.sync_worker import Worker
 
 
 class Terminal:
@@ -20,7 +20,7 @@ class Terminal:
     def __init__(self, terminal: AsyncTerminal) -> None:
         """Use `started` or `attached`."""
         self._terminal = terminal
-        self._worker = _Worker("terminal")
+        self._worker = Worker("terminal")
 
     @classmethod
     def started(
@@ -47,12 +47,7 @@ class Terminal:
         return self._terminal.process
 
     def __enter__(self) -> Self:
-        self._worker.start()
-        try:
-            self._worker.do(self._terminal.__aenter__())
-        except BaseException:
-            self._worker.stop()
-            raise
+        self._worker.enter(self._terminal)
         return self
 
     def __exit__(
@@ -61,10 +56,7 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self._worker.do(self._terminal.__aexit__(kind, error, trace))
-        finally:
-            self._worker.stop()
+        self._worker.leave(self._terminal, kind, error, trace)
 
     def __iter__(self) -> Iterator[Output]:
         while (piece := self.receive()) is not None:

@@ -1,4 +1,4 @@
-"""What both WebSocket shells share: connection options, and websockets' errors in our words."""
+"""What WebSockets share: connection options, and websockets' errors in our words."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from sandboxd_client.deadline import Deadline
 from sandboxd_client.endpoint import USER_AGENT, Endpoint
 from sandboxd_client.errors import ConnectionFailed, SandboxdError, from_answer
-from sandboxd_client.streaming import MAX_FRAME, StreamReader
+from sandboxd_client.streaming import MAX_FRAME
 from sandboxd_client.transport import CONNECT_TIMEOUT
 
 CLOSE_TIMEOUT = 2.0
@@ -41,8 +41,3 @@ def stream_refused(error: Exception, deadline: Deadline) -> SandboxdError:
 def gone(error: ConnectionClosed) -> bool:
     """Whether the service closed the stream in order, since the run has ended."""
     return error.rcvd is not None and error.rcvd.code == _NORMAL
-
-
-def ended(error: ConnectionClosed, reader: StreamReader, deadline: Deadline) -> SandboxdError:
-    """Our error for a stream that closed before the exit came."""
-    return reader.broken(str(error)) if deadline.remaining() else deadline.passed()
