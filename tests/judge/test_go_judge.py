@@ -170,6 +170,101 @@ def test_a_large_request_an_answer_before_the_end_and_the_end_of_input(service):
         assert heard(wire)[1]["results"][0]["status"] == "Accepted"
 
 
+TTY = {"files": LIVE, "tty": True, "clockLimit": 60 * SECOND}
+
+
+def sandboxes_end(service):
+    """Those of terminals go with them."""
+    deadline = time.monotonic() + 30 * PATIENCE
+
+    def living():
+        found = httpx.get(f"{service.url}/v1/sandboxes").json()["sandboxes"]
+        return [each["id"] for each in found if each["state"] != "ended"]
+
+    while living():
+        assert time.monotonic() < deadline, "a terminal's sandbox lives on"
+        time.sleep(0.05)
+
+
+def test_a_terminal_is_talked_to_resized_and_ended_by_its_program(service):
+    with stream(service) as wire:
+        script = 'tty; read word; stty size; echo "got $word"; read more; exit 3'
+        talk(wire, {**command(script, LIVE), **TTY})
+        said = b""
+        while b"pts" not in said:
+            said += wire.recv(timeout=60)[2:]
+        wire.send(bytes([2]) + json.dumps({"index": 0, "fd": 0, "rows": 33, "cols": 101}).encode())
+        wire.send(bytes([3, 0x00]) + b"hello\n")
+        while b"got" not in said:
+            message = wire.recv(timeout=60)
+            assert message[:2] == bytes([2, 0x01])
+            said += message[2:]
+        wire.send(bytes([3, 0x00]))  # the end of input, as Control-D
+        output, response = heard(wire)
+    said += output.get((0, 1), b"")
+    # The terminal echoes what is typed, and ends lines as terminals do.
+    assert said.split() == [b"/dev/pts/0", b"hello", b"33", b"101", b"got", b"hello"]
+    [result] = response["results"]
+    assert (result["status"], result["exitStatus"]) == ("Nonzero Exit Status", 3)
+    assert result["time"] > 0 and result["memory"] > 0 and result["runTime"] > 0
+    sandboxes_end(service)
+
+
+@pytest.mark.parametrize(
+    ("script", "fields", "status"),
+    [
+        ("while :; do :; done", {"cpuLimit": SECOND // 2}, "Time Limit Exceeded"),
+        ("(while :; do :; done) & (while :; do :; done)", {"cpuLimit": SECOND // 2},
+         "Time Limit Exceeded"),
+        ("sleep 100", {"clockLimit": SECOND // 2}, "Time Limit Exceeded"),
+        ("exec tail /dev/zero", {"memoryLimit": 32 << 20}, "Memory Limit Exceeded"),
+        ("kill -SEGV $$", {}, "Signalled"),
+    ],
+)  # fmt: skip
+def test_limits_hold_at_a_terminal(service, script, fields, status):
+    with stream(service) as wire:
+        talk(wire, {**command(script, LIVE), **TTY, "cpuLimit": 20 * SECOND, **fields})
+        [result] = heard(wire)[1]["results"]
+    assert result["status"] == status, result
+    if "cpuLimit" in fields:
+        assert 0.5 * SECOND <= result["time"] < 1.5 * SECOND
+    sandboxes_end(service)
+
+
+def test_a_terminal_is_cancelled_and_left(service):
+    for leave in (False, True):
+        with stream(service) as wire:
+            talk(wire, {**command("echo up; exec sleep 100", LIVE), **TTY})
+            assert b"up" in wire.recv(timeout=60)
+            if not leave:
+                wire.send(bytes([4]))
+                [result] = heard(wire)[1]["results"]
+                assert result["status"] == "Internal Error"
+        sandboxes_end(service)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (
+            {"files": [None, {"streamOut": True}]},
+            "tty is only supported on a stream, with streamIn",
+        ),
+        ({"files": [LIVE[0], OUT[1]]}, "tty is only supported on a stream, with streamIn"),
+        ({"copyIn": {"x": {"content": "y"}}}, "copyIn and copyOut are not supported with tty"),
+        ({"copyOut": ["x"]}, "copyIn and copyOut are not supported with tty"),
+    ],
+)
+def test_what_a_terminal_cannot_have_is_refused(service, go, fields, reason):
+    with stream(service) as wire:
+        talk(wire, {**command("true", LIVE), **TTY, **fields})
+        with pytest.raises(ConnectionClosed) as closed:
+            wire.recv(timeout=60)
+    assert closed.value.rcvd.reason.startswith(reason)
+    body = {**command("true", OUT), "tty": True}
+    assert go.post("/run", json={"cmd": [body]}).status_code == 400
+
+
 def test_a_stream_is_cancelled(service):
     with stream(service) as wire:
         talk(wire, command("echo up; exec sleep 100", LIVE, clockLimit=100 * SECOND))
@@ -189,6 +284,7 @@ def test_a_stream_is_cancelled(service):
         (["text"], "an empty or textual message"),
         ([None, bytes([3, 0x20]) + b"x"], "input does not exist: 2 0"),
         ([None, bytes([2]) + b"{}"], "resize input does not have tty"),
+        ([None, bytes([2]) + b'{"rows": 0}'], "resize: Expected `int` >= 1 - at `$.rows`"),
         ([None, bytes([9]) + b"x"], "invalid type code: 9"),
     ],
 )

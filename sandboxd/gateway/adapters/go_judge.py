@@ -1,8 +1,8 @@
 """go-judge: `/run`, `/file`, `/ws`, `/stream`, `/version`, `/config`, `/metrics`. Commands run in the
 template `default`.
 
-Refused, each by its own message: `src` (host paths), `tty`, symlinks. Nothing is shared between the
-commands of a request but the files and pipes that it names.
+Refused, each by its own message: `src` (host paths), symlinks, `tty` but on a stream. Nothing is shared
+between the commands of a request but the files and pipes that it names.
 """
 
 from prometheus_client import CONTENT_TYPE_LATEST

@@ -6,13 +6,15 @@ response. An empty piece of input is its end, which go-judge has no word for.
 """
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta, Struct
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sandboxd.errors import SandboxdError
+from sandboxd.gateway.adapters.go_judge_terminal import Terminal
 from sandboxd.gateway.adapters.go_judge_words import Asked, Bad
 from sandboxd.gateway.adapters.go_judge_work import Work, Worker
 from sandboxd.gateway.adapters.jobs import submit_run
@@ -21,7 +23,8 @@ from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.ids import new_run_id
 from sandboxd.gateway.waiting import ClientGone
 from sandboxd.gateway.websocket import take_large_messages
-from sandboxd.model import Result
+from sandboxd.model import PartOutcome, Result
+from sandboxd.model.session import PtySize
 
 _REQUEST, _RESIZE, _INPUT, _CANCEL = 1, 2, 3, 4
 _RESPONSE, _OUTPUT = 1, 2
@@ -31,6 +34,17 @@ _REASON_MAX = 120
 """Bytes of a closing reason: a control frame has room for 125 with its code."""
 _STDIN_EOF = '{"type":"stdin_eof"}'
 _result = msgspec.json.Decoder(Result)
+
+
+class Resize(Struct, frozen=True):
+    """go-judge's word; its pixels are nobody's business."""
+
+    index: Annotated[int, Meta(ge=0)] = 0
+    rows: Annotated[int, Meta(ge=1, le=1000)] = 24
+    cols: Annotated[int, Meta(ge=1, le=1000)] = 80
+
+
+_resize = msgspec.json.Decoder(Resize)
 
 
 class LiveRequests:
@@ -57,6 +71,9 @@ class LiveRequests:
         body = _first(await socket.receive())
         work = await self._worker.work(tenant, body, live=True)
         lines = [Line(socket, index, asked) for index, asked in enumerate(work.commands)]
+        for line in lines:
+            if line.asked.terminal:
+                line.terminal = Terminal(self._gateway, tenant, line.asked)
         response: dict[str, Any] = {"requestId": str(body.get("requestId") or "")}
         try:
             with self._worker.metrics.of(tenant).running(len(lines)):
@@ -88,6 +105,9 @@ class LiveRequests:
             raise
 
     async def _one(self, tenant: str, line: "Line", run_id: str) -> None:
+        if line.terminal is not None:
+            line.result = await line.terminal.run(line)
+            return
         submitting = asyncio.ensure_future(
             submit_run(self._gateway, tenant, line.asked.request, run_id=run_id)
         )
@@ -106,13 +126,19 @@ class LiveRequests:
             kind, data = _said(await socket.receive())
             if kind == _CANCEL:
                 await self._cancel(runs)
+                for line in lines:
+                    if line.terminal is not None:
+                        await line.terminal.cancel()
             elif kind == _INPUT and data:
                 index, descriptor = data[0] >> 4, data[0] & 15
                 if index >= len(lines) or descriptor != 0 or not lines[index].asked.wiring.live_in:
                     raise Bad(f"input does not exist: {index} {descriptor}")
                 await lines[index].take(data[1:])
             elif kind == _RESIZE:
-                raise Bad("resize input does not have tty")
+                index, size = _resized(data)
+                if index >= len(lines) or lines[index].terminal is None:
+                    raise Bad("resize input does not have tty")
+                await lines[index].take(size)
             else:
                 raise Bad(f"invalid type code: {kind}")
 
@@ -127,24 +153,30 @@ class Line:
     def __init__(self, socket: WebSocket, index: int, asked: Asked) -> None:
         self._socket, self._index = socket, index
         self.asked = asked
-        self.result: Result | None = None
-        self._input: asyncio.Queue[bytes] = asyncio.Queue(1)
+        self.terminal: Terminal | None = None
+        self.result: Result | PartOutcome | None = None
+        self._input: asyncio.Queue[bytes | PtySize] = asyncio.Queue(1)
 
-    async def take(self, data: bytes) -> None:
+    async def take(self, said: bytes | PtySize) -> None:
         """Input from the client; waits while the command has not read what came before."""
-        await self._input.put(data)
+        await self._input.put(said)
+
+    async def typed(self) -> bytes | PtySize:
+        return await self._input.get()
+
+    async def show(self, descriptor: int, data: bytes) -> None:
+        if descriptor in self.asked.wiring.live_out:
+            where = self._index << 4 | descriptor
+            await self._socket.send_bytes(bytes([_OUTPUT, where]) + data)
 
     async def receive(self) -> Message:
         data = await self._input.get()
-        if data:
+        if isinstance(data, bytes) and data:
             return {"type": "websocket.receive", "bytes": bytes([STDIN]) + data}
         return {"type": "websocket.receive", "text": _STDIN_EOF}
 
     async def send_bytes(self, data: bytes) -> None:
-        descriptor = _DESCRIPTORS[data[0]]
-        if descriptor in self.asked.wiring.live_out:
-            where = self._index << 4 | descriptor
-            await self._socket.send_bytes(bytes([_OUTPUT, where]) + data[1:])
+        await self.show(_DESCRIPTORS[data[0]], data[1:])
 
     async def send_text(self, text: str) -> None:
         """The last message: the run's result."""
@@ -166,6 +198,15 @@ def _first(message: Message) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Bad("the request is not JSON")
     return found
+
+
+def _resized(data: bytes) -> tuple[int, PtySize]:
+    """Whose terminal, and its size. Raises Bad."""
+    try:
+        found = _resize.decode(data)
+    except msgspec.DecodeError as error:
+        raise Bad(f"resize: {error}") from None
+    return found.index, PtySize(found.rows, found.cols)
 
 
 def _said(message: Message) -> tuple[int, bytes]:

@@ -78,6 +78,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     """Bytes of one file that is brought back."""
     truncate: bool = False
     """Cut what is larger, and complain of nothing."""
+    terminal: bool = False
+    """A terminal is all of its streams."""
 
 
 class Wiring(Struct, frozen=True, kw_only=True):
@@ -118,9 +120,10 @@ def ask(
     args = command.get("args")
     if not isinstance(args, list) or not args or not all(isinstance(x, str) for x in args):
         raise Bad("args: a list of strings is required")
-    if command.get("tty"):
-        raise Bad("tty is not supported")
     wiring = _wiring(command.get("files") or [], contents, live=live)
+    terminal = bool(command.get("tty"))
+    if terminal:
+        _check_terminal(command, wiring)
     _check_free(command.get("files") or [], piped)
     out = [str(name) for name in command.get("copyOut") or []]
     cached = [str(name) for name in command.get("copyOutCached") or []]
@@ -153,6 +156,7 @@ def ask(
         optional=optional,
         copy_out_max=_whole(command.get("copyOutMax") or 0, "copyOutMax") or None,
         truncate=bool(command.get("copyOutTruncate")),
+        terminal=terminal,
     )
 
 
@@ -180,6 +184,14 @@ def _wiring(given: list[Any], contents: Mapping[str, bytes], *, live: bool) -> W
         stdin=stdin, streams=streams, output=None if live_out else output,
         live_in=live_in, live_out=frozenset(live_out),
     )  # fmt: skip
+
+
+def _check_terminal(command: dict[str, Any], wiring: Wiring) -> None:
+    """The client sits at it, and nothing else is to be had of its sandbox."""
+    if not wiring.live_in or 1 not in wiring.live_out or wiring.streams:
+        raise Bad("tty is only supported on a stream, with streamIn and streamOut")
+    if any(command.get(name) for name in ("copyIn", "copyOut", "copyOutCached")):
+        raise Bad("copyIn and copyOut are not supported with tty")
 
 
 def _check_free(files: list[Any], piped: frozenset[int]) -> None:
