@@ -78,6 +78,9 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     keys_file: str = ""
     """File of `tenant:sha256-hex-of-key` lines. Without one, only loopback is listened on and
     every request belongs to the tenant `default`."""
+    mcp: bool = False
+    """Serve tools of the Model Context Protocol at `/mcp`; needs the extra `sandboxd[mcp]`, and takes a
+    second of start and 40 MB."""
     ports_url: str = ""
     """`http://example.org[:port]`: port 80 of a sandbox is then a site, `http://80-sbx-….example.org[:port]`,
     for whoever has a link. All names below the domain have to lead here. Empty: only the API's paths."""

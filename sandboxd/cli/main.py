@@ -21,10 +21,11 @@ _COMMANDS = {
     "volume": "Volumes of a running service: create, list, remove.",
     "template": "Templates of a running service: images kept warm under a name.",
     "judge": "Judge programs on cases; verify problem packages.",
+    "mcp": "Serve tools of the Model Context Protocol over stdio.",
     "doctor": "Show what this machine offers, layer by layer.",
     "demo": "Show real programs meeting every limit.",
 }
-_CLIENTS = {"run", "sandbox", "shell", "judge", "demo", "volume", "template"}
+_CLIENTS = {"run", "sandbox", "shell", "judge", "demo", "volume", "template", "mcp"}
 """They speak to a service that has settings; the others get them as their context's object."""
 
 

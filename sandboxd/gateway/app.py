@@ -29,10 +29,10 @@ from sandboxd.gateway.middleware.edge import Edge
 from sandboxd.gateway.openapi import document
 
 
-def build_app(gateway: Gateway) -> Starlette:
-    """The application of `gateway`, whose `running()` the caller has to enter."""
+def build_app(gateway: Gateway, *more: Route) -> Starlette:
+    """The application of `gateway`, whose `running()` the caller has to enter; with `more` routes."""
     serving = Serving(gateway)
-    routes = _routes(gateway, serving)
+    routes = [*_routes(gateway, serving), *more]
     templates: dict[object, str] = {
         route.endpoint: route.path for route in routes if isinstance(route, Route)
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import resource
@@ -9,6 +10,7 @@ import signal
 import socket
 import sys
 from functools import partial
+from types import ModuleType
 
 import uvloop
 
@@ -47,6 +49,7 @@ def main(settings: Settings, filters: Filters) -> int:
         fronts = _fronts(settings, keys, listeners)
         hosts = adapters.hosts(settings.adapters)
         names.site(settings.gateway.ports_url)
+        mcp = _mcp() if settings.gateway.mcp else None
         privileges.drop(settings.gateway.uid)
         keys.check_readable()
         confinement.confine(settings, filters)
@@ -54,7 +57,7 @@ def main(settings: Settings, filters: Filters) -> int:
         print(f"sandboxd gateway: {error}", file=sys.stderr)
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, policies, keys, listeners, fronts, hosts, filters))
+        runner.run(_serve(settings, policies, keys, listeners, fronts, hosts, filters, mcp))
     return 0
 
 
@@ -81,12 +84,15 @@ async def _serve(
     fronts: dict[str | int, str],
     hosts: dict[str, str],
     filters: Filters,
+    mcp: ModuleType | None,
 ) -> None:
     queue = Queue.connect(settings)
     gateway = Gateway(settings, policies, queue, keys)
+    tools = None if mcp is None else mcp.Endpoint(settings.gateway.max_body)
+    app = build_app(gateway, *([] if tools is None else [tools.route]))
     server = Server(
         configure(
-            Fronts(build_app(gateway), fronts, hosts, adapters.site(settings)), settings.gateway
+            Fronts(app, fronts, hosts, adapters.site(settings)), settings.gateway
         ),
         gateway.close,
         partial(confinement.end_listening, filters),
@@ -95,9 +101,20 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(queue.close)
         await stack.enter_async_context(gateway.running())
+        if tools is not None:
+            tools.app = app
+            await stack.enter_async_context(tools.running())
         ready = asyncio.create_task(_announce(server, queue))
         stack.callback(ready.cancel)
         await server.serve(sockets=listeners)
+
+
+def _mcp() -> ModuleType:
+    """Before there is a confinement: its libraries bring native code. Raises SettingsError."""
+    try:
+        return importlib.import_module("sandboxd.gateway.mcp")
+    except ImportError as error:
+        raise SettingsError(f"gateway.mcp needs the extra sandboxd[mcp]: {error}") from None
 
 
 async def _announce(server: Server, queue: Queue) -> None:
