@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 
 
 async def readable(fd: int) -> None:
@@ -17,6 +18,33 @@ async def readable(fd: int) -> None:
 def _wake(ready: "asyncio.Future[None]") -> None:
     if not ready.done():
         ready.set_result(None)
+
+
+class Reader:
+    """The reading end of a pipe or terminal, read when something is there, unless that is paused. Owns
+    the descriptor; -1 is none."""
+
+    def __init__(self, fd: int, ready: Callable[[], object]) -> None:
+        self.fd = fd
+        self._ready = ready
+        self._loop = asyncio.get_running_loop()
+        self.reading = False
+
+    def resume(self) -> None:
+        if self.fd >= 0 and not self.reading:
+            self._loop.add_reader(self.fd, self._ready)
+            self.reading = True
+
+    def pause(self) -> None:
+        if self.reading:
+            self._loop.remove_reader(self.fd)
+            self.reading = False
+
+    def close(self) -> None:
+        self.pause()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 class Writer:

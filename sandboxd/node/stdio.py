@@ -5,10 +5,11 @@ stream) sees the same bytes, and may hold up reading, so that a slow client slow
 instead of filling our memory.
 """
 
-import asyncio
 import fcntl
 import os
 from collections.abc import Callable
+
+from sandboxd.descriptors import Reader, Writer
 
 _CHUNK = 65_536
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -23,10 +24,9 @@ class Output:
         self.kept = bytearray()
         self.exceeded = False
         self.listener: Callable[[bytes], None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._fd, self.child_fd = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._fd, False)
-        self._reading = False
+        ours, self.child_fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(ours, False)
+        self._reader = Reader(ours, self._read)
 
     def start(self) -> None:
         """Close the child's end here and begin to read."""
@@ -35,19 +35,15 @@ class Output:
         self.resume()
 
     def resume(self) -> None:
-        if self._fd >= 0 and not self._reading:
-            self._loop.add_reader(self._fd, self._read)
-            self._reading = True
+        self._reader.resume()
 
     def pause(self) -> None:
-        if self._reading:
-            self._loop.remove_reader(self._fd)
-            self._reading = False
+        self._reader.pause()
 
     def _read(self) -> None:
         """Read once; close at the end of the stream."""
         try:
-            data = os.read(self._fd, _CHUNK)
+            data = os.read(self._reader.fd, _CHUNK)
         except BlockingIOError:
             return
         if data:
@@ -69,9 +65,9 @@ class Output:
 
     def drain(self) -> None:
         """Take what a dead program left in the pipe, and close."""
-        while self._fd >= 0:
+        while self._reader.fd >= 0:
             try:
-                data = os.read(self._fd, _CHUNK)
+                data = os.read(self._reader.fd, _CHUNK)
             except BlockingIOError:
                 break
             if not data:
@@ -80,10 +76,7 @@ class Output:
         self._shut()
 
     def _shut(self) -> None:
-        self.pause()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._reader.close()
         if self.child_fd >= 0:
             os.close(self.child_fd)
             self.child_fd = -1
@@ -121,12 +114,9 @@ class LiveInput:
     """stdin that a client writes while the program runs."""
 
     def __init__(self) -> None:
-        child_fd, self._fd = os.pipe2(os.O_CLOEXEC)
+        child_fd, ours = os.pipe2(os.O_CLOEXEC)
         self.child_fd: int | None = child_fd
-        os.set_blocking(self._fd, False)
-        self._loop = asyncio.get_running_loop()
-        self._lock = asyncio.Lock()
-        self._room: asyncio.Future[None] | None = None
+        self._writer = Writer(ours)
 
     def start(self) -> None:
         """Close the child's end here."""
@@ -136,34 +126,11 @@ class LiveInput:
 
     async def write(self, data: bytes) -> bool:
         """Write all of `data`, waiting for the program to read; False once nobody reads."""
-        view = memoryview(data)
-        async with self._lock:
-            while view and self._fd >= 0:
-                try:
-                    view = view[os.write(self._fd, view) :]
-                except BlockingIOError:
-                    await self._wait_for_room()
-                except BrokenPipeError:
-                    self.close()
-        return self._fd >= 0
-
-    async def _wait_for_room(self) -> None:
-        self._room = self._loop.create_future()
-        self._loop.add_writer(self._fd, self._wake)
-        await self._room
-
-    def _wake(self) -> None:
-        if self._fd >= 0:
-            self._loop.remove_writer(self._fd)
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        return await self._writer.write(data)
 
     def close(self) -> None:
         """End of input, perhaps before the program starts; a waiting writer gives up."""
-        if self._fd >= 0:
-            self._wake()
-            os.close(self._fd)
-            self._fd = -1
+        self._writer.close()
 
 
 class PassedInput:

@@ -184,7 +184,7 @@ async def test_slow_client_holds_up_an_interactive_program_and_no_other(
     data = os.urandom(CAP - 1)
     writing = asyncio.create_task(program.write(data))
     if interactive:
-        await until(lambda: not program._outputs[0]._reading)
+        await until(lambda: not program._outputs[0]._reader.reading)
         await asyncio.sleep(0.05)
         assert not writing.done() and program.kept < CAP // 2
     else:
@@ -197,7 +197,7 @@ async def test_slow_client_that_leaves_sets_the_program_free(house: House) -> No
     program = house.program(interactive=True)
     client = await house.follow()
     writing = asyncio.create_task(program.write(b"y" * CAP))
-    await until(lambda: not program._outputs[0]._reading)
+    await until(lambda: not program._outputs[0]._reader.reading)
     client.writer.transport.abort()
     await asyncio.wait_for(writing, 20)
 

@@ -57,7 +57,7 @@ async def test_cap_is_kept_whole_and_one_byte_more_is_a_breach(cap: int, more: i
     data = os.urandom(cap + more)
     await child.write(data)
     child.close()
-    await until(lambda: output._fd < 0)
+    await until(lambda: output._reader.fd < 0)
     assert bytes(output.kept) == data[:cap]
     assert output.exceeded is (more > 0)
     assert len(breaches) == (1 if more > 0 else 0)
@@ -115,7 +115,7 @@ async def test_paused_output_holds_the_program_up_and_resumes_without_loss() -> 
     output.resume()
     await writing
     child.close()
-    await until(lambda: output._fd < 0)
+    await until(lambda: output._reader.fd < 0)
     assert bytes(output.kept) == data
 
 
@@ -129,7 +129,7 @@ async def test_listener_hears_exactly_what_is_kept() -> None:
         await child.write(b"z" * 30)
         await asyncio.sleep(0)
     child.close()
-    await until(lambda: output._fd < 0)
+    await until(lambda: output._reader.fd < 0)
     assert heard == output.kept == b"z" * 100
 
 

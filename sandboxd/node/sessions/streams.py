@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 
+from sandboxd.descriptors import Reader
 from sandboxd.model.agent import Kind, Missed
 from sandboxd.node.sessions.ring import Ring
 
@@ -68,37 +69,31 @@ class Output:
 
     def __init__(self, kind: Kind, cap: int, streams: "Streams", lost: bool) -> None:
         self.kind, self.ring, self._streams = kind, Ring(cap, lost=lost), streams
-        self._loop = asyncio.get_running_loop()
-        self._fd = -1
-        self._reading = False
+        self._reader = Reader(-1, self._read)
 
     @property
     def open(self) -> bool:
-        return self._fd >= 0
+        return self._reader.fd >= 0
 
     @property
     def fd(self) -> int:
-        return self._fd
+        return self._reader.fd
 
     def start(self, fd: int) -> None:
         os.set_blocking(fd, False)
-        self._fd = fd
+        self._reader = Reader(fd, self._read)
         self.resume()
 
     def resume(self) -> None:
-        if self._fd >= 0 and not self._reading:
-            self._loop.add_reader(self._fd, self._read)
-            self._reading = True
+        self._reader.resume()
 
     def pause(self) -> None:
-        if self._reading:
-            self._loop.remove_reader(self._fd)
-            self._reading = False
+        self._reader.pause()
 
     def _read(self) -> int:
         """Bytes read; 0 if there are none now, or no more ever."""
         try:
-            data = os.read(self._fd, CHUNK)
+            data = os.read(self.fd, CHUNK)
         except BlockingIOError:
             return 0
         except OSError:  # EIO: nobody has the terminal any more
@@ -113,17 +108,15 @@ class Output:
     def drain(self) -> None:
         """Take what an ended process left in its pipe."""
         left = _LAST
-        while left > 0 and self._fd >= 0:
+        while left > 0 and self.open:
             size = self._read()
             if not size:
                 return
             left -= size
 
     def close(self) -> None:
-        self.pause()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self.open:
+            self._reader.close()
             self._streams.closed()
 
 
