@@ -7,6 +7,7 @@ and on the command line; in the environment too, since a misspelt limit must not
 
 import os
 import re
+import socket
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -234,6 +235,11 @@ class NetworkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     for; empty: the system's."""
     uid: int = 64_323
     """User and group of the process that reads the sandboxes' questions and first words."""
+    overlay: str = ""
+    """This node's address on a network that nodes share and nobody else reaches; groups then span nodes,
+    each of which needs ranges of its own. By vxlan, not encrypted. Empty: groups are of one node."""
+    overlay_id: Annotated[int, Meta(ge=1, le=0xFF_FFFF)] = 5_213
+    """Number of that network (VNI), the same on every node."""
     firewall: Literal["auto", "nftables", "iptables"] = "auto"
     """`auto`: the first of them that is seen to stop packets on this host."""
     nat: bool = True
@@ -342,6 +348,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         }
         own = msgspec.structs.asdict(self.tenants.get(tenant, TenantSettings()))
         return Quotas(**general | {name: most for name, most in own.items() if most is not None})
+
+    @property
+    def node_name(self) -> str:
+        """The node's name in the queue, and among other nodes."""
+        return self.node.id or f"{socket.gethostname()}-{self.instance}"
 
     @property
     def run_path(self) -> Path:

@@ -173,8 +173,8 @@ class SandboxNetwork(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     allow: Annotated[list[EgressRule], Meta(max_length=100)] | None = None
     """As in `NetworkRequest`; None: all of the policy."""
     group: Annotated[str, Meta(pattern=rf"^{_HOSTNAME}\Z")] | None = None
-    """Sandboxes of one tenant, node and policy that name the same group reach one another on every port,
-    and find one another as `NAME.internal`."""
+    """Sandboxes of one tenant and policy that name the same group reach one another on every port, and
+    find one another as `NAME.internal`; those of other nodes too, if nodes have `network.overlay`."""
     hostname: Annotated[str, Meta(pattern=rf"^{_HOSTNAME}\Z")] | None = None
     """Its name in the group; None: its id, with a hyphen for the underscore. Of two with one name, one
     answers."""

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from datetime import UTC, datetime
@@ -68,7 +67,7 @@ async def _run(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     host = await asyncio.to_thread(Host, settings)
-    node = settings.node.id or f"{socket.gethostname()}-{settings.instance}"
+    node = settings.node_name
     queue, store = Queue.connect(settings), Store(settings)
     await _recover(queue, node)
     pool = Pool(

@@ -24,8 +24,10 @@ from sandboxd.model.egress import EgressPolicy, NetworkRequest, SandboxNetwork, 
 from sandboxd.model.network_use import NetworkRecord
 from sandboxd.node.network_boundary import Boundary
 from sandboxd.node.network_guard import Guard
+from sandboxd.node.network_overlay import Overlay
 from sandboxd.node.network_use import Use, of_firewall, of_guard
 from sandboxd.node.warmth import network_shelf
+from sandboxd.queue.overlay import OverlayDirectory
 from sandboxd.settings import Settings
 
 _CUT_OFF = EgressPolicy(name="none")
@@ -61,6 +63,7 @@ class Networks:
                 self.driver.keep(policy)
             self._boundary = Boundary(settings.network, policies.values())
             self.guard = Guard(settings, self.driver, self._boundary)
+            self._overlay = self._spanning(settings)
             self._layer = _write_layer(
                 settings.state_path / "network" / "layer",
                 str(self.driver.plan.router4),
@@ -69,6 +72,14 @@ class Networks:
         except BaseException:
             self.driver.close()
             raise
+
+    def _spanning(self, settings: Settings) -> Overlay | None:
+        """What makes groups span nodes, where the settings say so."""
+        underlay = settings.network.overlay
+        if not underlay:
+            return None
+        self._directory = OverlayDirectory(settings)
+        return Overlay(settings.node_name, underlay, self.driver, self.guard, self._directory)
 
     def spec(self, spec: Spec) -> Spec:
         """A template's spec, of sandboxes that have a network."""
@@ -111,6 +122,11 @@ class Networks:
             await self.guard.assign(built.slot, policy, member.name)
         else:
             self.guard.release(built.slot)  # it may have had names until now
+        if self._overlay is not None:
+            if member.group:
+                await self._overlay.joined(built.slot, member.name)
+            else:
+                self._overlay.left(built.slot)
         return use
 
     async def run(self) -> None:
@@ -120,12 +136,19 @@ class Networks:
         self.guard.seen = lambda ward, seen: self._told(ward.slot.addresses.index, of_guard(seen))
         loop.add_reader(self.driver.reports, self._reported)
         try:
-            await self.guard.run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.guard.run())
+                if self._overlay is not None:
+                    tasks.create_task(self._overlay.run())
         finally:
             loop.remove_reader(self.driver.reports)
+            if self._overlay is not None:
+                await self._directory.close()
 
     def _over(self, slot: EgressSlot) -> None:
         self.guard.release(slot)
+        if self._overlay is not None:
+            self._overlay.left(slot)
         self._uses.pop(slot.addresses.index, None)
 
     def _reported(self) -> None:

@@ -25,6 +25,7 @@ from sandboxd.drivers.network.guard.messages import (
     Done,
     Hello,
     Learn,
+    Mates,
     NameRule,
     Names,
     Open,
@@ -66,6 +67,7 @@ class Guard:
         self._settings, self._network = settings, network
         self._boundary = boundary or Boundary(settings.network, ())
         self._wards: dict[str, Ward] = {}
+        self._mates: dict[int, dict[str, tuple[str, str]]] = {}
         self._learned: dict[int, EgressPolicy] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._up = asyncio.Event()
@@ -116,6 +118,8 @@ class Guard:
             self._learned.clear()
             for ward in {id(ward): ward for ward in self._wards.values()}.values():
                 self._tell(ward, 0)
+            for group, members in self._mates.items():
+                self._send(Mates(group, members))
             self._up.set()
             while True:
                 self._heard(to_node.decode(await read(reader)))
@@ -172,6 +176,14 @@ class Guard:
             raise DriverFault("network", "tell the guard", "it does not answer") from None
         finally:
             del self._waiting[number]
+
+    def meet(self, mates: dict[int, dict[str, tuple[str, str]]]) -> None:
+        """Who is in which group on other nodes, by name."""
+        for group in {*mates, *self._mates}:
+            names = mates.get(group, {})
+            if names != self._mates.get(group, {}):
+                self._send(Mates(group, names))
+        self._mates = mates
 
     def release(self, slot: EgressSlot) -> None:
         """The slot's sandbox is gone."""

@@ -46,7 +46,8 @@ for target in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def service(world: World) -> Iterator[Service]:
-    with serving({"some": _POLICY}) as service:
+    # Groups span nodes here, though there is but one.
+    with serving({"some": _POLICY}, "network.overlay=192.0.2.2") as service:
         yield service
 
 

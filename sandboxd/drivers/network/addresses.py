@@ -2,6 +2,7 @@
 
 import hashlib
 import ipaddress
+from typing import overload
 
 from msgspec import Struct
 
@@ -14,6 +15,19 @@ QUARANTINE = 0
 _ROUTER = 1
 _FIRST = 16
 """Offset of slot 0 in both ranges; below it are the node's own addresses."""
+
+
+N4 = ipaddress.IPv4Network
+N6 = ipaddress.IPv6Network
+
+
+@overload
+def router_of(net: N4) -> ipaddress.IPv4Address: ...
+@overload
+def router_of(net: N6) -> ipaddress.IPv6Address: ...
+def router_of(net: N4 | N6) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The node's own address in a range of its sandboxes."""
+    return net[_ROUTER]
 
 
 class Addresses(Struct, frozen=True):
@@ -48,11 +62,15 @@ class Plan:
     @property
     def router4(self) -> ipaddress.IPv4Address:
         """Where sandboxes find the resolver, and what their packets go through."""
-        return self.ipv4[_ROUTER]
+        return router_of(self.ipv4)
 
     @property
     def router6(self) -> ipaddress.IPv6Address:
-        return self.ipv6[_ROUTER]
+        return router_of(self.ipv6)
+
+    @property
+    def overlay_device(self) -> str:
+        return f"{self.prefix}-x"
 
     @property
     def router_device(self) -> str:

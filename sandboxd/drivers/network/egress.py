@@ -17,25 +17,27 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import dns.resolver
 from msgspec import Struct
 
-from sandboxd.drivers.network import nflog
+from sandboxd.drivers.network import nflog, overlay
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses, Plan
 from sandboxd.drivers.network.base import Slot
 from sandboxd.drivers.network.firewall import Firewall, Layout, Opening
-from sandboxd.drivers.network.floor import floor
+from sandboxd.drivers.network.floor import Address, floor
 from sandboxd.drivers.network.groups import Groups
 from sandboxd.drivers.network.links import Links
+from sandboxd.drivers.network.overlay import OverlayLink
 from sandboxd.drivers.network.probe import choose
 from sandboxd.errors import DriverFault, NativeFault, Overload
 from sandboxd.model.egress import EgressPolicy
+from sandboxd.model.overlay import Mate, Peer
 from sandboxd.native import netns_traces
-from sandboxd.settings import NetworkSettings
+from sandboxd.settings import NetworkSettings, SettingsError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,6 +46,7 @@ T = TypeVar("T")
 _OBJECTS = re.compile(rb"sockets: used \d+")
 """Sockets of every kind, our own included, which the kernel counts for some moments after their end.
 Those that a sandbox can make are each counted by kind as well."""
+_MTU = 1_500
 UNSHAPED: tuple[int | None, int | None] = (None, None)
 
 
@@ -83,6 +86,8 @@ class EgressNetwork:
         self._closing = False
         self._refilling = False
         self._groups = Groups()
+        self._mates: Sequence[Mate] = ()
+        self._peers: list[Address] = []
         self.ended: Callable[[EgressSlot], None] | None = None
         """Called, in some thread, when a slot's sandbox is gone and before its addresses are free."""
         try:
@@ -101,15 +106,22 @@ class EgressNetwork:
             reports=self.plan.reports,
             guard=self._settings.uid,
             resolvers=tuple(ipaddress.ip_network(str(address)) for address in asked),
+            overlay=overlay.PORT if self._settings.overlay else 0,
             omit=omit,
         )
 
     def _set_up(self, layout: Layout) -> None:
         self._links = Links(self.plan)
         self._firewall: Firewall = choose(self._settings.firewall, layout)
+        if layout.overlay and self._firewall.name != "nftables":
+            raise SettingsError("network.overlay: only nftables has rules for that")
         self._firewall.install()
         self._links.prepare()
+        self._overlay = self._overlay_link() if layout.overlay else None
         self.reports = nflog.bound(self.plan.reports)
+
+    def _overlay_link(self) -> OverlayLink:
+        return OverlayLink(self.plan, self._settings.overlay, self._settings.overlay_id)
 
     @property
     def firewall(self) -> str:
@@ -154,6 +166,15 @@ class EgressNetwork:
                 raise DriverFault("network", "open", f"{opening.address} is in the floor")
         self._do(self._open, slot, assignment, openings)
 
+    def network_of(self, slot: EgressSlot) -> str:
+        """Which network of sandboxes it is in, by a word that every node has for it; empty: none."""
+        return self._do(self._groups.network, slot.group)
+
+    def connect(self, peers: Sequence[Peer], mates: Sequence[Mate]) -> dict[str, int]:
+        """Have ways to these nodes alone, and let their sandboxes and ours see one another where they
+        are of one network; the groups of those networks. Raises DriverFault."""
+        return self._do(self._connect, peers, mates)
+
     def traffic(self, slot: Slot) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got."""
         assert isinstance(slot, EgressSlot)
@@ -173,6 +194,8 @@ class EgressNetwork:
     def _tear_down(self) -> None:
         while self._warm:
             os.close(self._warm.pop().fd)
+        if self._overlay is not None:
+            self._overlay.close()
         self._links.sweep()
         self._firewall.remove()
         self.reports.close()
@@ -186,7 +209,8 @@ class EgressNetwork:
                 self._free.append(index)  # the kernel is not done with its former life
                 continue
             try:
-                fd, device = self._links.make(addresses)
+                mtu = overlay.MTU if self._overlay is not None else _MTU
+                fd, device = self._links.make(addresses, mtu)
             except BaseException:
                 self._free.append(index)
                 raise
@@ -214,13 +238,36 @@ class EgressNetwork:
         if chains is not None:
             try:
                 self._firewall.put(self.plan.group(group), chains, members=bool(network))
+                if network and self._mates:
+                    self._meet()
             except BaseException:
                 self._groups.release(group)
                 raise
         return group
 
+    def _connect(self, peers: Sequence[Peer], mates: Sequence[Mate]) -> dict[str, int]:
+        assert self._overlay is not None
+        self._overlay.connect(peers)
+        self._mates = mates
+        self._peers = [ipaddress.ip_address(peer.underlay) for peer in peers]
+        self._meet()
+        return self._groups.networks()
+
+    def _meet(self) -> None:
+        """Write who may see whom, as it is now."""
+        groups = self._groups.networks()
+        met = [
+            (self.plan.group(groups[mate.group]), ipaddress.ip_address(address))
+            for mate in self._mates
+            if mate.group in groups
+            for address in (mate.ipv4, mate.ipv6)
+        ]
+        self._firewall.connect(self._peers, met)
+
     def _leave(self, group: int) -> None:
         if self._groups.release(group):
+            if self._mates:
+                self._meet()
             self._firewall.drop(self.plan.group(group))
 
     def _open(self, slot: EgressSlot, assignment: int, openings: list[Opening]) -> None:

@@ -4,7 +4,7 @@ All of it is called from the driver's one thread and blocks for a netlink call o
 DriverFault, and has then changed nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from msgspec import Struct
@@ -29,6 +29,8 @@ class Layout(Struct, frozen=True):
     """Addresses that it may ask, wherever they are."""
     reports: int = 0
     """NFLOG group that packets are reported to; 0: they are not."""
+    overlay: int = 0
+    """UDP port by which other nodes' sandboxes are reached; 0: they are not."""
     omit: frozenset[str] = frozenset()
     """Names of rules that a test leaves out."""
 
@@ -64,6 +66,9 @@ class Firewall(Protocol):
 
     def forget(self, slot: Addresses, openings: Iterable[Opening]) -> None:
         """Take what the caps counted of a sandbox, and these openings of it, whose time may be over."""
+
+    def connect(self, peers: Collection[Address], mates: Collection[tuple[int, Address]]) -> None:
+        """Hear these nodes, and let sandboxes of a group and these of other nodes see one another."""
 
     def dropped(self) -> dict[str, int]:
         """Packets that each rule which does not accept has met, by the rule's name."""

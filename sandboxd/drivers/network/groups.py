@@ -1,5 +1,6 @@
 """Which policy has which link group. Equal policies share one, however many sandboxes have them. Pure."""
 
+import hashlib
 from collections import deque
 
 import msgspec
@@ -43,6 +44,17 @@ class Groups:
         self._marks = self._marks % 0xFFFF_FFFE + 1
         return offset, policy_chains(policy, self._marks, network=bool(network))
 
+    def networks(self) -> dict[str, int]:
+        """The groups that are networks of sandboxes, by a digest that every node makes alike."""
+        return {
+            _digest(group.key): offset for offset, group in self._groups.items() if group.key[0]
+        }
+
+    def network(self, offset: int) -> str:
+        """The digest of this group; empty if it is no network."""
+        group = self._groups.get(offset)
+        return _digest(group.key) if group is not None and group.key[0] else ""
+
     def release(self, offset: int) -> bool:
         """One use less; True if it was the last, and the chains are to go."""
         group = self._groups[offset]
@@ -52,6 +64,10 @@ class Groups:
         del self._groups[offset], self._by_policy[group.key]
         self._free.append(offset)
         return True
+
+
+def _digest(key: tuple[str, bytes]) -> str:
+    return hashlib.blake2b(key[0].encode() + b"\0" + key[1], digest_size=16).hexdigest()
 
 
 def _key(policy: EgressPolicy) -> bytes:

@@ -6,7 +6,7 @@ Packets are counted and not reported: NFLOG's options overwrite python-iptables'
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 from pyroute2 import IPSet
@@ -16,6 +16,7 @@ from pyroute2.netlink.exceptions import IPSetError, NetlinkError
 from sandboxd.drivers.network import rules
 from sandboxd.drivers.network.addresses import GROUPS, Addresses
 from sandboxd.drivers.network.firewall import PROXY_PORT, Layout, Opening
+from sandboxd.drivers.network.floor import Address
 from sandboxd.drivers.network.iptables_lines import Scribe
 from sandboxd.drivers.network.rules import PolicyChains, Rule
 from sandboxd.drivers.network.xtables import Line, Part, Step, Tables
@@ -189,6 +190,9 @@ class IptablesFirewall:
                 name = self._scribe.set_name("bytes", address.version)
                 family = _family(address.version)
                 self._sets.delete(name, str(address), exclusive=False, family=family)
+
+    def connect(self, peers: Collection[Address], mates: Collection[tuple[int, Address]]) -> None:
+        raise DriverFault("network", "connect to other nodes", "only nftables has rules for that")
 
     def dropped(self) -> dict[str, int]:
         found: Counter[str] = Counter()

@@ -79,7 +79,7 @@ class Links:
                     self._netlink.link("del", index=index)
         return len(found)
 
-    def make(self, slot: Addresses) -> tuple[int, int]:
+    def make(self, slot: Addresses, mtu: int = 1_500) -> tuple[int, int]:
         """A namespace with the slot's device in it, in quarantine: its descriptor, which the caller
         owns, and the index of the node's end.
 
@@ -90,8 +90,8 @@ class Links:
             with _translated(f"make {slot.device}"):
                 self._netlink.link(
                     "add", ifname=slot.device, kind="veth", address=slot.mac,
-                    group=self._plan.group(QUARANTINE),
-                    peer={"ifname": _DEVICE, "net_ns_fd": namespace, "address": slot.mac},
+                    group=self._plan.group(QUARANTINE), mtu=mtu,
+                    peer={"ifname": _DEVICE, "net_ns_fd": namespace, "address": slot.mac, "mtu": mtu},
                 )  # fmt: skip
                 index = socket.if_nametoindex(slot.device)
                 self._arrange(self._netlink, index, slot, str(slot.ipv4), str(slot.ipv6))

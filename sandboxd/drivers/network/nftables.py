@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sandboxd.drivers.network import rules
 from sandboxd.drivers.network.addresses import GROUPS, Addresses
 from sandboxd.drivers.network.firewall import PROXY_PORT, Layout, Opening
+from sandboxd.drivers.network.floor import Address
 from sandboxd.drivers.network.libnftables import Nftables
 from sandboxd.drivers.network.rules import Cap, Mark, Match, PolicyChains, Rule
 from sandboxd.model.egress import Spans
@@ -95,6 +96,20 @@ class NftablesFirewall:
         elements += [f"{self._element(opening)} }}" for opening in openings]
         self._nft.run("\n".join(f"add {element}\ndelete {element}" for element in elements))
 
+    def connect(self, peers: Collection[Address], mates: Collection[tuple[int, Address]]) -> None:
+        script = []
+        for version in (4, 6):
+            texts = {
+                "peers": [str(peer) for peer in peers if peer.version == version],
+                "mates": [f"{g} . {mate}" for g, mate in mates if mate.version == version],
+            }
+            for name, elements in texts.items():
+                script.append(f"flush set {self._table} {name}{version}")
+                if elements:
+                    body = ", ".join(elements)
+                    script.append(f"add element {self._table} {name}{version} {{ {body} }}")
+        self._nft.run("\n".join(script))
+
     def dropped(self) -> dict[str, int]:
         found: Counter[str] = Counter()
         for line in self._nft.run(f"list table {self._table}").splitlines():
@@ -110,11 +125,14 @@ class NftablesFirewall:
     def _fixed(self) -> str:
         base = self._plan.group_base
         ours = f"{base}-{base + GROUPS - 1}"
+        # Of other nodes' packets, only those for a sandbox go anywhere.
+        others = f'iifname "{self._plan.overlay_device}" drop'
         maps = "\n".join(f"map by_{part} {{ type devgroup : verdict; }}" for part in _PARTS)
         chains = {
             "sane": rules.SANE,
             "floor": rules.floor_rules(self._layout.floor),
-            "members_of": rules.MEMBERS,
+            "members_of": rules.MEMBERS if self._layout.overlay else rules.MEMBERS[:1],
+            "mates_of": rules.MATES if self._layout.overlay else (),
             "refuse": rules.REFUSE,
             "local": rules.LOCAL,
             "inbound": rules.INBOUND,
@@ -142,6 +160,7 @@ goto refuse
 }}
 chain arriving {{
 oifgroup vmap @by_received
+jump mates_of
 oifgroup vmap @by_replies
 goto inbound
 }}
@@ -154,10 +173,13 @@ chain forward {{
 type filter hook forward priority filter; policy accept;
 iifgroup {ours} goto leaving
 oifgroup {ours} goto arriving
+{others}
 }}
 chain input {{
 type filter hook input priority filter; policy accept;
 iifgroup {ours} goto here
+{others}
+{self._strangers()}
 }}
 chain output {{
 type filter hook output priority filter; policy accept;
@@ -172,8 +194,18 @@ type nat hook prerouting priority dstnat; policy accept;
 {self._masquerade()}
 }}"""
 
+    def _strangers(self) -> str:
+        """Whoever is no node of ours does not speak for one."""
+        if not self._layout.overlay:
+            return ""
+        port = f"udp dport {self._layout.overlay}"
+        return f"{port} ip saddr != @peers4 drop\n{port} ip6 saddr != @peers6 drop"
+
     def _sets(self) -> str:
         lines = []
+        for digit, _, kind in _FAMILIES:
+            lines.append(f"set peers{digit} {{ type {kind}; }}")
+            lines.append(f"set mates{digit} {{ type devgroup . {kind}; }}")
         for digit, _, kind in _FAMILIES:
             for count in _COUNTS:
                 lines.append(
@@ -198,7 +230,7 @@ type nat hook prerouting priority dstnat; policy accept;
         if not self._layout.nat:
             return ""
         base = self._plan.group_base
-        others = f"oifgroup != {base}-{base + GROUPS - 1}"
+        others = f'oifgroup != {base}-{base + GROUPS - 1} oifname != "{self._plan.overlay_device}"'
         return f"""chain masqueraded {{
 type nat hook postrouting priority srcnat; policy accept;
 ip saddr {self._plan.ipv4} {others} masquerade
@@ -241,8 +273,8 @@ ip6 saddr {self._plan.ipv6} {others} masquerade
             return _FLAWS[match.flaw]
         if match.opened:
             return [f"{_flow_key(family)} @opened{digit}" for digit, family, _ in _FAMILIES]
-        if match.members:
-            return ["iifgroup . oifgroup @members"]
+        if match.members or match.mates is not None:
+            return self._of_one_network(match)
         routers = (f"ip daddr {self._plan.router4}", f"ip6 daddr {self._plan.router6}")
         if match.resolver:
             return [
@@ -258,6 +290,17 @@ ip6 saddr {self._plan.ipv6} {others} masquerade
         if match.user:
             return [f"meta skuid {match.user} ct direction original {flow}" for flow in flows]
         return flows
+
+    def _of_one_network(self, match: Match) -> list[str]:
+        if match.members:
+            return ["iifgroup . oifgroup @members"]
+        name, near, far = ("oifname", "iifgroup", "daddr")
+        if match.mates == "from":
+            name, near, far = ("iifname", "oifgroup", "saddr")
+        return [
+            f'{name} "{self._plan.overlay_device}" {near} . {family} {far} @mates{digit}'
+            for digit, family, _ in _FAMILIES
+        ]
 
 
 def _flows(match: Match) -> list[str]:

@@ -52,6 +52,8 @@ class Match(Struct, frozen=True, kw_only=True):
     """To an address that was answered to this sandbox for a name."""
     members: bool = False
     """Between two sandboxes of one group network."""
+    mates: Literal["to", "from"] | None = None
+    """The same, where the other one is on another node."""
     resolver: bool = False
     """To the resolver, by a sandbox whose policy speaks of names."""
     proxied: bool = False
@@ -109,7 +111,12 @@ LOCAL = (
     Rule("node", Match(), "refuse"),
 )
 """Of packets to the node's own addresses."""
-MEMBERS = (Rule("members", Match(members=True), "accept"),)
+MEMBERS = (
+    Rule("members", Match(members=True), "accept"),
+    Rule("mates", Match(mates="to"), "accept"),
+)
+MATES = (Rule("mates", Match(mates="from"), "accept"),)
+"""Of packets that come from other nodes."""
 REFUSE = (Rule("default", Match(), "refuse"),)
 NODE_SENDS = (
     Rule("multicast", Match(nets=tuple(map(ip_network, ("224.0.0.0/4", "ff00::/8")))), "drop"),

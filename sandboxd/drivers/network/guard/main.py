@@ -16,6 +16,7 @@ from sandboxd.drivers.network.guard.messages import (
     Done,
     Hello,
     Learn,
+    Mates,
     Opened,
     Release,
     ToNode,
@@ -95,6 +96,8 @@ async def _listen(
             case Assign():
                 registry.assign(message)
                 send(Done(message.id))
+            case Mates():
+                registry.meet(message)
             case Release():
                 registry.release(message)
             case Opened():

@@ -64,6 +64,13 @@ class Assign(Struct, frozen=True, tag=True):
     """What its group's other sandboxes call it, without `.internal`."""
 
 
+class Mates(Struct, frozen=True, tag=True):
+    """Who is in this group on other nodes, instead of who was: name -> addresses."""
+
+    group: int
+    names: dict[str, tuple[str, str]]
+
+
 class Release(Struct, frozen=True, tag=True):
     addresses: tuple[str, str]
 
@@ -108,7 +115,7 @@ class Seen(Struct, frozen=True, tag=True):
     received: int = 0
 
 
-ToGuard = Hello | Learn | Unlearn | Assign | Release | Opened
+ToGuard = Hello | Learn | Unlearn | Assign | Mates | Release | Opened
 ToNode = Done | Open | Seen
 to_guard = msgspec.msgpack.Decoder(ToGuard)
 to_node = msgspec.msgpack.Decoder(ToNode)

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from sandboxd.drivers.network.guard.messages import (
     Assign,
     Learn,
+    Mates,
     Names,
     Open,
     Opened,
@@ -57,6 +58,7 @@ class Registry:
         self._send = send
         self._policies: dict[int, Names] = {}
         self._clients: dict[str, Client] = {}
+        self._mates: dict[int, dict[str, tuple[str, str]]] = {}
         self._asked: dict[int, asyncio.Future[bool]] = {}
         self._ids = itertools.count(1)
 
@@ -64,14 +66,17 @@ class Registry:
         """The sandbox that has this address now."""
         return self._clients.get(str(ipaddress.ip_address(address)))
 
-    def member(self, asking: Client, name: str) -> Client | None:
-        """The sandbox of the same group network that is called so."""
+    def member(self, asking: Client, name: str) -> tuple[str, str] | None:
+        """The addresses of the sandbox of the same group network that is called so, here or elsewhere."""
         if not asking.member:
             return None
         for client in self._clients.values():
             if client.group == asking.group and client.member == name:
-                return client
-        return None
+                return client.addresses
+        return self._mates.get(asking.group, {}).get(name)
+
+    def meet(self, message: Mates) -> None:
+        self._mates[message.group] = message.names
 
     def learn(self, message: Learn) -> None:
         self._policies[message.group] = message.names

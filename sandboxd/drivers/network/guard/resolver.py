@@ -119,7 +119,7 @@ class Resolver:
         if found is None:
             response.set_rcode(dns.rcode.NXDOMAIN)
         elif kind is not None:
-            address = found.addresses[0 if kind == "A" else 1]
+            address = found[0 if kind == "A" else 1]
             response.answer.append(dns.rrset.from_text(question.name, 5, "IN", kind, address))
 
     async def _open(
