@@ -221,3 +221,19 @@ def test_what_cannot_be_is_said(box: Box, bob: Tenant) -> None:
     theirs = bob.box(box.id)
     assert theirs.code("POST", "/contexts/ctx_python/run", json={"code": "1"}) == "not_found"
     assert theirs.code("GET", "/contexts") == "not_found"
+
+
+def test_an_image_without_ipython_says_so(fresh: Box) -> None:
+    fresh.sh("mkdir less && echo 'raise ImportError(\"no IPython here\")' > less/IPython.py")
+    answer = fresh.ask("POST", "/contexts", json={"env": {"PYTHONPATH": "/work/less"}})
+    assert answer.status_code == 422 and answer.json()["code"] == "context_unavailable"
+    assert answer.json()["field"] == "language" and "no IPython here" in answer.json()["detail"]
+    broken = fresh.ask("POST", "/contexts", json={"env": {"PYTHONHOME": "/nowhere"}})
+    assert broken.json()["code"] == "context_unavailable" and "exit code" in broken.json()["detail"]
+    missing = fresh.ask("POST", "/contexts", json={"env": {"PATH": "/work"}, "language": "bash"})
+    assert missing.json()["code"] == "context_unavailable"
+
+
+def test_files_of_the_working_directory_are_the_programs_alone(fresh: Box) -> None:
+    fresh.sh("echo 'x = 5' > json.py; echo 'x = 6' > mine.py")
+    assert Ctx.create(fresh).text("import mine; mine.x") == "6"

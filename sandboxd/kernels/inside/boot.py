@@ -1,8 +1,11 @@
+import sys
+
+del sys.path[0]  # the working directory: nothing of ours comes from there
+
 import importlib.abc
 import importlib.util
 import json
 import os
-import sys
 
 
 def _exactly(size):

@@ -41,7 +41,6 @@ def main():
     wire = Wire()
     os.environ.setdefault("MPLBACKEND", FIGURES)
     os.environ.setdefault("IPYTHONDIR", os.path.join(os.environ.get("TMPDIR", "/tmp"), ".ipython"))
-    sys.path[0] = os.getcwd()
     try:
         from sandboxd_kernel.shell import make_shell
 
@@ -52,6 +51,7 @@ def main():
     except BaseException:
         wire.send("refused", reason="no_interpreter", detail=traceback.format_exc())
         return
+    sys.path.insert(0, os.getcwd())  # not before: its files may be called as those that we import
     use_streams(wire)
     kernel.serve()
 
