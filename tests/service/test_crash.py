@@ -17,6 +17,7 @@ import pytest
 
 from tests.service.footprint import calm
 from tests.service.instance import ROLES, Service, running
+from tests.service.stock import fixed_stock
 
 pytestmark = [pytest.mark.root, pytest.mark.service, pytest.mark.slow]
 
@@ -36,7 +37,8 @@ LOST = {"ok", "internal_error"}
 
 @pytest.fixture
 def own() -> Iterator[Service]:
-    with running(f"queue.lease={LEASE}", "node.heartbeat=0.5") as service:
+    lease = f"queue.lease={LEASE}"
+    with fixed_stock() as stock, running(lease, "node.heartbeat=0.5", stock) as service:
         yield service
 
 

@@ -12,6 +12,7 @@ from tests.service import host
 from tests.service.footprint import calm
 from tests.service.instance import Service, running
 from tests.service.misbehaviour import Body, mixed
+from tests.service.stock import fixed_stock
 
 pytestmark = [pytest.mark.root, pytest.mark.service, pytest.mark.slow]
 
@@ -33,7 +34,7 @@ leak of one request or one result per job is above it."""
 @pytest.fixture(scope="module")
 def own() -> Iterator[Service]:
     """Results that expire at once, so that the queue's memory can be compared."""
-    with running("queue.result_ttl=1") as service:
+    with fixed_stock() as stock, running("queue.result_ttl=1", stock) as service:
         yield service
 
 

@@ -19,6 +19,7 @@ import pytest
 from tests.service.footprint import Footprint, calm
 from tests.service.instance import Service, running
 from tests.service.misbehaviour import MiB
+from tests.service.stock import fixed_stock
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
 
@@ -44,9 +45,8 @@ HOGS: tuple[dict[str, Any], ...] = (
 @pytest.fixture(scope="module")
 def own() -> Iterator[Service]:
     """A service that is impatient with slow senders."""
-    with running(
-        f"gateway.header_timeout={HEADER_TIMEOUT}", f"gateway.body_timeout={BODY_TIMEOUT}"
-    ) as service:
+    impatient = f"gateway.header_timeout={HEADER_TIMEOUT}", f"gateway.body_timeout={BODY_TIMEOUT}"
+    with fixed_stock() as stock, running(*impatient, stock) as service:
         yield service
 
 
