@@ -14,6 +14,7 @@ from tests.attack.cases import answers, floods, kernel, power, requests, tenants
 from tests.attack.hostcheck import HostCheck, interfaces
 from tests.service.footprint import Footprint, calm
 from tests.service.instance import Service, running
+from tests.service.stock import fixed_stock
 
 CASES: tuple[Case, ...] = (
     *floods.CASES,  # they take longest, so they start first
@@ -89,7 +90,7 @@ def fight(directory: Path) -> Iterator[Fight]:
     weapons = arsenal.make(directory)
     try:
         settings = (f"host_image.binds=/opt/attack={weapons.directory}", "node.cpu_capacity=16")
-        with running(*settings) as service:
+        with fixed_stock() as stock, running(*settings, stock) as service:
             arena = RealArena(service, weapons)
             try:
                 yield Fight(service, arena)
