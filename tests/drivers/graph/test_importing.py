@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from sandboxd.cli.main import cli
 from sandboxd.drivers.graph import exporting, importing
 from sandboxd.drivers.graph.graph import Graph
-from sandboxd.errors import InvalidImage
+from sandboxd.errors import DriverFault, InvalidImage
+from sandboxd.model.image import Recipe
 from sandboxd.settings import Settings
 from tests.drivers.graph.archives import Item, archive, d
 
@@ -133,6 +134,61 @@ def test_a_root_file_system_and_a_directory_become_images(graph: Graph, tmp_path
             importing.from_rootfs(graph.images, lease, io.BytesIO(data), "-"),
         ):
             assert merged(graph, digest, tmp_path) == {"etc/hello": "hi"}
+
+
+@pytest.fixture
+def mmdebstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of the real one, which needs a mirror and a minute (`make images`): it puts its
+    arguments into the root file system, and fails for the suite `broken` in the midst of its work."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    archive_path = tmp_path / "root.tar"
+    script = tools / "mmdebstrap"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'printf "%s\\n" "$@" > {tools}/arguments\n'
+        f'case " $* " in *" broken "*) head -c 700 {archive_path}; exit 25;; esac\n'
+        f"cat {archive_path}\n"
+    )
+    script.chmod(0o755)
+    archive_path.write_bytes(archive([Item("etc/hello", b"hi")]))
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    return tools / "arguments"
+
+
+def test_debian_packages_become_an_image(graph: Graph, mmdebstrap: Path, tmp_path: Path) -> None:
+    recipe = Recipe(
+        name="", title="", suite="bookworm", packages=["python3", "gcc"], env={"A": "b"}
+    )
+    with graph.store.leasing() as lease:
+        digest = importing.from_debootstrap(graph.images, lease, recipe, ["mirror.list"])
+        assert merged(graph, digest, tmp_path) == {"etc/hello": "hi"}
+        details = graph.images.details(digest)
+    given = mmdebstrap.read_text().split()
+    assert "--include=python3,gcc" in given
+    assert given[given.index("--") :] == ["--", "bookworm", "-", "mirror.list"]
+    assert details.config.config and details.config.config.env == ["A=b"]
+    assert "debootstrap:bookworm+python3+gcc" in str(details.config.history)
+
+
+@pytest.mark.parametrize("word", ["-oAPT::Get::x=y", "a;b", "a b", "", "a,b", "../x", "$(id)"])
+def test_words_that_are_no_packages_never_reach_mmdebstrap(
+    graph: Graph, mmdebstrap: Path, word: str
+) -> None:
+    for suite, packages in ((word, ["gcc"]), ("bookworm", ["gcc", word])):
+        recipe = Recipe(name="", title="", suite=suite, packages=packages)
+        with graph.store.leasing() as lease, pytest.raises(InvalidImage):
+            importing.from_debootstrap(graph.images, lease, recipe, [])
+    assert not mmdebstrap.exists()
+
+
+def test_debian_packages_that_cannot_be_had_leave_nothing(graph: Graph, mmdebstrap: Path) -> None:
+    recipe = Recipe(name="", title="", suite="broken", packages=[])
+    with graph.store.leasing() as lease, pytest.raises(DriverFault, match="25"):
+        importing.from_debootstrap(graph.images, lease, recipe, [])
+    assert mmdebstrap.exists()
+    assert list((graph.store.root / "blobs").iterdir()) == []
+    assert list((graph.store.root / "staging").iterdir()) == []
 
 
 def test_a_blob_swapped_in_a_layout_is_refused(graph: Graph, layout: Path, tmp_path: Path) -> None:
