@@ -1,7 +1,6 @@
 """`sandboxd image …`: the images of this machine's store."""
 
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,9 @@ import msgspec
 
 from sandboxd import policy
 from sandboxd.cli.image_build import build
+from sandboxd.cli.image_remote import remote
+from sandboxd.cli.sandbox_files import printable
+from sandboxd.cli.transfer_bar import TransferBar
 from sandboxd.drivers.graph import exporting, importing, registry
 from sandboxd.drivers.graph.collection import collect
 from sandboxd.drivers.graph.graph import Graph
@@ -108,6 +110,7 @@ def make(names: tuple[str, ...], mirror: tuple[str, ...]) -> None:
 
 
 image.add_command(build)
+image.add_command(remote)
 
 
 @image.command()
@@ -142,7 +145,7 @@ def pull(name: str, local: str | None) -> None:
     remote = registry.remote_name(name)
     called = full_name(local) if local else remote.local
     with _graph() as graph, graph.store.leasing() as lease, registry.Client(remote) as client:
-        with _Shown(remote.local) as shown:
+        with TransferBar(remote.local) as shown:
             digest = registry.pull(client, graph.images, lease, shown)
         graph.store.tag(called, digest)
     click.echo(f"{called} {digest}")
@@ -156,43 +159,9 @@ def push(name: str, remote: str | None) -> None:
     target = registry.remote_name(remote or full_name(name))
     with _graph() as graph, registry.Client(target, push=True) as client:
         digest = graph.images.resolve(name)
-        with graph.store.leasing(digest), _Shown(target.local) as shown:
+        with graph.store.leasing(digest), TransferBar(target.local) as shown:
             registry.push(client, graph.images, digest, shown)
     click.echo(f"{target.local} {digest}")
-
-
-class _Shown:
-    """How far the blobs of a transfer are: a bar on a terminal, a line per blob elsewhere."""
-
-    def __init__(self, what: str) -> None:
-        self._what, self._tty = what, sys.stderr.isatty()
-        self._lock = threading.Lock()
-        self._blobs: dict[str, tuple[int, int]] = {}
-
-    def __call__(self, digest: str, done: int, total: int, /) -> None:
-        with self._lock:
-            if self._blobs.get(digest) == (total, total):
-                return
-            self._blobs[digest] = (done, total)
-            if self._tty:
-                self._draw()
-            elif done == total:
-                click.echo(f"{digest[7:19]}  {total / 1e6:.1f} MB", err=True)
-
-    def _draw(self) -> None:
-        done = sum(part for part, _ in self._blobs.values())
-        total = sum(whole for _, whole in self._blobs.values()) or 1
-        bar = ("#" * (done * 30 // total)).ljust(30, "-")
-        click.echo(
-            f"\r{self._what} [{bar}] {done / 1e6:.1f}/{total / 1e6:.1f} MB", err=True, nl=False
-        )
-
-    def __enter__(self) -> "_Shown":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._tty and self._blobs:
-            click.echo(err=True)
 
 
 @image.command()
@@ -225,7 +194,8 @@ def history(name: str) -> None:
     lines = []
     for step in details.config.history or []:
         size = 0 if step.empty_layer else next(sizes, 0)
-        lines.append(f"{step.created or '':<25} {size / 1e6:>9.1f} MB  {step.created_by[:120]}")
+        made = printable(step.created_by[:120])
+        lines.append(f"{printable(step.created or ''):<25} {size / 1e6:>9.1f} MB  {made}")
     click.echo("\n".join(reversed(lines)))
 
 

@@ -274,6 +274,37 @@ async def test_what_names_an_image_goes_to_the_node_that_has_it(
         await queue.close()
 
 
+def test_images_of_ones_own_have_commands(
+    service: Service, alice: httpx.Client, registry: str, tmp_path: Path
+) -> None:
+    env = {"SANDBOXD_URL": service.url, "SANDBOXD_API_KEY": KEYS["alice"]}
+
+    def sandboxd(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(cli, ["image", "remote", *words], env=env)
+        assert done.exit_code == code, done.output
+        return done.output
+
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "f").write_text("content")
+    (context / "Dockerfile").write_text("FROM box\nARG A\nRUN echo said-$A\nCOPY f /f\n")
+    told = sandboxd("build", "-t", "cli", "--build-arg", "A=this", str(context))
+    assert "said-this" in told and "[4/4] COPY f /f" in told
+    digest = told.split()[-1]
+    assert sandboxd("history", "cli").splitlines()[0].startswith("COPY f /f")
+    sandboxd("export", "cli", str(tmp_path / "out.tar"))
+    assert digest in sandboxd("import", str(tmp_path / "out.tar"), "cli2")
+    assert digest in sandboxd("tag", "cli", "cli3:v1")
+    if shutil.which("docker-registry") is not None:
+        sandboxd("push", "cli", f"{registry}/cli:v1")
+        assert digest in sandboxd("pull", f"{registry}/cli:v1", "back")
+        sandboxd("rm", "back")
+    listed = {line.split()[0]: line.split()[-1] for line in sandboxd("ls").splitlines()}
+    assert {"cli:latest", "cli2:latest", "cli3:v1"} <= set(listed) and listed["cli3:v1"] == "yours"
+    sandboxd("rm", "cli", "cli2", "cli3:v1")
+    assert sandboxd("rm", "cli", code=1).startswith("Error: ")
+
+
 def test_templates_have_a_command(service: Service, alice: httpx.Client) -> None:
     def sandboxd(*words: str) -> str:
         env = {"SANDBOXD_URL": service.url, "SANDBOXD_API_KEY": KEYS["alice"]}
