@@ -9,10 +9,10 @@ class NetworkRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that a sandbox asked of its network."""
 
     at: str
-    """RFC 3339: when it was decided; of a connection that was let through, when it ended."""
-    kind: Literal["name", "connection", "refused", "gap"]
+    """RFC 3339: when it was decided; of a connection through the proxy, when it ended."""
+    kind: Literal["name", "connection", "refused", "ended", "gap"]
     """A question for a name; a connection through the proxy, or one that a rule let out; packets that a
-    rule stopped; or that some records are missing here."""
+    rule stopped; that such a connection is over, or cut; or that some records are missing here."""
     verdict: str
     """`allowed`, or why not: the rule's name, or words."""
     name: str = ""

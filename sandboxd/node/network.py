@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.graph.image import Image
-from sandboxd.drivers.network import nflog
+from sandboxd.drivers.network import flows, nflog
 from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
 from sandboxd.errors import DriverFault
 from sandboxd.model.egress import EgressPolicy, NetworkRequest, SandboxNetwork, narrowed
@@ -25,7 +25,7 @@ from sandboxd.model.network_use import NetworkRecord
 from sandboxd.node.network_boundary import Boundary
 from sandboxd.node.network_guard import Guard
 from sandboxd.node.network_overlay import Overlay
-from sandboxd.node.network_use import Use, of_firewall, of_guard
+from sandboxd.node.network_use import Use, of_firewall, of_flow, of_guard
 from sandboxd.node.warmth import network_shelf
 from sandboxd.queue.overlay import OverlayDirectory
 from sandboxd.settings import Settings
@@ -135,6 +135,7 @@ class Networks:
         self.driver.ended = lambda slot: _quietly(loop, self._over, slot)
         self.guard.seen = lambda ward, seen: self._told(ward.slot.addresses.index, of_guard(seen))
         loop.add_reader(self.driver.reports, self._reported)
+        loop.add_reader(self.driver.flows, self._flowed)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.guard.run())
@@ -142,10 +143,12 @@ class Networks:
                     tasks.create_task(self._overlay.run())
         finally:
             loop.remove_reader(self.driver.reports)
+            loop.remove_reader(self.driver.flows)
             if self._overlay is not None:
                 await self._directory.close()
 
     def _over(self, slot: EgressSlot) -> None:
+        self._flowed()  # what its end has cut is told already, and is still its own
         self.guard.release(slot)
         if self._overlay is not None:
             self._overlay.left(slot)
@@ -157,6 +160,14 @@ class Networks:
                 index = self.driver.plan.index_of(ipaddress.ip_address(report.source))
                 if index is not None:
                     self._told(index, of_firewall(report))
+
+    def _flowed(self) -> None:
+        with suppress(OSError):
+            while True:
+                for flow in flows.flows(self.driver.flows.recv(65_536)):
+                    index = self.driver.plan.index_of(ipaddress.ip_address(flow.source))
+                    if index is not None:
+                        self._told(index, of_flow(flow))
 
     def _told(self, index: int, record: NetworkRecord) -> None:
         use = self._uses.get(index)

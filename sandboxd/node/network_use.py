@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.drivers.network.flows import Flow
 from sandboxd.drivers.network.guard.messages import Seen
 from sandboxd.drivers.network.nflog import Report
 from sandboxd.model.network_use import NetworkRecord, NetworkUse
@@ -66,6 +67,19 @@ def of_firewall(report: Report) -> NetworkRecord:
         protocol=report.protocol,
         address=report.target,
         port=report.port,
+    )
+
+
+def of_flow(flow: Flow) -> NetworkRecord:
+    return NetworkRecord(
+        at=_now(),
+        kind="ended",
+        verdict="allowed",
+        protocol=flow.protocol,
+        address=flow.target,
+        port=flow.port,
+        sent=flow.sent,
+        received=flow.received,
     )
 
 

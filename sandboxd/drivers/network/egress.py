@@ -24,7 +24,7 @@ from typing import TypeVar
 import dns.resolver
 from msgspec import Struct
 
-from sandboxd.drivers.network import nflog, overlay
+from sandboxd.drivers.network import flows, nflog, overlay
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses, Plan
 from sandboxd.drivers.network.base import Slot
 from sandboxd.drivers.network.firewall import Firewall, Layout, Opening
@@ -89,7 +89,8 @@ class EgressNetwork:
         self._mates: Sequence[Mate] = ()
         self._peers: list[Address] = []
         self.ended: Callable[[EgressSlot], None] | None = None
-        """Called, in some thread, when a slot's sandbox is gone and before its addresses are free."""
+        """Called, in the driver's thread, when a slot's sandbox is gone: after its connections are, and
+        before its addresses are free."""
         try:
             self._do(self._set_up, self._layout(omit))
         except BaseException:
@@ -119,6 +120,7 @@ class EgressNetwork:
         self._links.prepare()
         self._overlay = self._overlay_link() if layout.overlay else None
         self.reports = nflog.bound(self.plan.reports)
+        self.flows = flows.listening()
 
     def _overlay_link(self) -> OverlayLink:
         return OverlayLink(self.plan, self._settings.overlay, self._settings.overlay_id)
@@ -140,8 +142,6 @@ class EgressNetwork:
 
     def give_back(self, slot: Slot) -> None:
         assert isinstance(slot, EgressSlot)
-        if self.ended is not None and slot.group != QUARANTINE:
-            self.ended(slot)
         self._do(self._end, slot)
 
     def keep(self, policy: EgressPolicy) -> None:
@@ -199,6 +199,7 @@ class EgressNetwork:
         self._links.sweep()
         self._firewall.remove()
         self.reports.close()
+        self.flows.close()
         self._links.close()
 
     def _make(self) -> EgressSlot:
@@ -292,6 +293,8 @@ class EgressNetwork:
             if slot.group != QUARANTINE:
                 self._leave(slot.group)
         finally:
+            if self.ended is not None and slot.group != QUARANTINE:
+                self.ended(slot)
             slot.group, slot.openings = QUARANTINE, []
             if kept and len(self._warm) < max(1, 2 * self._settings.warm):
                 self._warm.append(slot)

@@ -49,9 +49,12 @@ class Links:
         os.close(self._home)
 
     def prepare(self) -> None:
-        """Remove what an earlier node of this instance left, switch forwarding on, put the router up."""
+        """Remove what an earlier node of this instance left, switch forwarding and the counting of
+        connections' bytes on, put the router up."""
         self.sweep()
-        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        for path in (
+            "ipv4/ip_forward", "ipv6/conf/all/forwarding", "netfilter/nf_conntrack_acct",
+        ):  # fmt: skip
             switch = Path("/proc/sys/net") / path
             if switch.read_text().strip() != "1":
                 switch.write_text("1")

@@ -1,0 +1,102 @@
+"""Connections that are over, and the bytes of each: what the kernel's table of connections tells when it
+drops an entry (ctnetlink). Pure but for `listening`.
+"""
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from sandboxd.errors import DriverFault
+
+_DESTROYED = 4
+"""NF_NETLINK_CONNTRACK_DESTROY, a group of those who listen."""
+_SUBSYSTEM, _DELETE = 1, 2
+_ORIGINAL, _MARK, _SENT, _RECEIVED = 1, 8, 9, 10
+_ADDRESSES, _PORTS = 1, 2
+_SOURCES, _TARGETS = (1, 3), (2, 4)
+_PROTOCOL, _TARGET_PORT = 1, 3
+_BYTES = 2
+_HEAD = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+class Flow(Struct, frozen=True):
+    source: str
+    target: str
+    protocol: str
+    """`tcp`, `udp`, or the number."""
+    port: int
+    sent: int
+    received: int
+    """Bytes of packets."""
+
+
+def listening() -> socket.socket:
+    """A socket that gets them, of the calling thread's namespace. Raises DriverFault."""
+    line = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 12)
+    try:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        line.bind((0, _DESTROYED))
+    except OSError as error:
+        line.close()
+        raise DriverFault("network", "listen to the connections", str(error)) from error
+    return line
+
+
+def flows(data: bytes) -> list[Flow]:
+    """Those in one datagram of the socket that carry a policy's mark; what is malformed is skipped."""
+    found = []
+    while len(data) >= _HEAD.size:
+        size, kind, *_ = _HEAD.unpack_from(data)
+        if size < _HEAD.size or size > len(data):
+            break
+        if kind == _SUBSYSTEM << 8 | _DELETE:
+            flow = _flow(dict(_attributes(data[_HEAD.size + 4 : size])))
+            if flow is not None:
+                found.append(flow)
+        data = data[size + -size % 4 :]
+    return found
+
+
+def _flow(told: dict[int, bytes]) -> Flow | None:
+    if not any(told.get(_MARK, b"")):
+        return None
+    original = dict(_attributes(told.get(_ORIGINAL, b"")))
+    addresses = dict(_attributes(original.get(_ADDRESSES, b"")))
+    ports = dict(_attributes(original.get(_PORTS, b"")))
+    source, target = (_address(addresses, kinds) for kinds in (_SOURCES, _TARGETS))
+    number = ports.get(_PROTOCOL, b"")
+    if not source or not target or len(number) != 1:
+        return None
+    return Flow(
+        source,
+        target,
+        {6: "tcp", 17: "udp"}.get(number[0], str(number[0])),
+        int.from_bytes(ports.get(_TARGET_PORT, b"")[:2], "big"),
+        _counted(told.get(_SENT, b"")),
+        _counted(told.get(_RECEIVED, b"")),
+    )
+
+
+def _address(found: dict[int, bytes], kinds: tuple[int, int]) -> str:
+    for kind, size in zip(kinds, (4, 16), strict=True):
+        raw = found.get(kind, b"")
+        if len(raw) == size:
+            return str(ipaddress.ip_address(raw))
+    return ""
+
+
+def _counted(counters: bytes) -> int:
+    return int.from_bytes(dict(_attributes(counters)).get(_BYTES, b"")[:8], "big")
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= _ATTRIBUTE.size:
+        size, kind = _ATTRIBUTE.unpack_from(data)
+        if size < _ATTRIBUTE.size or size > len(data):
+            return
+        yield kind & 0x3FFF, data[_ATTRIBUTE.size : size]
+        data = data[size + -size % 4 :]
