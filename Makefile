@@ -125,20 +125,19 @@ adapters: setup ## the client's adapters for agent frameworks, with their real l
 		-e 'clients/python[smolagents,inspect]'
 	$(BIN)/pytest -rs tests/sandboxes/test_adapters.py
 
-compat: setup .setup/compat ## other services' unmodified clients, call by call, against this service
+compat: setup .setup/compat .setup/compat-oldest ## other services' unmodified clients, call by call, against this service
 	$(BIN)/pytest -rs tests/compat/clients $(ARGS)
 
-.setup/compat: requirements-compat.lock .setup/packages
+.setup/compat .setup/compat-oldest: .setup/%: requirements-%.lock .setup/packages
 	$(PYTHON) -m venv --clear $@
-	$@/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes \
-		-r requirements-compat.lock
+	$@/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
 
 compat-inside: setup ## honest programs and CPython's own tests, inside and outside compared; a quarter of an hour
 	COMPAT=all $(BIN)/pytest tests/compat/inside $(ARGS)
 
 lock: ## write the locks anew: exact versions and hashes
 	$(BIN)/python -m pip install -q pip-tools
-	for name in requirements-build requirements requirements-compat; do \
+	for name in requirements-build requirements requirements-compat requirements-compat-oldest; do \
 		$(BIN)/python -m piptools compile -q --generate-hashes --allow-unsafe --no-strip-extras \
 			--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate \
 			-o $$name.lock $$name.in || exit; \

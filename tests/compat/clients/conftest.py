@@ -19,7 +19,8 @@ import pytest
 from tests.patience import PATIENCE
 from tests.service.instance import ROOT, running
 
-PYTHON = Path(os.environ.get("COMPAT_PYTHON", ROOT / ".setup/compat/bin/python"))
+PYTHON = ROOT / ".setup/compat/bin/python"
+OLDEST = ROOT / ".setup/compat-oldest/bin/python"
 HERE = Path(__file__).parent
 KEY = "e2b_0123456789abcdef"
 _APPLETS = ("sh", "cat", "echo", "grep", "mkdir", "chown", "id", "env", "sleep")
@@ -56,7 +57,7 @@ def named(served: tuple[str, str]) -> tuple[str, str]:
 @pytest.fixture(scope="session")
 def environment(served: tuple[str, str]) -> dict[str, str]:
     """The three variables that a user sets, and the name of an image to build on."""
-    if not PYTHON.exists():
+    if not (PYTHON.exists() and OLDEST.exists()):
         pytest.skip("make compat installs the clients")
     main, url = served
     done = httpx.post(
@@ -78,8 +79,9 @@ def run(environment: dict[str, str]) -> Callable[[str], dict[str, Any]]:
     def once(script: str) -> dict[str, Any]:
         if script not in done:
             with tempfile.NamedTemporaryFile() as file:
+                python = OLDEST if "oldest" in script else PYTHON
                 ended = subprocess.run(
-                    [PYTHON, HERE / script], env={**environment, "COMPAT_TABLE": file.name},
+                    [python, HERE / script], env={**environment, "COMPAT_TABLE": file.name},
                     capture_output=True, text=True, timeout=100 * PATIENCE, check=False,
                 )  # fmt: skip
                 text = Path(file.name).read_text()

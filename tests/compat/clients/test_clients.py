@@ -13,7 +13,7 @@ from tests.service.instance import ROOT
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
 
-SCRIPTS = ("with_e2b.py", "with_e2b_async.py", "with_code_interpreter.py")
+SCRIPTS = ("with_e2b.py", "with_e2b_async.py", "with_code_interpreter.py", "with_e2b_oldest.py")
 PAGE = ROOT / "docs/e2b.md"
 BEGIN, END = "<!-- make compat writes this -->\n", "<!-- until here -->\n"
 

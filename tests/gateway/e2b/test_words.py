@@ -75,23 +75,23 @@ def test_a_token_says_whose_it_is_and_opens_one_sandbox(tenant: str) -> None:
     except UnicodeEncodeError:
         return
     token = identity.seal(SECRET, tenant, SANDBOX)
-    assert identity.unseal(SECRET, token, SANDBOX) == tenant
-    for secret, sandbox in ((SECRET, OTHER), (b"t" * 32, SANDBOX)):
+    assert identity.unseal(SECRET, token) == (tenant, SANDBOX)
+    for secret, said in ((SECRET, token.replace(SANDBOX, OTHER)), (b"t" * 32, token)):
         with pytest.raises(Unauthorized):
-            identity.unseal(secret, token, sandbox)
+            identity.unseal(secret, said)
 
 
 @given(st.text(max_size=100))
 def test_no_made_up_token_opens_anything(token: str) -> None:
     with pytest.raises(Unauthorized):
-        identity.unseal(SECRET, token, SANDBOX)
+        identity.unseal(SECRET, token)
 
 
 def test_a_token_with_another_tenants_name_is_worth_nothing() -> None:
-    _, _, mark = identity.seal(SECRET, "ann", SANDBOX).partition(".")
-    forged = base64.urlsafe_b64encode(b"bob").rstrip(b"=").decode() + "." + mark
+    _, _, rest = identity.seal(SECRET, "ann", SANDBOX).partition(".")
+    forged = base64.urlsafe_b64encode(b"bob").rstrip(b"=").decode() + "." + rest
     with pytest.raises(Unauthorized):
-        identity.unseal(SECRET, forged, SANDBOX)
+        identity.unseal(SECRET, forged)
 
 
 @pytest.mark.parametrize("name", ["sbx-" + "a" * 26, SANDBOX])
@@ -132,11 +132,11 @@ def test_a_signature_is_good_for_what_was_signed_alone(
     path: str, user: str, expires: str | None
 ) -> None:
     made = _signature(path, "read", user, "token", expires)
-    assert Signed("read", path, user, made, expires).matches("token")
-    assert not Signed("write", path, user, made, expires).matches("token")
-    assert not Signed("read", path + "x", user, made, expires).matches("token")
-    assert not Signed("read", path, user, made, (expires or "") + "1").matches("token")
-    assert not Signed("read", path, user, made, expires).matches("other")
+    assert Signed("read", path, user, made, expires).first_of(["other", "token"]) == "token"
+    assert Signed("write", path, user, made, expires).first_of(["token"]) is None
+    assert Signed("read", path + "x", user, made, expires).first_of(["token"]) is None
+    assert Signed("read", path, user, made, (expires or "") + "1").first_of(["token"]) is None
+    assert Signed("read", path, user, made, expires).first_of(["other"]) is None
 
 
 def test_a_signature_finds_its_sandbox_among_those_that_were_opened() -> None:

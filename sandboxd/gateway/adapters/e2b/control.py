@@ -5,6 +5,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -61,14 +62,18 @@ class Control:
         ]
 
     async def create_v1(self, request: Request) -> Response:
-        return await self._create(request, _V1_TIMEOUT)
+        """As clients before 2.46 ask: they say that they want the internet when nobody has said so."""
+        wanted = await self._bodies.json(request, words.NewSandbox)
+        if wanted.allow_internet_access and wanted.network is None:
+            wanted = replace(wanted, allow_internet_access=None)
+        return await self._create(request, wanted, _V1_TIMEOUT)
 
     async def create(self, request: Request) -> Response:
-        return await self._create(request, _V2_TIMEOUT)
-
-    async def _create(self, request: Request, default: float) -> Response:
-        tenant = _tenant(request)
         wanted = await self._bodies.json(request, words.NewSandbox)
+        return await self._create(request, wanted, _V2_TIMEOUT)
+
+    async def _create(self, request: Request, wanted: words.NewSandbox, default: float) -> Response:
+        tenant = _tenant(request)
         if wanted.auto_pause_memory is False:
             raise NotOffered(
                 "a paused sandbox keeps its memory: to keep files alone is not offered"

@@ -23,6 +23,9 @@ from sandboxd.gateway.adapters.e2b.volumes import Volumes
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.waiting import ClientGone
 
+_CONTROL = ("/sandboxes", "/v2/", "/v3/", "/templates", "/snapshots", "/volumes", UPLOADS)
+"""Where only the control plane has something: older clients name the sandbox to it as well."""
+
 
 class Front:
     def __init__(self, gateway: Gateway) -> None:
@@ -52,8 +55,9 @@ class Front:
         named = identity.named(headers)
         # What is mounted sees the path without the prefix.
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        control = path.startswith(_CONTROL) or (named is None and identity.token(headers) is None)
         query = QueryParams(scope["query_string"]) if path == "/files" else {}
-        if named is None and "signature" not in query:
+        if control and "signature" not in query:
             await self._controlled(scope, receive, send, headers, path)
             return
         scope = {**scope, "e2b.path": path, "e2b.target": None}
@@ -62,10 +66,8 @@ class Front:
             request = signed(scope["method"], query)
             if request is not None:
                 target = self._issued.target(request, identity.meant(named[0]) if named else None)
-            elif named is not None:
-                target = await identity.target(self._gateway, headers, *named)
             else:
-                raise Unauthorized("only reading and writing can be signed")
+                target = await identity.target(self._gateway, headers, named)
             scope["e2b.target"] = target
             server = self._servers.get(target.port)
             if server is None:

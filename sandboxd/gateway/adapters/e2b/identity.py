@@ -61,19 +61,21 @@ async def access_token(gateway: Gateway, tenant: str, sandbox: str) -> str:
 
 def seal(secret: bytes, tenant: str, sandbox: str) -> str:
     said = b"\0".join((b"e2b-access", tenant.encode(), sandbox.encode()))
-    return f"{_text(tenant.encode())}.{_text(hmac.digest(secret, said, hashlib.sha256))}"
+    mark = _text(hmac.digest(secret, said, hashlib.sha256))
+    return f"{_text(tenant.encode())}.{sandbox}.{mark}"
 
 
-def unseal(secret: bytes, token: str, sandbox: str) -> str:
-    """The tenant of a token of this sandbox. Raises Unauthorized."""
-    name, _, _ = token.partition(".")
+def unseal(secret: bytes, token: str) -> tuple[str, str]:
+    """The tenant and the sandbox that a token is for. Raises Unauthorized."""
+    name, _, rest = token.partition(".")
+    sandbox, _, _ = rest.partition(".")
     try:
         owner = base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
     except ValueError:
         raise Unauthorized("this is no access token") from None
     if not hmac.compare_digest(seal(secret, owner, sandbox).encode(), token.encode()):
-        raise Unauthorized("the access token is not one of this sandbox")
-    return owner
+        raise Unauthorized("this is no access token of this service")
+    return owner, sandbox
 
 
 def named(headers: Headers) -> tuple[str, int] | None:
@@ -86,17 +88,27 @@ def named(headers: Headers) -> tuple[str, int] | None:
     return (match["id"], int(match["port"])) if match else None
 
 
-async def target(gateway: Gateway, headers: Headers, name: str, port: int) -> Target:
-    """Whose sandbox it is, by its token; without API keys everything is the one tenant's. Raises
-    NotFound, Unauthorized."""
-    sandbox = meant(name)
-    token = headers.get("x-access-token") or headers.get("e2b-traffic-access-token")
-    if token is not None:
-        secret = await gateway.sandboxes.secret.get()
-        return Target(unseal(secret, token, sandbox), sandbox, port)
-    owner = gateway.keys.tenant(headers.get("authorization"))
-    if owner is None:
+def token(headers: Headers) -> str | None:
+    """What a request presents to a sandbox."""
+    return headers.get("x-access-token") or headers.get("e2b-traffic-access-token")
+
+
+async def target(gateway: Gateway, headers: Headers, named: tuple[str, int] | None) -> Target:
+    """Whose sandbox it is, by its token; without API keys everything is the one tenant's. Older clients
+    name none: then it is the token's. Raises NotFound, Unauthorized."""
+    presented = token(headers)
+    if presented is not None:
+        owner, sandbox = unseal(await gateway.sandboxes.secret.get(), presented)
+        if named is not None and meant(named[0]) != sandbox:
+            raise Unauthorized("the access token is another sandbox's")
+        return Target(owner, sandbox, ENVD if named is None else named[1])
+    if named is None:
+        raise Unauthorized("only reading and writing can be signed")
+    sandbox, port = meant(named[0]), named[1]
+    found = gateway.keys.tenant(headers.get("authorization"))
+    if found is None:
         raise Unauthorized("send the sandbox's token in the header X-Access-Token")
+    owner = found
     return Target(owner, sandbox, port)
 
 
