@@ -248,6 +248,7 @@ def test_every_request_of_a_connection_gets_it(served: Service, host: Host) -> N
         "GET https://evil.example/ HTTP/1.1\\r\\nHost: api.example.org\\r\\n\\r\\n",
         "CONNECT evil.example:443 HTTP/1.1\\r\\nHost: api.example.org\\r\\n\\r\\n",
         "GET / HTTP/1.1\\r\\nHost: api.example.org\\r\\nContent-Length: 1, 2\\r\\n\\r\\n",
+        "TRACE / HTTP/1.1\\r\\nHost: api.example.org\\r\\n\\r\\n",
         "PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n",
         "\\x16\\x03\\x01",
     ],

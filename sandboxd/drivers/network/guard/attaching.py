@@ -91,6 +91,8 @@ class _Exchange:
             raise NotHttp("another host")
         if not request.target.startswith(b"/") and request.target != b"*":
             raise NotHttp("a target that names a host")
+        if request.method.upper() == b"TRACE":
+            raise NotHttp("a method whose answer is the request, and the secret in it")
         ours = {name.lower() for name, _ in self._fields}
         kept = [
             (name, value)
