@@ -22,7 +22,8 @@ _INSIDE = files("sandboxd.kernels") / "inside"
 _PACKAGE = "sandboxd_kernel"
 _MODULES = {
     ContextLanguage.PYTHON: ("python", ("wire", "python", "shell", "figures", "charts")),
-    ContextLanguage.BASH: ("bash", ("wire", "bash")),
+    ContextLanguage.BASH: ("bash", ("wire", "bridge", "bash")),
+    ContextLanguage.R: ("r", ("wire", "bridge", "r")),
 }
 
 

@@ -20,6 +20,7 @@ class ContextLanguage(StrEnum):
     PYTHON = "python"
     JAVASCRIPT = "javascript"
     BASH = "bash"
+    R = "r"
 
 
 def default_context_id(language: str) -> str:

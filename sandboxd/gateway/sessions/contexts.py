@@ -7,6 +7,7 @@ context is remembered between two requests.
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -33,6 +34,7 @@ from sandboxd.model.context import (
     KernelEvent,
     Omitted,
     Refused,
+    Stderr,
     default_context_id,
 )
 from sandboxd.model.session import Process, ProcessState
@@ -303,6 +305,8 @@ class _Reading:
                 return [event for each in events for event in self._mine(each)]
             case Output(_, data):
                 self._stderr = (self._stderr + data)[-_TAIL:]
+                if self._run is not None and not self.over:
+                    return [Stderr(text=data.decode(errors="replace"), time=time.time())]
             case Missed():
                 self._decoder.resync()
                 return [Omitted()]
