@@ -40,7 +40,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _HOST_SOURCES = ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list")
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.:/=~-]{0,127}\Z")
 _LINKS_MAX = 8
-_MEMBERS_MAX = 4096
+_MEMBERS_MAX = 1000
 """Of an archive of an image: each becomes a file of the store."""
 _MARKS = ("manifest.json", "oci-layout")
 _INDEX_DEPTH = 3
@@ -78,8 +78,14 @@ def from_archive(images: Images, lease: Lease, path: Path) -> str:
 
     An archive of several images is refused.
     """
+    # One wait for the disk for all of them, and only for those that are an image's.
     members = _members(images.store, lease, path)
+    digest = _of_members(images, lease, path.name, members)
+    images.store.settle()
+    return digest
 
+
+def _of_members(images: Images, lease: Lease, archive: str, members: Mapping[str, str]) -> str:
     def document(name: str) -> bytes:
         return images.store.read(members[name], MANIFEST_MAX)
 
@@ -88,13 +94,13 @@ def from_archive(images: Images, lease: Lease, path: Path) -> str:
             images, lease, decode(document("index.json"), Index, "index.json"), lambda *_: None
         )
     if "manifest.json" not in members:
-        raise InvalidImage(f"{path.name}: has neither manifest.json nor index.json")
+        raise InvalidImage(f"{archive}: has neither manifest.json nor index.json")
     saved = decode(document("manifest.json"), list[_Saved], "manifest.json")
     if len(saved) != 1:
-        raise InvalidImage(f"{path.name}: holds {len(saved)} images, give one")
+        raise InvalidImage(f"{archive}: holds {len(saved)} images, give one")
     for name in (saved[0].config, *saved[0].layers):
         if name not in members:
-            raise InvalidImage(f"{path.name}: {name[:80]!r} is missing")
+            raise InvalidImage(f"{archive}: {name[:80]!r} is missing")
     config = decode(document(saved[0].config), Config, "configuration")
     return images.assemble(
         lease, config, [layer_of(images.store, members[name]) for name in saved[0].layers]
@@ -216,7 +222,7 @@ def choose(index: Index) -> Descriptor:
 
 
 def _members(store: Store, lease: Lease, path: Path) -> dict[str, str]:
-    """Every file of the archive as a blob: name -> digest, links of the archive followed."""
+    """Every file of the archive as a blob, not durable: name -> digest, links of the archive followed."""
     found: dict[str, str] = {}
     links: dict[str, str] = {}
     try:
@@ -227,7 +233,7 @@ def _members(store: Store, lease: Lease, path: Path) -> dict[str, str]:
                 if len(found) + len(links) == _MEMBERS_MAX:
                     raise InvalidImage(f"{path.name}: more than {_MEMBERS_MAX} files are no image")
                 if entry.kind == "file":
-                    with store.writing(lease) as writer:
+                    with store.writing(lease, durable=False) as writer:
                         for begin in range(0, entry.size, _CHUNK):
                             writer.write(read(min(_CHUNK, entry.size - begin)))
                     found[name] = writer.digest
