@@ -2,16 +2,20 @@
 
 import base64
 import hashlib
+import io
+import tarfile
+import zlib
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from sandboxd.drivers.graph.builder.words import pairs
 from sandboxd.errors import InvalidRequest, MalformedBody, NotFound, Unauthorized
-from sandboxd.gateway.adapters.e2b import identity, paths, words
+from sandboxd.gateway.adapters.e2b import build_files, identity, paths, words
+from sandboxd.gateway.adapters.e2b.build_files import context
 from sandboxd.gateway.adapters.e2b.envelopes import (
     COMPRESSED,
     LAST,
@@ -280,7 +284,7 @@ def test_steps_run_as_who_they_say_and_the_next_as_before() -> None:
         'RUN ["/bin/bash", "-l", "-c", "a"]',
         "USER root", 'RUN ["/bin/bash", "-l", "-c", "b"]', "USER user",
         "USER root", 'RUN ["/bin/bash", "-l", "-c", "c"]',
-        f'COPY --chown=root --chmod=0644 "{_ONE}/x" "/y"',
+        'COPY --chown=root --chmod=0644 "x" "/y"',
     ]  # fmt: skip
 
 
@@ -297,6 +301,77 @@ def test_what_cannot_be_built_is_refused_never_left_out(recipe: Recipe) -> None:
 def test_files_of_a_copy_are_named_by_a_hash(name: str | None) -> None:
     with pytest.raises(InvalidRequest):
         hashes(Recipe(steps=[Step(type="COPY", args=["a", "b"], files_hash=name)]))
+
+
+def _packed(files: dict[str, bytes], *, gzip: bool) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz" if gzip else "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.dictionaries(st.text("ab/", min_size=1, max_size=150), st.binary(max_size=2000)),
+        max_size=4,
+    )
+)
+def test_one_context_has_what_all_archives_had(parts: list[dict[str, bytes]]) -> None:
+    """Long names and all: what a head says beyond its size is passed on as it is."""
+    archives = [_packed(files, gzip=at % 2 == 0) for at, files in enumerate(parts)]
+    whole = io.BytesIO(b"".join(context(archives)))
+    found = {}
+    with tarfile.open(fileobj=whole) as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            assert content is not None
+            found[member.name] = content.read()
+    # As one archive reads them: a slash at the end of a name goes.
+    wanted = {}
+    for packed in archives:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                assert content is not None
+                wanted[member.name] = content.read()
+    assert found == wanted
+
+
+@given(st.binary(max_size=3000))
+def test_what_is_no_archive_is_refused_or_passed_on_whole(data: bytes) -> None:
+    try:
+        found = b"".join(context([data]))
+    except InvalidRequest:
+        return
+    assert len(found) % 512 == 0
+
+
+@pytest.mark.parametrize("archive", [
+    _packed({"a": b"x" * 600}, gzip=False)[:1000], _packed({"a": b"x" * 6000}, gzip=True)[:40] + b"??",
+    b"\x80" * 512,
+])  # fmt: skip
+def test_an_archive_that_breaks_off_is_refused(archive: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        list(context([archive]))
+
+
+def test_what_unpacks_to_too_much_is_refused_while_it_unpacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build_files, "_UNPACKED_MAX", 8 << 20)
+    bomb = zlib.compressobj(wbits=31)
+    member = tarfile.TarInfo("x")
+    member.size = 7 << 30
+    packed = bomb.compress(member.tobuf())
+    zeros = bytes(1 << 20)
+    packed += b"".join(bomb.compress(zeros) for _ in range(16)) + bomb.flush()
+    with pytest.raises(InvalidRequest, match="more than"):
+        for piece in context([packed]):
+            assert len(piece) <= 1 << 20
 
 
 def _ended(**how: object) -> Process:

@@ -3,12 +3,10 @@
 They lie in this process: a build is begun, sent for and run through one gateway.
 """
 
-import io
-import tarfile
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from posixpath import normpath
 
 from sandboxd.errors import InvalidRequest, QuotaExceeded
 
@@ -16,6 +14,8 @@ ARCHIVE_MAX = 32 << 20
 """Bytes of one archive, as it is sent."""
 _ALL_MAX, _TENANT_MAX = 256 << 20, 96 << 20
 _UNPACKED_MAX = 512 << 20
+_BLOCK, _PIECE = 512, 256 << 10
+_GZIP = b"\x1f\x8b"
 _KEPT = 3600.0
 """Seconds."""
 
@@ -38,13 +38,13 @@ class BuildFiles:
             raise QuotaExceeded("too many files wait for builds", retry_after=60.0)
         self._archives[tenant, name] = (time.monotonic(), archive)
 
-    def archives(self, tenant: str, names: Iterable[str]) -> dict[str, bytes]:
+    def archives(self, tenant: str, names: Iterable[str]) -> list[bytes]:
         """Raises InvalidRequest for one that was not sent, or so long ago that it is gone."""
-        found = {}
+        found = []
         for name in names:
             if not self.has(tenant, name):
                 raise InvalidRequest(f"the files {name[:12]}… of a COPY were not uploaded")
-            found[name] = self._archives[tenant, name][1]
+            found.append(self._archives[tenant, name][1])
         return found
 
     def _forget_old(self) -> None:
@@ -53,41 +53,78 @@ class BuildFiles:
             self._archives.popitem(last=False)
 
 
-def context(archives: dict[str, bytes]) -> Iterator[bytes]:
-    """One plain archive in which each of these is a directory of its name. What is in them is taken as
-    it is: the node refuses what it does not like. Blocks. Raises InvalidRequest."""
-    out = io.BytesIO()
+def context(archives: Iterable[bytes]) -> Iterator[bytes]:
+    """One plain archive of what is in all of these, which come from one directory of the client's. Raises
+    InvalidRequest. Blocks for its time, and holds little; names, links and types are for the node."""
     left = _UNPACKED_MAX
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as whole:
-        for name, archive in archives.items():
-            try:
-                with tarfile.open(fileobj=io.BytesIO(archive), mode="r|*") as part:
-                    for member in part:
-                        left -= member.size + tarfile.BLOCKSIZE
-                        if left < 0:
-                            raise InvalidRequest(
-                                f"more than {_UNPACKED_MAX} bytes are to be copied"
-                            )
-                        _add(whole, part, member, name)
-                        yield _drained(out)
-            except (tarfile.TarError, EOFError, OSError) as error:
-                raise InvalidRequest(f"the files {name[:12]}… are no archive: {error}") from None
-    yield _drained(out)
+    for archive in archives:
+        for piece in Entries().of(_plain(archive)):
+            left -= len(piece)
+            if left < 0:
+                raise InvalidRequest(f"more than {_UNPACKED_MAX} bytes are to be copied")
+            yield piece
+    yield bytes(2 * _BLOCK)
 
 
-def _add(
-    whole: tarfile.TarFile, part: tarfile.TarFile, member: tarfile.TarInfo, directory: str
-) -> None:
-    path = normpath("/" + member.name).lstrip("/")
-    content = part.extractfile(member) if member.isreg() else None
-    if member.islnk():
-        member.linkname = f"{directory}/{normpath('/' + member.linkname).lstrip('/')}"
-    member.name = f"{directory}/{path}" if path else directory
-    whole.addfile(member, content)
+def _plain(archive: bytes) -> Iterator[bytes]:
+    """An archive as it was before it was packed, piece by piece. Raises InvalidRequest."""
+    if archive[:2] != _GZIP:
+        for at in range(0, len(archive), _PIECE):
+            yield archive[at : at + _PIECE]
+        return
+    inflater, rest = zlib.decompressobj(wbits=31), archive
+    try:
+        while rest and not inflater.eof:
+            yield inflater.decompress(rest, _PIECE)
+            rest = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise InvalidRequest(f"the files of a COPY are not gzip: {error}") from None
 
 
-def _drained(out: io.BytesIO) -> bytes:
-    data = out.getvalue()
-    out.seek(0)
-    out.truncate()
-    return data
+class Entries:
+    """The entries of one archive as they are, without the blocks that end it. Of a head, only the size is
+    read: how much belongs to it."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._left = 0
+        self.over = False
+
+    def of(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Raises InvalidRequest for what is no archive, or breaks off."""
+        for piece in pieces:
+            if out := self._take(piece):
+                yield out
+            if self.over:
+                return
+        if self._head or self._left:
+            raise InvalidRequest("the files of a COPY break off")
+
+    def _take(self, piece: bytes) -> bytes:
+        out = bytearray()
+        at = 0
+        while at < len(piece) and not self.over:
+            if self._left:
+                end = min(len(piece), at + self._left)
+                out += piece[at:end]
+                self._left -= end - at
+                at = end
+                continue
+            missing = _BLOCK - len(self._head)
+            self._head += piece[at : at + missing]
+            at += missing
+            if len(self._head) == _BLOCK:
+                out += self._begin(bytes(self._head))
+                self._head.clear()
+        return bytes(out)
+
+    def _begin(self, head: bytes) -> bytes:
+        if not any(head):
+            self.over = True
+            return b""
+        field = head[124:136].rstrip(b"\0 ").lstrip(b" ")
+        if not field.isdigit() or set(field) & set(b"89"):
+            raise InvalidRequest("the files of a COPY are no archive, or one is too large")
+        size = int(field, 8)
+        self._left = -(-size // _BLOCK) * _BLOCK
+        return head

@@ -129,7 +129,7 @@ class Builds:
             raise NotFound(f"image {name!r} was not found")
         return found.name
 
-    async def _run(self, build: Build, text: str, archives: dict[str, bytes]) -> None:
+    async def _run(self, build: Build, text: str, archives: list[bytes]) -> None:
         """Every end is in the build: nobody waits for this."""
         try:
             call = wire.BuildImage(
@@ -152,7 +152,7 @@ class Builds:
             raise
 
 
-async def _streamed(archives: dict[str, bytes]) -> AsyncIterator[bytes]:
+async def _streamed(archives: list[bytes]) -> AsyncIterator[bytes]:
     """The context, made in a thread: packing is not for the loop."""
     pieces = context(archives)
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:

@@ -115,13 +115,13 @@ class Control:
 
     async def one(self, request: Request) -> Response:
         tenant, sandbox = _who(request)
-        found = (await self._sandboxes.live(tenant, sandbox)).sandbox
+        found = await self._present(tenant, sandbox)
         token = await self._token(tenant, sandbox)
         return answer(words.detail(found, token, self._domain))
 
     async def kill(self, request: Request) -> Response:
         tenant, sandbox = _who(request)
-        await self._sandboxes.live(tenant, sandbox)
+        await self._present(tenant, sandbox)
         await self._sandboxes.ask(agent.Kill(tenant=tenant, sandbox=sandbox), Sandbox)
         return nothing()
 
@@ -208,7 +208,8 @@ class Control:
         return answer(await self._opened(tenant, found), 201 if woken else 200)
 
     async def _present(self, tenant: str, sandbox: str) -> Sandbox:
-        """As its node knows it now. Raises NotFound, SandboxEnded."""
+        """As its node knows it now: its end is in the directory a moment later. Raises NotFound,
+        SandboxEnded."""
         found = await self._sandboxes.ask(agent.Get(tenant=tenant, sandbox=sandbox), Sandbox)
         if found.state is SandboxState.ENDED:
             raise SandboxEnded("the sandbox has ended")

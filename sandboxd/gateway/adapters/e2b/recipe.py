@@ -48,7 +48,7 @@ def hashes(recipe: Recipe) -> list[str]:
 
 
 def dockerfile(recipe: Recipe, image: str, cpus: int | None, memory: int | None) -> str:
-    """On `image`, with the archives of COPY unpacked each in a directory named by its hash.
+    """On `image`, in a context of what the archives of its COPY steps hold.
     Raises InvalidRequest, NotOffered."""
     if recipe.start_cmd or recipe.ready_cmd:
         raise NotOffered(
@@ -102,8 +102,7 @@ def _copy(step: Step, user: str) -> str:
     options = [f"--chown={owner}"]
     if len(more) > 1 and more[1]:
         options.append(f"--chmod={_checked(_MODE, more[1])}")
-    place = f"{step.files_hash}/{source.lstrip('/')}"
-    return f"COPY {' '.join(options)} {quoted(place)} {quoted(target)}"
+    return f"COPY {' '.join(options)} {quoted(source)} {quoted(target)}"
 
 
 def quoted(text: str) -> str:
