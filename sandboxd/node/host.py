@@ -60,9 +60,10 @@ class Host:
         self.copies = Copies(self.graph, self.rootfs, lambda tenant: settings.quotas(tenant).images)
         self.volumes = Volumes(self.graph.store, settings.graph.uid_base, self._owner_map)
         self.mounts = Mounts(self.graph, self.rootfs, self.volumes, self._owner_map)
-        self.images = {
-            "host": host_image.build(settings.state_path / "images", settings.host_image.binds)
-        }
+        images = settings.state_path / "images"
+        if not survivors.groups:  # else they stand on one of them
+            host_image.clear(images)
+        self.images = {"host": host_image.build(images, settings.host_image.binds)}
         self.rootfs.host = self.images["host"]
         self.specs = {
             name: make_spec(settings, self.policies, template, self._image(template))

@@ -51,7 +51,9 @@ def workshop(
         driver = NativeDriver(cgroups, uids, stage)
         made.callback(driver.close)
         template = policies.templates[TEMPLATE]
-        image = host_image.build(settings.run_path / "build-image", {})
+        images = settings.run_path / "build-image"
+        host_image.clear(images)
+        image = host_image.build(images, {})
         spec: Spec = make_spec(settings, policies, template, image)
         limits = merge(policies.limits.defaults, template.limits)
         rootfs = Rootfs(graph, settings.graph.uid_base)

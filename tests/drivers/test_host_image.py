@@ -59,6 +59,7 @@ def test_files_that_not_everybody_may_read_are_passed_over(tmp_path: Path) -> No
 def test_image_of_an_earlier_start_is_dropped_and_strangers_stay(tmp_path: Path) -> None:
     first = host_image.build(tmp_path, {})
     (tmp_path / "other").mkdir()
+    host_image.clear(tmp_path)
     second = host_image.build(tmp_path, {})
     assert not first.lower.exists() and second.lower.is_dir() and (tmp_path / "other").is_dir()
 

@@ -73,3 +73,16 @@ def test_a_client_comes_back_to_what_ran_on(apart: Service, role: str) -> None:
         assert numbers == list(range(numbers[0], numbers[0] + 3)), "lines are whole and in order"
         process.kill()
         assert process.wait(WAIT).signal == "SIGKILL"
+
+
+def test_what_nobody_has_touched_is_there_after_its_node_died(apart: Service) -> None:
+    """Nothing of a survivor's root is made anew below it: no name of it may be known by chance."""
+    with Client(apart.url) as client, Sandbox.create(client=client) as sandbox:
+        sandbox.files.write("kept", "here")
+        for _ in range(2):
+            _kill(apart, "node")
+            _again(sandbox)
+        assert sandbox.run("ls /bin/sh /lib64/ld-linux* && id -un").ok
+        assert sandbox.files.read_text("/etc/hostname") == "sandbox\n"
+        with Sandbox.create(client=client) as fresh:
+            assert fresh.run("echo new").stdout == "new\n"

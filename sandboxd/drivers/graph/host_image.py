@@ -46,7 +46,7 @@ _FORBIDDEN = ("/", "/root", "/home", "/etc", "/var", "/proc", "/sys", "/dev", "/
 
 
 def build(directory: Path, binds: Mapping[str, str]) -> Image:
-    """Write the skeleton below `directory` (of this node alone) and drop those of earlier starts.
+    """Write the skeleton below `directory` (of this node alone).
 
     `binds` maps paths inside (under /opt) to host directories. Raises DriverFault.
     """
@@ -55,14 +55,21 @@ def build(directory: Path, binds: Mapping[str, str]) -> Image:
         every.append(Bind(_checked_source(source), _checked_target(target)))
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for old in directory.glob("host-*"):
-            shutil.rmtree(old)
         lower = Path(tempfile.mkdtemp(prefix="host-", dir=directory))
         lower.chmod(0o755)
         _write_skeleton(lower)
     except OSError as error:
         raise DriverFault("graph", "build the host image", str(error)) from error
     return Image(name="host", lower=lower, binds=tuple(every))
+
+
+def clear(directory: Path) -> None:
+    """Drop the skeletons of earlier starts; no sandbox may be on one. Raises DriverFault."""
+    try:
+        for old in directory.glob("host-*"):
+            shutil.rmtree(old)
+    except OSError as error:
+        raise DriverFault("graph", "clear the host images", str(error)) from error
 
 
 def _write_skeleton(root: Path) -> None:
