@@ -7,7 +7,9 @@ instead of filling our memory.
 
 import fcntl
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from sandboxd.descriptors import Reader, Writer
 
@@ -24,6 +26,9 @@ class Output:
         self.kept = bytearray()
         self.exceeded = False
         self.listener: Callable[[bytes], None] | None = None
+        self.closed_at: float | None = None
+        """When its end came, in seconds of CLOCK_MONOTONIC; None if it was drained before. Ends that
+        wait together for the loop's turn are told apart: it takes them in the order they came in."""
         ours, self.child_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(ours, False)
         self._reader = Reader(ours, self._read)
@@ -41,15 +46,19 @@ class Output:
         self._reader.pause()
 
     def _read(self) -> None:
-        """Read once; close at the end of the stream."""
-        try:
+        """Read once, and close at the end of the stream, which is not to wait for another turn."""
+        with suppress(BlockingIOError):
             data = os.read(self._reader.fd, _CHUNK)
-        except BlockingIOError:
-            return
-        if data:
-            self._take(data)
-        else:
-            self._shut()
+            if data:
+                self._take(data)
+                if len(data) == _CHUNK or self.listener is not None:
+                    return
+                data = os.read(self._reader.fd, _CHUNK)
+            if data:
+                self._take(data)
+            else:
+                self.closed_at = time.monotonic()
+                self._shut()
 
     def _take(self, data: bytes) -> None:
         room = self._cap - len(self.kept)

@@ -252,5 +252,7 @@ class Worker:
 
 
 def _first_limits(job: Job) -> Limits:
-    """Of the first sandbox that it uses."""
-    return job.compile_limits or job.limits
+    """Of the first sandbox that it uses. A submission's program is mostly compiled already."""
+    if job.submission is not None or job.compile_limits is None:
+        return job.limits
+    return job.compile_limits

@@ -211,3 +211,23 @@ async def test_cancelled_writer_leaves_the_input_usable() -> None:
     assert await asyncio.wait_for(stdin.write(b"next"), 10)
     stdin.close()
     os.close(reader)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("said", [(b"", b""), (b"last words", b""), (b"", b"x" * 1_000)])
+async def test_ends_are_stamped_in_their_order_though_the_loop_was_busy(
+    first: int, said: tuple[bytes, bytes]
+) -> None:
+    """As when both have ended by the time that the node gets a core."""
+    outputs = [Output(PIPE, lambda: None) for _ in range(2)]
+    children = [Child(output) for output in outputs]
+    for output in outputs:
+        output.start()
+    await asyncio.sleep(0.01)  # watched, as they are while programs run
+    for which in (first, 1 - first):
+        os.write(children[which].fd, said[which])
+        children[which].close()
+    await until(lambda: all(output.closed_at is not None for output in outputs))
+    stamps = [output.closed_at or 0.0 for output in outputs]
+    assert stamps[first] < stamps[1 - first]
+    assert tuple(bytes(output.kept) for output in outputs) == said

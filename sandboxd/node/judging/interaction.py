@@ -22,6 +22,8 @@ from sandboxd.node.stdio import LiveInput, PassedInput, PassedOutput
 
 _AFTER = 5.0
 """Seconds that an interactor has left when its program has ended."""
+_TURN = 0.5
+"""Seconds that a process may wait for a core on a busy machine."""
 Speaker = Literal["program", "interactor"]
 
 
@@ -107,9 +109,18 @@ async def interact(
     return Interacted(
         program=ended,
         interactor=judged,
-        interactor_first=judged.ended.at < ended.ended.at,
+        interactor_first=_before(judged, ended),
         transcript=transcript.lines() if transcript is not None else None,
     )
+
+
+def _before(one: Ran, other: Ran) -> bool:
+    """Whether it ended first. Each end is stamped by that sandbox's init, when it gets a core: what is
+    closer than that is told by the streams, which the kernel closes in the order of the ends."""
+    near = abs(one.ended.at - other.ended.at) < _TURN
+    if near and one.closed_at is not None and other.closed_at is not None:
+        return one.closed_at < other.closed_at
+    return one.ended.at < other.ended.at
 
 
 def _own_end(ran: Ran, limits: Limits) -> Ran:

@@ -29,6 +29,8 @@ class Ran(Struct, frozen=True, kw_only=True):
     """Whether there was more of stdout and of stderr."""
     files: list[Brought]
     layers: frozenset[str]
+    closed_at: float | None = None
+    """When nobody held its stderr any more, see `Output.closed_at`."""
 
     def outcome(self) -> Outcome:
         return outcome(self.verdict, self.ended, self.stdout, self.stderr, cut=self.cut)
@@ -141,6 +143,7 @@ class Workplace:
             cut=(stdout.exceeded, stderr.exceeded),
             files=files,
             layers=frozenset(built.layers),
+            closed_at=stderr.closed_at,
         )
 
     def enter(self, sandbox: Sandbox) -> None:
