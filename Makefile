@@ -15,7 +15,7 @@ PACKAGES := python3.11 python3.11-venv python3.11-dev gcc g++ make cmake ninja-b
 PACKAGES += clang-format apparmor bubblewrap iproute2 busybox-static cpio zstd e2fsprogs \
 	qemu-system-x86 qemu-system-common
 PACKAGES += nftables iptables iperf3
-PACKAGES += mmdebstrap umoci skopeo docker-registry runc
+PACKAGES += mmdebstrap umoci skopeo docker-registry runc crun
 PACKAGES += python3-ipython python3-matplotlib nodejs r-base-core
 PACKAGES += clang libclang-rt-14-dev libpython3.11-testsuite python3-numpy python3-pandas git sqlite3
 NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \

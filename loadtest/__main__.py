@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -34,12 +34,15 @@ from loadtest import (
     workload,
 )
 from loadtest.http1 import ExchangeError
+from loadtest.peers import wire
 from loadtest.peers.http import HttpPeer, Server
 
 _FAULTS = (
     bench.BrokenPeerError, peers.PeerError, scenario.ScenarioError, service.ServiceError,
     workload.BuildError, ExchangeError, ProcessLookupError, judge.WrongVerdictError,
 )  # fmt: skip
+
+_PARTS = ("compiled", "python", "judge", "sessions", "e2b")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,9 +75,15 @@ def _parser() -> argparse.ArgumentParser:
     standard.add_argument("--rounds", type=_count)
     standard.add_argument("--seconds", type=_seconds, help="of one cell in one round")
     standard.add_argument("--clients", type=_counts, help="for example 1,2,8,32")
+    standard.add_argument("--workloads", type=_among(_PARTS), default=_PARTS)
     standard.add_argument(
-        "--workloads", type=_words, default=("compiled", "python", "judge", "sessions", "e2b")
-    )
+        "--local", type=_among(peers.LOCAL), default=tuple(peers.LOCAL), metavar="NAMES",
+        help="peers of this machine; those that are not installed are left out",
+    )  # fmt: skip
+    standard.add_argument(
+        "--peer", type=wire.peer, action="append", default=[], metavar="KIND=URL", dest="asked",
+        help=f"a service to measure beside ours, any number: {', '.join(wire.KINDS)}",
+    )  # fmt: skip
     standard.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
 
     rate = verbs.add_parser("run", help="a scenario, open loop")
@@ -149,14 +158,21 @@ async def _bench(options: argparse.Namespace) -> int:
         notes.append(text)
         _say(text)
 
-    with tempfile.TemporaryDirectory(prefix="sandboxd-loadtest-") as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix="sandboxd-loadtest-") as directory,
+        ExitStack() as cleanup,
+    ):
         programs = workload.build(Path(directory))
         known = workload.workloads(programs)
         chosen = [known[name] for name in options.workloads if name in known]
         async with _service(options) as (server, pid):
             if chosen:
                 ours = HttpPeer("sandboxd", "this service over HTTP on loopback", server, pid)
-                beside = [*peers.local(programs), ours]
+                beside = [
+                    *peers.local(programs, cleanup, note, options.local),
+                    *options.asked,
+                    ours,
+                ]
                 sound = await bench.warm_up(beside, chosen, ours, note)
                 results = await bench.measure(sound, chosen, plan, _say)
             if "judge" in options.workloads:
@@ -257,11 +273,16 @@ def _seconds(text: str) -> float:
     return number
 
 
-def _words(text: str) -> tuple[str, ...]:
-    words = tuple(text.split(","))
-    if not set(words) <= {"compiled", "python", "judge", "sessions", "e2b"}:
-        raise ValueError("compiled, python, judge, sessions, e2b")
-    return words
+def _among(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """Parses names with commas between them."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        words = tuple(text.split(","))
+        if not set(words) <= set(known):
+            raise argparse.ArgumentTypeError(f"some of {', '.join(known)}")
+        return words
+
+    return parse
 
 
 def _say(text: str) -> None:

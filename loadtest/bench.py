@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from loadtest.cell import Key, Rounds
 from loadtest.closedloop import ClosedLoad
+from loadtest.http1 import ExchangeError
 from loadtest.measurement import Measurement
-from loadtest.peers import Peer
+from loadtest.peers import Peer, PeerError
 from loadtest.workload import Workload
 
 Say = Callable[[str], None]
@@ -21,7 +22,9 @@ _WARM_UP = ClosedLoad(clients=2, seconds=0.3, max_jobs=20)
 class Plan(Struct, frozen=True, kw_only=True):
     rounds: int = 5
     seconds: float = 1.5
-    """Of one cell in one round."""
+    """Of one cell in one round, at most."""
+    budget: float = 240.0
+    """Seconds that all cells may take together: with more peers, each has less."""
     clients: tuple[int, ...] = (1, 2, 8, 32)
 
 
@@ -44,7 +47,7 @@ async def warm_up(
         fault = None
         for workload in workloads:
             if fault is None and peer.runs(workload):
-                fault = _fault(workload, await peer.measure(workload, _WARM_UP))
+                fault = await _tried(peer, workload)
         if fault is None:
             sound.append(peer)
         elif peer is required:
@@ -65,18 +68,26 @@ async def measure(
         for peer in peers
         if peer.runs(workload)
     }
+    seconds = min(plan.seconds, plan.budget / max(1, plan.rounds * len(results)))
     for number in range(plan.rounds):
         turn = number % len(peers)
         order = [*peers[turn:], *peers[:turn]]
         for workload in workloads:
             for clients in plan.clients:
-                load = ClosedLoad(clients=clients, seconds=plan.seconds)
+                load = ClosedLoad(clients=clients, seconds=seconds)
                 for peer in order:
                     if peer.runs(workload):
                         measured = await peer.measure(workload, load)
                         results[workload.name, clients, peer.name].append(measured)
         say(f"round {number + 1} of {plan.rounds} done")
     return results
+
+
+async def _tried(peer: Peer, workload: Workload) -> str | None:
+    try:
+        return _fault(workload, await peer.measure(workload, _WARM_UP))
+    except (PeerError, ExchangeError) as error:
+        return f"{workload.name}: {error}"
 
 
 def _fault(workload: Workload, measured: Measurement) -> str | None:

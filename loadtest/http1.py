@@ -7,10 +7,13 @@ Content-Length are parsed.
 
 import asyncio
 import re
+import socket
 from collections.abc import Sequence
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,12})[ \t]*\r\n", re.IGNORECASE)
 _MAX_HEAD = 65_536
+_SIP = 4_096
+"""Bytes of the receive buffer of a slow reader."""
 
 
 class ExchangeError(Exception):
@@ -22,21 +25,38 @@ class ExchangeError(Exception):
 
 
 class Connection:
-    """Keep-alive to one server, opened again after it was lost."""
+    """Keep-alive to one server, opened again after it was lost. With `pause`, in seconds, it reads
+    some KiB and rests that long before the next."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
+    def __init__(self, host: str, port: int, pause: float = 0.0) -> None:
+        self._host, self._port, self._pause = host, port, pause
         self._wire: _Wire | None = None
 
     async def connect(self) -> "_Wire":
         """The open wire. Raises ExchangeError."""
         if self._wire is None or self._wire.lost:
-            loop = asyncio.get_running_loop()
             try:
-                _, self._wire = await loop.create_connection(_Wire, self._host, self._port)
+                self._wire = await self._open()
             except OSError as error:
                 raise ExchangeError("connection", str(error)) from error
         return self._wire
+
+    async def _open(self) -> "_Wire":
+        loop = asyncio.get_running_loop()
+        if not self._pause:
+            return (await loop.create_connection(_Wire, self._host, self._port))[1]
+        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.setblocking(False)
+            # Before it connects: the window that the server is told of follows from it.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SIP)
+            await loop.sock_connect(made, address)
+            return (await loop.create_connection(lambda: _SlowWire(self._pause), sock=made))[1]
+        except BaseException:
+            made.close()
+            raise
 
     async def exchange(self, request: bytes, timeout: float) -> tuple[int, bytes]:
         """Sends `request`, returns status and body. Raises ExchangeError.
@@ -123,6 +143,25 @@ class _Wire(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(ExchangeError(kind, detail))
         self.abort()
+
+
+class _SlowWire(_Wire):
+    """Rests after each piece."""
+
+    def __init__(self, pause: float) -> None:
+        super().__init__()
+        self._pause = pause
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.lost and self._waiter is not None and not self._waiter.done():
+            assert self._transport is not None
+            self._transport.pause_reading()
+            self._loop.call_later(self._pause, self._resume)
+
+    def _resume(self) -> None:
+        if not self.lost and self._transport is not None:
+            self._transport.resume_reading()
 
 
 def request(

@@ -1,6 +1,7 @@
 """A job as the generators see it: what to send, and what must come back."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -16,15 +17,52 @@ class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     status: str | None = "ok"
     exit_code: int | None = None
     stdout: str | None = None
+    verdict: str = "AC"
+    """Of submissions only."""
 
 
-class Job(Struct, frozen=True, kw_only=True):
-    """One kind of job, ready to be sent many times."""
+class Job(Protocol):
+    """One kind of job, ready to be done many times."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def run(self, wire: "Wire") -> Failure | None:
+        """None if what came was right. Raises ExchangeError."""
+        ...
+
+
+Check = Callable[[int, bytes], Failure | None]
+"""What is wrong with an answer of that HTTP status and body; None if nothing is."""
+
+
+class OneShot(Struct, frozen=True, kw_only=True):
+    """A single request."""
 
     name: str
     body: bytes
-    """JSON of the run request."""
-    expect: Expectation
+    """JSON."""
+    check: Check
+    target: str = "/v1/runs"
+    pause: float = 0.0
+    """Seconds that the reader rests after each piece of the answer, of a few KiB."""
+
+    async def run(self, wire: "Wire") -> Failure | None:
+        return self.check(*await wire.post(self))
+
+
+class Wire(Protocol):
+    """What a job may do to the service; one at a time. Raises ExchangeError."""
+
+    async def post(self, job: OneShot) -> tuple[int, bytes]:
+        """Status and body. The request's bytes are made once for each name of a job."""
+        ...
+
+    async def ask(
+        self, method: str, target: str, body: bytes = b"", kind: str = "application/json"
+    ) -> tuple[int, bytes]:
+        """Status and body; `kind` is the Content-Type of `body`."""
+        ...
 
 
 class Client(Protocol):
@@ -42,8 +80,11 @@ Pick = Callable[[int], Job]
 """The job to send as number `i`."""
 
 
-def job(name: str, request: dict[str, Any], expect: Expectation) -> Job:
-    return Job(name=name, body=msgspec.json.encode(request), expect=expect)
+def job(name: str, request: dict[str, Any], expect: Expectation, pause: float = 0.0) -> OneShot:
+    """A run; `request` is the body of `POST /v1/runs`."""
+    return OneShot(
+        name=name, body=msgspec.json.encode(request), check=partial(judge, expect), pause=pause
+    )
 
 
 class _Answer(Struct):
@@ -58,21 +99,21 @@ _decoder = msgspec.json.Decoder(_Answer)
 def judge(expect: Expectation, http: int, body: bytes) -> Failure | None:
     """None if `body`, which came with HTTP status `http`, is what was expected."""
     if http != expect.http:
-        return Failure(f"http_{http}", _excerpt(body))
+        return Failure(f"http_{http}", excerpt(body))
     if http != 200:
         return None
     try:
         answer = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Failure("malformed", f"{error}: {_excerpt(body)}")
+        return Failure("malformed", f"{error}: {excerpt(body)}")
     if expect.status is not None and answer.status != expect.status:
-        return Failure(f"status_{answer.status}", _excerpt(body))
+        return Failure(f"status_{answer.status}", excerpt(body))
     if expect.exit_code is not None and answer.exit_code != expect.exit_code:
-        return Failure("wrong_exit_code", _excerpt(body))
+        return Failure("wrong_exit_code", excerpt(body))
     if expect.stdout is not None and answer.stdout != expect.stdout:
-        return Failure("wrong_stdout", _excerpt(body))
+        return Failure("wrong_stdout", excerpt(body))
     return None
 
 
-def _excerpt(body: bytes) -> str:
+def excerpt(body: bytes) -> str:
     return body[:500].decode("utf-8", "replace")

@@ -25,6 +25,8 @@ class OpenLoad(Struct, frozen=True, kw_only=True):
     """Jobs per second."""
     seconds: float
     """Length of the schedule."""
+    burst: int = 1
+    """Jobs that start at the same moment; the rate stays what it is."""
     max_in_flight: int = 64
     max_jobs: int = 1_000_000
     grace: float = 10.0
@@ -75,7 +77,8 @@ class _Schedule:
         self._begin = 0
 
     def _due(self, index: int) -> int:
-        return self._begin + int(index * 1e9 / self._load.rate)
+        first = index - index % self._load.burst
+        return self._begin + int(first * 1e9 / self._load.rate)
 
     async def run(self) -> float:
         """Seconds from the first intended start to the last end."""

@@ -1,4 +1,5 @@
-"""Scenarios: a mix of one-shot jobs at a constant rate, described in TOML."""
+"""Scenarios: a mix of jobs at a constant rate, described in TOML: runs, submissions to be judged,
+sandboxes that live for some commands, readers that are slow."""
 
 import random
 import tomllib
@@ -9,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from loadtest.job import Expectation, Job, Pick, job
+from loadtest.longer import Session, Sitting, submission
 from loadtest.openloop import OpenLoad
 from loadtest.peers.http import job_of
 from loadtest.workload import Workload
@@ -23,7 +25,7 @@ class ScenarioError(Exception):
 
 
 class ScenarioJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One kind of job: one of the bench's workloads, or a request of your own."""
+    """One kind of job: one of the bench's workloads, or something of your own."""
 
     name: Annotated[str, Meta(min_length=1)]
     weight: Annotated[int, Meta(ge=1)] = 1
@@ -31,14 +33,23 @@ class ScenarioJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     workload: Literal["compiled", "python"] | None = None
     request: dict[str, Any] | None = None
     """Body of `POST /v1/runs`."""
+    submission: dict[str, Any] | None = None
+    """Body of `POST /v1/submissions`."""
+    session: Session | None = None
+    """A sandbox from its creation to its removal, with commands between."""
     expect: Expectation = Expectation()
-    """Of `request`; a workload knows its own."""
+    """Of `request` and `submission`; the others know their own."""
+    read_pause: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    """Of `request`: seconds that the reader rests after each few KiB of the answer."""
 
     def __post_init__(self) -> None:
-        if (self.workload is None) == (self.request is None):
-            raise ValueError("give exactly one of workload and request")
-        if self.workload is not None and self.expect != Expectation():
-            raise ValueError("a workload has its own expect")
+        given = [self.workload, self.request, self.submission, self.session]
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("give exactly one of workload, request, submission and session")
+        if (self.workload or self.session) and self.expect != Expectation():
+            raise ValueError("a workload and a session have their own expect")
+        if self.request is None and self.read_pause:
+            raise ValueError("read_pause belongs to a request")
 
 
 class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +60,8 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seconds: Annotated[float, Meta(gt=0, le=86_400)]
     warm_up: Annotated[float, Meta(ge=0, le=3_600)] = 2.0
     """Seconds at the same rate before, not measured."""
+    burst: Annotated[int, Meta(ge=1, le=4_096)] = 1
+    """Jobs that start at the same moment, at the same rate over all."""
     max_in_flight: Annotated[int, Meta(ge=1, le=4_096)] = 64
     timeout: Positive = 10.0
     """Seconds for one answer, and after the last start for all."""
@@ -65,6 +78,7 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return OpenLoad(
             rate=self.rate,
             seconds=seconds,
+            burst=self.burst,
             max_in_flight=self.max_in_flight,
             grace=self.timeout,
         )
@@ -88,6 +102,9 @@ def sequence(scenario: Scenario, workloads: dict[str, Workload]) -> Pick:
 
 def _job(kind: ScenarioJob, workloads: dict[str, Workload]) -> Job:
     if kind.workload is not None:
-        known = job_of(workloads[kind.workload])
-        return Job(name=kind.name, body=known.body, expect=known.expect)
-    return job(kind.name, kind.request or {}, kind.expect)
+        return msgspec.structs.replace(job_of(workloads[kind.workload]), name=kind.name)
+    if kind.submission is not None:
+        return submission(kind.name, kind.submission, kind.expect)
+    if kind.session is not None:
+        return Sitting(name=kind.name, session=kind.session)
+    return job(kind.name, kind.request or {}, kind.expect, kind.read_pause)

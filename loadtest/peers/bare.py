@@ -1,17 +1,15 @@
 """No sandbox at all: fork and exec, a pipe for stdout, wait."""
 
 import platform
-import subprocess
+from contextlib import ExitStack
 
-from loadtest.peers.command import CommandPeer
+from loadtest.peers.command import CommandPeer, first_line
 from loadtest.workload import DEBIAN_PYTHON, Programs
 
 
-def peers(programs: Programs) -> list[CommandPeer]:
+def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
     """`bare` starts Python as fast as it starts; `bare file` as people start it."""
-    version = subprocess.run(
-        [DEBIAN_PYTHON, "-V"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    version = first_line("bare", DEBIAN_PYTHON, "-V")
     hello = [str(programs.hello)]
     bare = CommandPeer(
         "bare",

@@ -1,9 +1,8 @@
 """bubblewrap: every namespace, read-only /usr, tmpfs, own /proc and /dev; no seccomp, no limits."""
 
-import shutil
-import subprocess
+from contextlib import ExitStack
 
-from loadtest.peers.command import CommandPeer
+from loadtest.peers.command import CommandPeer, first_line, installed
 from loadtest.workload import DEBIAN_PYTHON, Programs
 
 _SANDBOX = [
@@ -15,14 +14,10 @@ _SANDBOX = [
 ]  # fmt: skip
 
 
-def peers(programs: Programs) -> list[CommandPeer]:
-    """Empty where bubblewrap is not installed."""
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        return []
-    version = subprocess.run(
-        [bwrap, "--version"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
+    """Raises NotHereError."""
+    bwrap = installed("bwrap")
+    version = first_line("bubblewrap", bwrap, "--version")
     sandbox = [bwrap, *_SANDBOX]
     hello = [*sandbox, "--ro-bind", str(programs.hello), "/hello", "--", "/hello"]
     python = [*sandbox, "--", DEBIAN_PYTHON, "-I", "-S", "-c", "print(1)"]

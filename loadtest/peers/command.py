@@ -2,15 +2,19 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import struct
+import subprocess
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import msgspec
 
 from loadtest.closedloop import ClosedLoad
 from loadtest.measurement import Measurement, histogram
-from loadtest.peers.peer import PeerError
+from loadtest.peers.peer import NotHereError, PeerError
 from loadtest.workload import Workload
 
 _REPORT = struct.Struct("=7Q")
@@ -18,14 +22,42 @@ _PATIENCE = 60.0
 """Seconds beyond the load's own after which the driver and its jobs are killed."""
 
 
+def installed(name: str) -> str:
+    """Path of a program. Raises NotHereError."""
+    found = shutil.which(name)
+    if found is None:
+        raise NotHereError(f"{name}: not installed")
+    return found
+
+
+def first_line(name: str, *argv: str) -> str:
+    """What `argv` says of itself first, such as its version. Raises NotHereError if it fails."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NotHereError(f"{name}: {_words(error)}") from error
+    return (done.stdout or done.stderr).strip().splitlines()[0]
+
+
+def _words(error: Exception) -> str:
+    said = getattr(error, "stderr", None)
+    return str(said).strip()[-300:] if said else f"{type(error).__name__}"
+
+
 class CommandPeer:
-    """`commands` are argv by name of the workload."""
+    """`commands` are argv by name of the workload; in them, `{client}` is the number of the client.
+    `driver` stands before the command that runs them."""
 
     def __init__(
-        self, name: str, about: str, spawn: Path, commands: Mapping[str, list[str]]
+        self,
+        name: str,
+        about: str,
+        spawn: Path,
+        commands: Mapping[str, list[str]],
+        driver: Sequence[str] = (),
     ) -> None:
         self.name, self.about = name, about
-        self._spawn, self._commands = spawn, commands
+        self._driver, self._commands = [*driver, str(spawn)], commands
 
     def runs(self, workload: Workload) -> bool:
         return workload.name in self._commands
@@ -33,24 +65,45 @@ class CommandPeer:
     async def measure(self, workload: Workload, load: ClosedLoad) -> Measurement:
         numbers = (str(load.clients), f"{load.seconds:.6f}", str(load.max_jobs))
         driver = await asyncio.create_subprocess_exec(
-            str(self._spawn), *numbers, workload.stdout, *self._commands[workload.name],
+            *self._driver, *numbers, workload.stdout, *self._commands[workload.name],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
-        try:
-            async with asyncio.timeout(load.seconds + _PATIENCE):
-                report, stderr = await driver.communicate()
-        except TimeoutError as error:
-            raise PeerError(f"{self.name}: a job did not end") from error
-        finally:
-            if driver.returncode is None:
-                os.killpg(driver.pid, signal.SIGKILL)
-                await driver.wait()
-        if driver.returncode:
-            raise PeerError(f"{self.name}: the driver ended with {driver.returncode}")
-        return parse(report, stderr.decode("utf-8", "replace"))
+        return parse(*await drive(self.name, driver, load))
+
+
+class DaemonPeer(CommandPeer):
+    """A command that asks a daemon to do the work: the CPU that is spent there is not seen."""
+
+    async def measure(self, workload: Workload, load: ClosedLoad) -> Measurement:
+        return without_jobs(await super().measure(workload, load))
+
+
+async def drive(
+    name: str, driver: asyncio.subprocess.Process, load: ClosedLoad
+) -> tuple[bytes, str]:
+    """What a driver, which leads a session, printed, and what its jobs said. Raises PeerError."""
+    try:
+        async with asyncio.timeout(load.seconds + _PATIENCE):
+            report, stderr = await driver.communicate()
+    except TimeoutError as error:
+        raise PeerError(f"{name}: a job did not end") from error
+    finally:
+        if driver.returncode is None:
+            os.killpg(driver.pid, signal.SIGKILL)
+            await driver.wait()
+    words = stderr.decode("utf-8", "replace")
+    if driver.returncode:
+        raise PeerError(f"{name}: the driver ended with {driver.returncode}: {words[-500:]}")
+    return report, words
+
+
+def without_jobs(measured: Measurement) -> Measurement:
+    """The same without the CPU of the jobs, which was spent where we do not see it."""
+    seen = {name: spent for name, spent in measured.cpu.items() if name == "generator"}
+    return msgspec.structs.replace(measured, cpu=seen)
 
 
 def parse(report: bytes, stderr: str) -> Measurement:

@@ -1,4 +1,4 @@
-"""A service by URL: `POST /v1/runs`, a keep-alive connection for each client."""
+"""A service by URL, a keep-alive connection for each client."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from msgspec import Struct
 from loadtest import closedloop, cpu
 from loadtest.closedloop import ClosedLoad
 from loadtest.http1 import Connection, ExchangeError, request
-from loadtest.job import Client, Expectation, Job, judge
+from loadtest.job import Expectation, Job, OneShot
 from loadtest.job import job as make_job
 from loadtest.measurement import Failure, Measurement
 from loadtest.workload import Workload
@@ -27,22 +27,27 @@ class Server(Struct, frozen=True, kw_only=True):
     key: str | None = None
     timeout: float = 30.0
     """Seconds for one answer."""
+    base: str = ""
+    """What every path begins with; no slash at its end."""
+    key_header: tuple[str, str] = ("Authorization", "Bearer {}")
+    """Where the key goes."""
 
     @classmethod
     def of(cls, url: str, key: str | None = None) -> "Server":
-        """From `http://host:port`. Raises ValueError."""
+        """From `http://host:port/base`. Raises ValueError."""
         parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/"):
+        if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"{url}: expected http://host:port")
-        return cls(host=parts.hostname, port=parts.port or 80, key=key)
+        return cls(host=parts.hostname, port=parts.port or 80, key=key, base=parts.path.rstrip("/"))
 
-    def request(self, body: bytes) -> bytes:
-        headers = [("Content-Type", "application/json")]
+    def request(self, method: str, target: str, body: bytes, kind: str) -> bytes:
+        headers = [("Content-Type", kind)]
         if self.key:
-            headers.append(("Authorization", f"Bearer {self.key}"))
-        return request("POST", "/v1/runs", f"{self.host}:{self.port}", body, headers)
+            name, form = self.key_header
+            headers.append((name, form.format(self.key)))
+        return request(method, self.base + target, f"{self.host}:{self.port}", body, headers)
 
-    async def connect(self) -> Client:
+    async def connect(self) -> "HttpClient":
         """A client with its connection open. Raises ExchangeError."""
         client = HttpClient(self)
         await client.open()
@@ -50,28 +55,46 @@ class Server(Struct, frozen=True, kw_only=True):
 
 
 class HttpClient:
-    """One connection. The bytes of a request are made once per kind of job."""
+    """One connection, and one more for what is read slowly."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._connection = Connection(server.host, server.port)
+        self._slow: dict[float, Connection] = {}
         self._requests: dict[str, bytes] = {}
 
     async def open(self) -> None:
         await self._connection.connect()
 
     async def run(self, job: Job) -> Failure | None:
-        sent = self._requests.get(job.name)
-        if sent is None:
-            sent = self._requests[job.name] = self._server.request(job.body)
         try:
-            status, body = await self._connection.exchange(sent, self._server.timeout)
+            return await job.run(self)
         except ExchangeError as error:
             return Failure(error.kind, error.detail)
-        return judge(job.expect, status, body)
+
+    async def post(self, job: OneShot) -> tuple[int, bytes]:
+        sent = self._requests.get(job.name)
+        if sent is None:
+            sent = self._server.request("POST", job.target, job.body, "application/json")
+            self._requests[job.name] = sent
+        return await self._line(job.pause).exchange(sent, self._server.timeout)
+
+    async def ask(
+        self, method: str, target: str, body: bytes = b"", kind: str = "application/json"
+    ) -> tuple[int, bytes]:
+        sent = self._server.request(method, target, body, kind)
+        return await self._connection.exchange(sent, self._server.timeout)
 
     def close(self) -> None:
-        self._connection.close()
+        for connection in (self._connection, *self._slow.values()):
+            connection.close()
+
+    def _line(self, pause: float) -> Connection:
+        if not pause:
+            return self._connection
+        if pause not in self._slow:
+            self._slow[pause] = Connection(self._server.host, self._server.port, pause)
+        return self._slow[pause]
 
 
 class HttpPeer:
@@ -91,7 +114,7 @@ class HttpPeer:
         return await with_service_cpu(measured, before, self._pid)
 
 
-def job_of(workload: Workload) -> Job:
+def job_of(workload: Workload) -> OneShot:
     expect = Expectation(exit_code=0, stdout=workload.stdout)
     return make_job(workload.name, workload.request, expect)
 

@@ -27,3 +27,7 @@ class Peer(Protocol):
 
 class PeerError(Exception):
     """The peer could not be driven at all."""
+
+
+class NotHereError(Exception):
+    """The peer cannot run on this machine; the text has its name and why."""

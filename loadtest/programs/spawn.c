@@ -6,6 +6,9 @@
  * The peers that are commands are driven from here and not from Python, whose posix_spawn holds
  * the interpreter lock: it would make them slower than they are and this service look better.
  *
+ * `{client}` in an argument becomes the number of the client, for peers that want a name for each
+ * sandbox that is there at the same time.
+ *
  * stdout: struct report, then report.ok times the latency in nanoseconds (native 64-bit words).
  * A job is right if it exits with 0 and printed EXPECTED_STDOUT exactly; stderr is inherited.
  *
@@ -40,6 +43,7 @@ struct report {
 
 static char *const environment[] = {"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", NULL};
 static char **command;
+static int arguments;
 static const char *expected;
 static size_t expected_length;
 static uint64_t deadline, max_jobs;
@@ -81,7 +85,18 @@ static ssize_t read_output(int fd, char *buffer)
     return (ssize_t)length;
 }
 
-static enum verdict run_once(void)
+/* `word` with the client's number in place of `{client}`, or NULL. Never freed: clients end with us. */
+static char *for_client(char *word, int number)
+{
+    static const char mark[] = "{client}";
+    char *at = strstr(word, mark), *made;
+    if (!at)
+        return word;
+    int before = (int)(at - word);
+    return asprintf(&made, "%.*s%d%s", before, word, number, at + strlen(mark)) < 0 ? NULL : made;
+}
+
+static enum verdict run_once(char **argv)
 {
     posix_spawn_file_actions_t actions;
     char output[OUTPUT_MAX];
@@ -92,7 +107,7 @@ static enum verdict run_once(void)
         return NOT_STARTED;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
-    int error = posix_spawnp(&pid, command[0], &actions, NULL, command, environment);
+    int error = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environment);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     if (error) {
@@ -118,12 +133,17 @@ static uint64_t failures(void)
     return counts[NOT_STARTED] + counts[WRONG_EXIT] + counts[WRONG_STDOUT];
 }
 
-static void *client(void *unused)
+static void *client(void *number)
 {
+    char *argv[arguments + 1];
+    for (int i = 0; i < arguments; i++)
+        if (!(argv[i] = for_client(command[i], (int)(intptr_t)number)))
+            abort();
+    argv[arguments] = NULL;
     for (uint64_t start = now(); start < deadline; start = now()) {
         if (failures() >= GIVE_UP_AFTER || atomic_fetch_add(&started, 1) >= max_jobs)
             break;
-        enum verdict verdict = run_once();
+        enum verdict verdict = run_once(argv);
         uint64_t index = atomic_fetch_add(&counts[verdict], 1);
         if (verdict == RIGHT)
             latencies[index] = now() - start;
@@ -132,7 +152,7 @@ static void *client(void *unused)
         end = now();
         kill(keeper, SIGKILL);
     }
-    return unused;
+    return NULL;
 }
 
 static pid_t start_keeper(void)
@@ -180,6 +200,7 @@ int main(int argc, char **argv)
     expected = argv[4];
     expected_length = strlen(expected);
     command = argv + 5;
+    arguments = argc - 5;
     latencies = calloc(max_jobs, sizeof *latencies);
     if (expected_length >= OUTPUT_MAX || clients < 1 || clients > MAX_CLIENTS || max_jobs < 1 || !latencies)
         return 2;
@@ -193,7 +214,7 @@ int main(int argc, char **argv)
     begin = now();
     deadline = begin + (uint64_t)(seconds * 1e9);
     for (int i = 0; i < clients; i++)
-        if (pthread_create(&threads[i], NULL, client, NULL))
+        if (pthread_create(&threads[i], NULL, client, (void *)(intptr_t)i))
             return 2;
     reap_orphans();
     for (int i = 0; i < clients; i++)

@@ -86,7 +86,8 @@ def test_p999_needs_a_thousand_samples() -> None:
 
 def arguments(fake: FakeService, out: Path) -> list[str]:
     return ["bench", "--url", f"http://127.0.0.1:{fake.port}", "--rounds", "1", "--seconds",
-            "0.03", "--clients", "1,2", "--workloads", "compiled,python", "--out", str(out)]  # fmt: skip
+            "0.03", "--clients", "1,2", "--workloads", "compiled,python", "--local", "bare",
+            "--out", str(out)]  # fmt: skip
 
 
 async def bench_with(fake: FakeService, out: Path) -> int:
@@ -134,7 +135,9 @@ def test_a_service_that_is_not_there_is_exit_code_2(tmp_path: Path) -> None:
     assert main.main(arguments(fake, tmp_path)) == 2
 
 
-@pytest.mark.parametrize("bad", ["--rounds=0", "--seconds=0", "--clients=1,x", "--workloads=go"])
+@pytest.mark.parametrize(
+    "bad", ["--rounds=0", "--seconds=0", "--clients=1,x", "--workloads=go", "--local=x", "--peer=x"]
+)
 def test_a_bad_flag_is_refused(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main.main(["bench", bad])
@@ -169,7 +172,8 @@ async def test_cpu_of_a_service_is_split_and_its_death_is_an_error() -> None:
 def test_a_terminated_bench_leaves_no_service_behind(tmp_path: Path) -> None:
     code = (
         f"from loadtest import __main__ as main, service\nservice.COMMAND = {FAKE!r}\n"
-        f"raise SystemExit(main.main(['bench', '--seconds=20', '--out={tmp_path / 'out'}']))"
+        "arguments = ['bench', '--local=bare', '--seconds=20', '--rounds=1', '--clients=1']\n"
+        f"raise SystemExit(main.main([*arguments, '--out={tmp_path / 'out'}']))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=Path(main.__file__).parents[1], stderr=subprocess.PIPE,

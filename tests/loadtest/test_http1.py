@@ -1,4 +1,6 @@
 import asyncio
+import json
+import time
 
 import pytest
 from fake_service import FakeService
@@ -101,10 +103,24 @@ async def test_nobody_listening_is_a_connection_error(fake: FakeService) -> None
 
 def test_a_key_cannot_break_out_of_its_header() -> None:
     with pytest.raises(ValueError, match="line break"):
-        Server(host="h", port=1, key="a\r\nX: y").request(b"")
+        Server(host="h", port=1, key="a\r\nX: y").request("GET", "/", b"", "text/plain")
 
 
-@pytest.mark.parametrize("url", ["https://h:1", "h:1", "http://", "http://h:1/path", "http://h:x"])
+@pytest.mark.parametrize("url", ["https://h:1", "h:1", "http://", "http://h:1/?q", "http://h:x"])
 def test_a_url_that_cannot_be_asked_is_refused(url: str) -> None:
     with pytest.raises(ValueError):
         Server.of(url)
+
+
+async def test_a_slow_reader_gets_the_same_and_takes_its_time(fake: FakeService) -> None:
+    text = "x" * 60_000
+    fake.answer = lambda _: (200, {"stdout": text})
+    quick, slow = Connection("127.0.0.1", fake.port), Connection("127.0.0.1", fake.port, 0.01)
+    took = []
+    for connection in (quick, slow):
+        began = time.monotonic()
+        status, body = await connection.exchange(ASK, 20.0)
+        took.append(time.monotonic() - began)
+        assert (status, json.loads(body)["stdout"]) == (200, text)
+        connection.close()
+    assert took[1] > 0.05

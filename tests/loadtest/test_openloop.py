@@ -116,3 +116,13 @@ async def test_the_alarm_never_rings_early() -> None:
         await alarm.until(due)
         assert time.monotonic_ns() >= due
     alarm.close()
+
+
+async def test_jobs_of_a_burst_start_together_and_the_rate_stays(
+    fake: FakeService, server: Server
+) -> None:
+    fake.delay = 0.02
+    load = OpenLoad(rate=50, seconds=0.4, burst=10)
+    measured = await openloop.measure(server.connect, pick, load)
+    assert (measured.ok, fake.served, fake.most_in_flight) == (20, 20, 10)
+    assert measured.seconds >= 0.2

@@ -40,7 +40,7 @@ def read(tmp_path: Path, text: str) -> scenario.Scenario:
 def test_every_scenario_we_ship_is_valid(path: Path) -> None:
     found = scenario.read(path)
     assert found.name == path.stem
-    assert scenario.sequence(found, KNOWN)(0).body
+    assert scenario.sequence(found, KNOWN)(0).name
 
 
 def test_the_same_seed_sends_the_same_sequence_in_the_weights_asked_for(tmp_path: Path) -> None:
@@ -63,7 +63,11 @@ def test_the_same_seed_sends_the_same_sequence_in_the_weights_asked_for(tmp_path
         ('name = "own"', 'name = "hello"', "same name"),
         ('name = "x"', 'name = "../x"', "name"),
         ('name = "x"', "name = ", "x.toml"),
-        ('workload = "python"', 'workload = "python"\nexpect = {exit_code = 1}', "its own expect"),
+        (
+            'workload = "python"',
+            'workload = "python"\nexpect = {exit_code = 1}',
+            "their own expect",
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, where: str) -> None:
