@@ -24,6 +24,7 @@ _MODULES = {
     ContextLanguage.PYTHON: ("python", ("wire", "python", "shell", "figures", "charts")),
     ContextLanguage.BASH: ("bash", ("wire", "bridge", "bash")),
     ContextLanguage.R: ("r", ("wire", "bridge", "r")),
+    ContextLanguage.JAVA: ("java", ("wire", "bridge", "java")),
 }
 
 
@@ -33,6 +34,8 @@ def start(language: ContextLanguage) -> Start:
         return _node()
     main, names = _MODULES[language]
     sources = {f"{_PACKAGE}.{name}": _text(f"{name}.py") for name in names}
+    if language is ContextLanguage.JAVA:
+        sources[f"{_PACKAGE}.sources"] = f"KERNEL = {_text('Kernel.java')!r}"
     bundle = json.dumps({_PACKAGE: "", **sources}).encode()
     loader = f"{_text('boot.py')}\nfrom {_PACKAGE}.{main} import main\nmain()\n"
     return Start(["python3", "-c", loader], _counted(bundle))

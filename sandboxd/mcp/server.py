@@ -77,7 +77,7 @@ def _add_running(server: MCPServer[Any], clients: Clients) -> None:
     async def run_code(
         code: str,
         ctx: Ctx,
-        language: Literal["python", "javascript", "bash", "r"] = "python",
+        language: Literal["python", "javascript", "bash", "r", "java"] = "python",
         sandbox: SandboxId = None,
         timeout: Seconds = 60.0,
     ) -> list[str | Image]:

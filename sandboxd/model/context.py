@@ -21,6 +21,7 @@ class ContextLanguage(StrEnum):
     JAVASCRIPT = "javascript"
     BASH = "bash"
     R = "r"
+    JAVA = "java"
 
 
 def default_context_id(language: str) -> str:

@@ -1,6 +1,7 @@
 """Contexts of other languages than Python: state, results, errors, interrupts, environment."""
 
 import base64
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -126,3 +127,20 @@ def test_the_end_of_the_sandbox_ends_what_runs(ann: Tenant) -> None:
         box.kill()
         last = list(events)[-1]
     assert last["type"] == "error" or last["status"] == "died"
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="this host has no JDK")
+def test_java_is_jshell(ann: Tenant) -> None:
+    box = ann.create(limits={"memory": 1 << 30})
+    made = Ctx.create(box, language="java", env={"OWN": "context"})
+    assert made.run("int x = 5; int f(int n) { return n + x; }")["status"] == "ok"
+    assert made.text("f(3)") == "8"
+    assert made.run('System.out.println("é " + System.getenv("OWN"));')["stdout"] == "é context\n"
+    thrown = made.run('throw new IllegalStateException("odd");')["exception"]
+    assert (thrown["name"], thrown["value"]) == ("java.lang.IllegalStateException", "odd")
+    assert made.run('int y = "s";')["exception"]["name"] == "SyntaxError"
+    assert made.run("((")["exception"]["name"] == "SyntaxError"
+    for code in ("while (true) {}", "Thread.sleep(60000);"):
+        assert made.run(code, timeout=0.5)["status"] == "timed_out"
+    assert made.text("var l = List.of(1, 2).stream().map(v -> v * x).toList();\nl") == "[5, 10]"
+    box.kill()

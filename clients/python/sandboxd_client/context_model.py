@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-ContextLanguage = Literal["python", "javascript", "bash", "r"]
+ContextLanguage = Literal["python", "javascript", "bash", "r", "java"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
