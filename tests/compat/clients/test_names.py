@@ -90,3 +90,53 @@ def test_what_is_nowhere_is_told_in_json(api: httpx.Client, named: tuple[str, st
     answer = httpx.get(f"{named[0]}/health", headers=gone, timeout=30)
     assert answer.status_code == 502 and "was not found" in answer.json()["message"]
     assert httpx.get(f"{named[0]}/sandboxes", headers={"Host": "api.boxes.test"}).status_code == 401
+
+
+def test_a_call_that_is_none_is_refused_in_the_clients_own_words(
+    api: httpx.Client, named: tuple[str, str]
+) -> None:
+    made = api.post("/v2/sandboxes", json={"templateID": "base"}).json()
+    headers = {
+        "Host": f"49983-{made['sandboxID']}.boxes.test", "X-Access-Token": made["envdAccessToken"],
+    }  # fmt: skip
+    json, stream = (
+        {"Content-Type": "application/json"},
+        {"Content-Type": "application/connect+json"},
+    )
+    with httpx.Client(base_url=named[0], headers=headers, timeout=30) as http:
+        for path, kind, body, status, code in (
+            ("/process.Process/Nothing", json, b"{}", 404, 404),
+            ("/process.Process/List", json, b"{", 400, "invalid_argument"),
+            (
+                "/process.Process/List",
+                {"Content-Type": "application/proto"},
+                b"",
+                400,
+                "invalid_argument",
+            ),
+            ("/process.Process/SendInput", json, b"{}", 400, "invalid_argument"),
+            ("/process.Process/Start", json, b"{}", 400, "invalid_argument"),
+            ("/filesystem.Filesystem/Stat", json, b'{"path": "~eve"}', 400, "invalid_argument"),
+            ("/filesystem.Filesystem/Stat", json, b'{"path": "/none"}', 404, "not_found"),
+            ("/init", json, b"{}", 404, 404),
+            ("/freeze", json, b"", 404, 404),
+            ("/files/compose", json, b"{}", 404, 404),
+        ):
+            answer = http.post(path, content=body, headers=kind)
+            assert (answer.status_code, answer.json()["code"]) == (status, code), (
+                path,
+                answer.text,
+            )
+        for body in (
+            b"",
+            b"\0\0\0\0\x09{}",
+            b"\1\0\0\0\2{}",
+            b"\0\0\0\0\2{}",
+            b"\0\xff\xff\xff\xff",
+        ):
+            answer = http.post("/process.Process/Start", content=body, headers=stream)
+            assert answer.status_code == 200 and answer.content[0] == 2, body
+            assert b'"code":"invalid_argument"' in answer.content
+        late = json | {"Connect-Timeout-Ms": "x"}
+        assert http.post("/process.Process/List", content=b"{}", headers=late).status_code == 400
+    api.delete(f"/sandboxes/{made['sandboxID']}")
