@@ -11,9 +11,9 @@ from starlette.responses import Response
 from sandboxd.errors import NotFound, Unavailable
 from sandboxd.gateway import webhooks
 from sandboxd.gateway.admission import admit
-from sandboxd.gateway.api.templates import expanded
 from sandboxd.gateway.bodies import Budget, decode, read_json
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.expanding import expanded
 from sandboxd.gateway.ids import is_run_id, new_run_id, timestamp
 from sandboxd.gateway.preferences import Preference, idempotency_key, preference
 from sandboxd.gateway.waiting import ClientGone, outcome

@@ -4,15 +4,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandboxd.errors import InvalidRequest, SandboxdError
-from sandboxd.gateway import webhooks
+from sandboxd.errors import InvalidRequest
 from sandboxd.gateway.api.sandbox_requests import Bodies, answer, known_query, moment, number, who
-from sandboxd.gateway.api.templates import expanded
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.preferences import idempotency_key
 from sandboxd.gateway.sessions import admission
-from sandboxd.gateway.sessions.names import new_sandbox_id, repeated_sandbox_id
-from sandboxd.gateway.sessions.sandboxes import CREATION
+from sandboxd.gateway.sessions.names import new_sandbox_id
+from sandboxd.gateway.sessions.opening import opened
 from sandboxd.model import agent
 from sandboxd.model.session import Metrics, Sandbox, SandboxRequest, SandboxState
 from sandboxd.model.session_api import (
@@ -40,42 +38,8 @@ class Sandboxes:
         """201 with a new one; 200 with the one that the key has, or an earlier request made."""
         key = idempotency_key(request.headers)
         wanted = await self._bodies.large(request, SandboxRequest)
-        tenant: str = request.scope["tenant"]
-        chosen = new_sandbox_id()
-        if key is not None:
-            chosen = repeated_sandbox_id(await self._sandboxes.secret.get(), tenant, key)
-            earlier = await self._sandboxes.directory.find(tenant, chosen)
-            if earlier is not None:
-                return answer(earlier.sandbox, 200)
-        wanted, pool, only = await expanded(self._gateway, tenant, wanted)
-        cpus = max((room[0] / 1000 for room in await self._gateway.offers.room()), default=0.0)
-        limits = admission.admit_sandbox(
-            wanted, self._gateway.policies, self._gateway.settings.sessions, tenant, cpus
-        )
-        if wanted.callback is not None:
-            webhooks.check(self._gateway, wanted.callback)
-        sandbox = await self._sandboxes.directory.reserve(tenant, chosen, wanted.key)
-        if sandbox != chosen:
-            holder = await self._sandboxes.directory.find(tenant, sandbox)
-            if holder is not None:
-                return answer(holder.sandbox, 200)
-        call = agent.Create(
-            tenant=tenant, sandbox=sandbox, request=wanted, limits=limits, pool=pool
-        )
-        made = await self._create(call, only)
-        location = {"location": f"/v1/sandboxes/{made.id}"}
-        return answer(made, 201 if sandbox == chosen else 200, location)
-
-    async def _create(self, call: agent.Create, only: str | None) -> Sandbox:
-        """Of a reserved id, on any node or the one that has what it names. Whoever else asks for the
-        same is answered by the same creation."""
-        node = await self._sandboxes.node(call.sandbox, only)
-        try:
-            return await self._sandboxes.ask(call, Sandbox, CREATION, node.address)
-        except SandboxdError:
-            if call.request.key is not None:
-                await self._sandboxes.directory.release(call.tenant, call.sandbox, call.request.key)
-            raise
+        made, new = await opened(self._gateway, request.scope["tenant"], wanted, key)
+        return answer(made, 201 if new else 200, {"location": f"/v1/sandboxes/{made.id}"})
 
     async def list(self, request: Request) -> Response:
         """`state`, `limit`, `cursor`, and `metadata.NAME` for each pair that must be there."""

@@ -5,49 +5,21 @@ it ahead, as many as the template says and lately were asked for.
 """
 
 import re
-from typing import TypeVar
 
 import msgspec
-from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sandboxd.errors import Conflict, InvalidRequest, NotFound, UnknownTemplate
 from sandboxd.gateway.bodies import Budget, decode, read_json
 from sandboxd.gateway.context import Gateway
-from sandboxd.model import RunRequest
 from sandboxd.model import images_wire as wire
-from sandboxd.model.session import SandboxRequest
 from sandboxd.model.stored import PoolBounds, TemplateInfo, TemplateList, TemplateRequest
 
 _JSON = "application/json"
 _SMALL = 65_536
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _request = msgspec.json.Decoder(TemplateRequest)
-Asked = TypeVar("Asked", RunRequest, SandboxRequest)
-
-
-async def expanded(
-    gateway: Gateway, tenant: str, request: Asked
-) -> tuple[Asked, PoolBounds | None, str | None]:
-    """A request with its tenant's template put in, that template's pool, and the id of the node which
-    has said that it has what is named; None if nothing of a node's is.
-
-    Raises UnknownImage, NotFound, InvalidImage.
-    """
-    pool = holder = None
-    name = request.template
-    if name is not None and name not in gateway.policies.templates and request.image is None:
-        template = await gateway.templates.get(tenant, name)
-        if template is not None:
-            request = replace(request, template=template.base, image=template.image)
-            pool = template.pool
-    if request.image is not None or request.volumes or request.data:
-        call = wire.Check(
-            tenant=tenant, image=request.image, volumes=request.volumes, data=request.data
-        )
-        holder = (await gateway.node.ask(call, wire.Holder)).node
-    return request, pool, holder
 
 
 class Templates:

@@ -1,7 +1,9 @@
 """A new sandbox for a tenant: admitted, its id reserved, created on its node."""
 
 from sandboxd.errors import SandboxdError
+from sandboxd.gateway import webhooks
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.expanding import expanded
 from sandboxd.gateway.sessions import admission
 from sandboxd.gateway.sessions.names import new_sandbox_id, repeated_sandbox_id
 from sandboxd.gateway.sessions.sandboxes import CREATION
@@ -21,18 +23,21 @@ async def opened(
         earlier = await sandboxes.directory.find(tenant, chosen)
         if earlier is not None:
             return earlier.sandbox, False
+    wanted, pool, only = await expanded(gateway, tenant, wanted)
     cpus = max((room[0] / 1000 for room in await gateway.offers.room()), default=0.0)
     limits = admission.admit_sandbox(
         wanted, gateway.policies, gateway.settings.sessions, tenant, cpus
     )
+    if wanted.callback is not None:
+        webhooks.check(gateway, wanted.callback)
     sandbox = await sandboxes.directory.reserve(tenant, chosen, wanted.key)
     if sandbox != chosen:
         holder = await sandboxes.directory.find(tenant, sandbox)
         if holder is not None:
             return holder.sandbox, False
-    call = agent.Create(tenant=tenant, sandbox=sandbox, request=wanted, limits=limits)
+    call = agent.Create(tenant=tenant, sandbox=sandbox, request=wanted, limits=limits, pool=pool)
     # Of a reserved id: whoever else asks for the same is answered by the same creation.
-    node = await sandboxes.node(sandbox)
+    node = await sandboxes.node(sandbox, only)
     try:
         return await sandboxes.ask(call, Sandbox, CREATION, node.address), sandbox == chosen
     except SandboxdError:
