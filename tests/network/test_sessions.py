@@ -1,9 +1,13 @@
 """Networks of sandboxes that stay, over the API: groups, parts of policies, and what is written down."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -179,3 +183,8 @@ def test_what_was_asked_is_written_down_and_outlives_the_sandbox(
         time.sleep(0.1)
     assert [(r.address, r.port, r.protocol) for r in ended] == [(PUBLIC4, 8080, "tcp")]
     assert ended[0].sent > 100 and ended[0].received > 100
+    printed = subprocess.run(
+        [str(Path(sys.executable).parent / "sandboxd"), "sandbox", "network", sandbox.id],
+        env={**os.environ, "SANDBOXD_URL": service.url}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"{PUBLIC4} tcp 8080" in printed.stdout and "two.example.org" in printed.stdout
