@@ -9,6 +9,7 @@ import click
 from sandboxd_client import Sandbox, SandboxInfo
 
 from sandboxd.cli import terminal
+from sandboxd.cli.sandbox_code import code
 from sandboxd.cli.sandbox_copy import cp
 from sandboxd.cli.sandbox_exec import execute
 from sandboxd.cli.sandbox_files import files
@@ -32,6 +33,7 @@ def sandbox() -> None:
 sandbox.add_command(cp)
 sandbox.add_command(files)
 sandbox.add_command(execute)
+sandbox.add_command(code)
 sandbox.add_command(forward)
 sandbox.add_command(link)
 sandbox.add_command(events)

@@ -85,6 +85,18 @@ def test_stdin_goes_in(cli, box: Box) -> None:  # type: ignore[no-untyped-def]
     assert cli("sandbox", "exec", "-i", box.id, "tr", "a-z", "A-Z", input="shout") == "SHOUT"
 
 
+def test_code_keeps_its_state(cli, fresh: Box, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    cli("sandbox", "code", fresh.id, input="x = 40")
+    assert cli("sandbox", "code", fresh.id, input="print('sum')\nx + 2") == "sum\n42\n"
+    assert "ZeroDivisionError" in cli("sandbox", "code", fresh.id, input="1 / 0", code=1)
+    program = tmp_path / "program.sh"
+    program.write_text("cd /tmp; pwd")
+    assert cli("sandbox", "code", "-l", "bash", fresh.id, str(program)) == "/tmp\n"
+    plot = "import matplotlib.pyplot as plt; plt.plot([1]); plt.show()"
+    cli("sandbox", "code", "--save", str(tmp_path / "kept"), fresh.id, input=plot)
+    assert (tmp_path / "kept/value-1.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_files_go_in_and_out(cli, box: Box, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = os.urandom(2 << 20)
     (tmp_path / "in").write_bytes(data)

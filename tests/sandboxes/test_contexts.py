@@ -237,3 +237,10 @@ def test_an_image_without_ipython_says_so(fresh: Box) -> None:
 def test_files_of_the_working_directory_are_the_programs_alone(fresh: Box) -> None:
     fresh.sh("echo 'x = 5' > json.py; echo 'x = 6' > mine.py")
     assert Ctx.create(fresh).text("import mine; mine.x") == "6"
+
+
+def test_a_pause_keeps_a_context_and_a_run_wakes_it(fresh: Box) -> None:
+    made = Ctx.create(fresh)
+    made.run("kept = 'through'")
+    fresh.ok("POST", "/pause")
+    assert made.text("kept") == "'through'"

@@ -75,6 +75,25 @@ def test_a_client_comes_back_to_what_ran_on(apart: Service, role: str) -> None:
         assert process.wait(WAIT).signal == "SIGKILL"
 
 
+def test_contexts_live_on(apart: Service) -> None:
+    with (
+        Client(apart.url) as client,
+        Sandbox.create(client=client, template="code") as sandbox,
+        sandbox.context() as context,
+    ):
+        sandbox.files.write("kept", "here")
+        default = sandbox.contexts.default()
+        for used in (context, default):
+            assert used.run(f"name = {used.id!r}").ok
+        for role in ("gateway", "node"):
+            _kill(apart, role)
+            _again(sandbox)
+            for used in (context, default):
+                assert used.run("name").text == repr(used.id)
+        context.restart()
+        assert context.run("name").status == "error"
+
+
 def test_what_nobody_has_touched_is_there_after_its_node_died(apart: Service) -> None:
     """Nothing of a survivor's root is made anew below it: no name of it may be known by chance."""
     with Client(apart.url) as client, Sandbox.create(client=client) as sandbox:

@@ -8,7 +8,7 @@ context is remembered between two requests.
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -245,7 +245,7 @@ class Contexts:
         call = agent.Signal(tenant=tenant, sandbox=sandbox, process=context, signal=9)
         await self._sandboxes.ask(call, Process)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(_quietly(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -259,7 +259,7 @@ class Contexts:
 class _Clock:
     """A run's time: first it is interrupted, then given up."""
 
-    def __init__(self, line: Line, timeout: float | None, interrupt: Any) -> None:
+    def __init__(self, line: Line, timeout: float | None, interrupt: Callable[[], None]) -> None:
         self._line, self._interrupt = line, interrupt
         self._loop = asyncio.get_running_loop()
         self._timer = None if timeout is None else self._loop.call_later(timeout, self._ring)
@@ -342,7 +342,7 @@ class _Reading:
         return f"the interpreter ended: {how}" + (f": {said}" if said else "")
 
 
-async def _quietly(work: Any) -> None:
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
     """An interrupt comes too late as easily as in time."""
     try:
         await work
