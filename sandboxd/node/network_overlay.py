@@ -38,6 +38,8 @@ class Overlay:
         """Ours, by slot."""
         self._changed = asyncio.Event()
         self._heard: list[OverlayRecord] = []
+        self._groups: dict[str, int] = {}
+        """Of the networks that are here, as of the last time that all was put together."""
 
     async def joined(self, slot: EgressSlot, name: str) -> None:
         """The slot's sandbox is in a group, or in another than before. Raises DriverFault."""
@@ -46,7 +48,8 @@ class Overlay:
         self._mates[addresses.index] = Mate(
             group=group, name=name, ipv4=str(addresses.ipv4), ipv6=str(addresses.ipv6)
         )
-        await self._meet()
+        if self._groups.get(group) != slot.group:  # the first of its network here
+            await self._meet()
         self._changed.set()
 
     def left(self, slot: EgressSlot) -> None:
@@ -100,6 +103,7 @@ class Overlay:
         mates = [mate for record in self._heard for mate in record.mates]
         peers = [record.peer for record in self._heard]
         groups = await asyncio.to_thread(self._driver.connect, peers, mates)
+        self._groups = groups
         named: dict[int, dict[str, tuple[str, str]]] = {}
         for mate in mates:
             if mate.group in groups:
