@@ -170,7 +170,8 @@ def test_statistics_workers_and_configuration(judge0):
     ended = {
         status: count - statuses(before).get(status, 0) for status, count in statuses(after).items()
     }
-    assert (ended[3], ended[4]) == (2, 1)
+    # Submissions of other tests may end meanwhile.
+    assert ended[3] >= 2 and ended[4] >= 1
     assert {"id": 4, "name": "Wrong Answer"} in [x["status"] for x in after["statuses"]]
 
     def python(statistics):

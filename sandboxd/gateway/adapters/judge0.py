@@ -102,7 +102,7 @@ class Judge0:
         submit = partial(self._queue, tenant, attrs, run)
         ending = None
         if attrs.callback_url is None:
-            ending = await self._endings.expect(tenant, attrs, submit)
+            ending = await self._endings.expect(tenant, NOTE + token, attrs.run, submit)
         else:
             await self._expect_callback(tenant, token, attrs, attrs.callback_url)
             await submit(COURIER)

@@ -1,11 +1,14 @@
 """Judge0's submissions that are under way: this gateway gets their results and counts how they ended.
 
-A gateway that dies counts nothing more; what becomes of the submissions does not depend on it.
+A gateway that dies counts nothing more; what becomes of the submissions does not depend on it. What they
+consist of stays in the store meanwhile: thousands may wait.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+
+import msgspec
 
 from sandboxd.errors import SandboxdError
 from sandboxd.gateway.adapters.judge0_counts import Counts
@@ -15,6 +18,7 @@ from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.replies import Waiter
 from sandboxd.model import Result
 
+_decode = msgspec.json.Decoder(Attributes).decode
 Ending = asyncio.Task[Result | None]
 """The result of a submission; None if it is lost, or the queue was away for too long."""
 
@@ -25,21 +29,22 @@ class Endings:
         self._tasks: set[Ending] = set()
 
     async def expect(
-        self, tenant: str, attrs: Attributes, submit: Callable[[str], Awaitable[str]]
+        self, tenant: str, note: str, run_id: str, submit: Callable[[str], Awaitable[str]]
     ) -> Ending:
-        """`submit` queues it, with the name that its result is sent to. Raises what that raises."""
+        """`submit` queues what was noted, with the name that its result is sent to. Raises what that
+        raises."""
         with contextlib.ExitStack() as until_then:
-            waiter = until_then.enter_context(self._gateway.replies.expect(attrs.run))
+            waiter = until_then.enter_context(self._gateway.replies.expect(run_id))
             await submit(self._gateway.id)
             waiter.accepted = True
             kept = until_then.pop_all()
-        task = asyncio.create_task(self._end(kept, waiter, tenant, attrs))
+        task = asyncio.create_task(self._end(kept, waiter, tenant, note))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def _end(
-        self, kept: contextlib.ExitStack, waiter: Waiter, tenant: str, attrs: Attributes
+        self, kept: contextlib.ExitStack, waiter: Waiter, tenant: str, note: str
     ) -> Result | None:
         result = None
         with kept, contextlib.suppress(SandboxdError):
@@ -48,5 +53,7 @@ class Endings:
             return None
         result = averaged(result)
         with contextlib.suppress(SandboxdError):
-            await self._counts.ended(tenant, status_of(attrs, result, None))
+            noted = await self._gateway.store.noted(tenant, note)
+            if noted is not None:
+                await self._counts.ended(tenant, status_of(_decode(noted), result, None))
         return result
