@@ -48,8 +48,8 @@ def _faded(weight: float, seconds: float, half_life: float) -> float:
     return weight * math.pow(0.5, max(0.0, seconds) / half_life)
 
 
-def wanted(ahead: float, *, least: int, most: int, room: int) -> int:
+def wanted(ahead: float, *, least: int, most: int, room: int, wish: int = 0) -> int:
     """The target: never below `least`, above it no more than `most`, nor than there is `room` for
-    beside the other templates."""
+    beside the other templates. A `wish` is a least that has to find room too."""
     # What is left of a single run some time ago is no demand.
-    return max(least, min(math.ceil(ahead - 0.9), most, room))
+    return max(least, min(max(math.ceil(ahead - 0.9), wish), most, room))

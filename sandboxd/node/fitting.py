@@ -24,6 +24,8 @@ from sandboxd.node.warmth import network_shelf
 
 _IDLE = 300.0
 """Seconds after which the shelf of an image that nobody asks for is given up."""
+_WISHED_IDLE = 3600.0
+"""The same of one on which its tenant wants some at all times: its template may be gone."""
 _MOST = 8
 """Sandboxes kept ahead of an image that no template of the tenant's names."""
 
@@ -100,10 +102,11 @@ class Fitter:
         return self._host.graph.images
 
     async def _shelf(self, tenant: str, template: str, name: str, pool: PoolBounds | None) -> str:
-        """The shelf of an image under a template, there from now on."""
+        """The shelf of an image under a template, there from now on; the tenant's alone if it says
+        how many are to be on it."""
         digest = await asyncio.to_thread(tenancy.resolve, self._images, tenant, name)
-        shelf = f"{template}@{digest}"
-        least, most = (pool.min, pool.max) if pool else (0, _MOST)
+        shelf = f"{template}@{digest}" + (f"/{tenant}" if pool else "")
+        wish, most = (pool.min, pool.max) if pool else (0, _MOST)
         async with self._lock:
             if not self._pool.has(shelf):
                 image = await asyncio.to_thread(self._host.rootfs.image, digest)
@@ -111,23 +114,22 @@ class Fitter:
                 spec = msgspec.structs.replace(
                     self._host.specs[template], template=shelf, image=image
                 )
-                self._pool.stock(spec, least, most)
+                self._pool.stock(spec, 0, most, wish=wish)
             elif pool is not None:
-                self._pool.bounds(shelf, least, max(least, most))
-        self._postpone(shelf, least)
+                self._pool.bounds(shelf, wish, most)
+        self._postpone(shelf, _WISHED_IDLE if wish else _IDLE)
         return shelf
 
-    def _postpone(self, shelf: str, least: int) -> None:
+    def _postpone(self, shelf: str, seconds: float) -> None:
         if shelf in self._timers:
             self._timers.pop(shelf).cancel()
-        if least == 0:
-            loop = asyncio.get_running_loop()
-            self._timers[shelf] = loop.call_later(_IDLE, self._forget, shelf)
+        loop = asyncio.get_running_loop()
+        self._timers[shelf] = loop.call_later(seconds, self._forget, shelf)
 
     def _forget(self, shelf: str) -> None:
         self._timers.pop(shelf, None)
         if not self._pool.forget(shelf):
-            self._postpone(shelf, 0)
+            self._postpone(shelf, _IDLE)
             return
         hold = self._held.pop(shelf).hold
         if hold is not None:

@@ -27,8 +27,8 @@ _DEAD_MAX, _DEAD_SECONDS = 32, 0.25
 class _Shelf:
     """One template's stock and its waiting claims."""
 
-    def __init__(self, spec: Spec, target: int, most: int) -> None:
-        self.spec, self.least, self.most = spec, target, most
+    def __init__(self, spec: Spec, target: int, most: int, wish: int) -> None:
+        self.spec, self.least, self.most, self.wish = spec, target, most, wish
         self.target = target
         self.demand = Demand()
         self.ready: deque[Built] = deque()
@@ -84,27 +84,27 @@ class Pool:
         self.cold_claims = 0
         """Claims that found no warm sandbox."""
 
-    def stock(self, spec: Spec, target: int, most: int | None = None) -> None:
+    def stock(self, spec: Spec, target: int, most: int | None = None, *, wish: int = 0) -> None:
         """Begin to keep `target` sandboxes of this template, or up to `most` while they are asked
-        for."""
-        self._shelves[spec.template] = _Shelf(spec, target, target if most is None else most)
+        for; `wish` of them where there is room."""
+        self._shelves[spec.template] = _Shelf(spec, target, target if most is None else most, wish)
         self._step(self._shelves[spec.template])
 
     def has(self, template: str) -> bool:
         return template in self._shelves
 
-    def bounds(self, template: str, least: int, most: int) -> None:
+    def bounds(self, template: str, wish: int, most: int) -> None:
         """Keep other numbers from now on."""
         shelf = self._shelves[template]
-        if (shelf.least, shelf.most) != (least, most):
-            shelf.least, shelf.most = least, most
+        if (shelf.wish, shelf.most) != (wish, most):
+            shelf.wish, shelf.most = wish, most
             self._step(shelf)
 
     def forget(self, template: str) -> bool:
         """Keep none of a template any more; False if somebody still waits or builds there."""
         shelf = self._shelves[template]
         if shelf.waiting or shelf.building or shelf.ready:
-            shelf.least = shelf.most = 0
+            shelf.least = shelf.most = shelf.wish = 0
             self._step(shelf)
             return False
         if shelf.timer is not None:
@@ -250,6 +250,7 @@ class Pool:
             shelf.demand.ahead(now),
             least=shelf.least,
             most=shelf.most,
+            wish=shelf.wish,
             room=self._room - sum(x.target for x in self._shelves.values() if x is not shelf),
         )
         todo = step(shelf.stock(self._claimed_at), now=now, max_age=self._max_age, slots=slots)
@@ -262,7 +263,7 @@ class Pool:
                 partial(self._driver.build, shelf.spec), partial(self._built, shelf, now)
             )
         again = [] if todo.again_in is None else [todo.again_in + 0.001]
-        if shelf.target > shelf.least:
+        if shelf.target > max(shelf.least, shelf.wish):
             again.append(LOOK_AGAIN)
         if again:
             self._look_again(shelf, now + min(again))

@@ -16,6 +16,17 @@ def test_bounds_hold(rate: float, least: int, more: int, room: int) -> None:
     assert target == least or target <= room
 
 
+@given(rates, counts, counts, counts, st.integers(-1000, 1000))
+def test_a_wish_is_met_where_there_is_room(
+    rate: float, least: int, more: int, wish: int, room: int
+) -> None:
+    most = least + more
+    target = wanted(rate, least=least, most=most, room=room, wish=wish)
+    assert target >= min(wish, most, room)
+    assert target == max(target, wanted(rate, least=least, most=most, room=room))
+    assert target == least or target <= min(room, most)
+
+
 @given(rates, rates, counts, counts, counts)
 def test_more_demand_never_means_fewer(
     a: float, b: float, least: int, most: int, room: int

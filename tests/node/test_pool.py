@@ -48,6 +48,20 @@ async def test_target_is_reached_and_kept(pool: Pool, driver: FakeDriver) -> Non
     await until(lambda: built.name in driver.destroyed)
 
 
+async def test_what_tenants_wish_for_has_to_find_room(driver: FakeDriver) -> None:
+    pool = Pool(driver, concurrency=2, max_age=600.0, room=6)
+    pool.stock(spec("operators"), 2)
+    pool.stock(spec("a"), 0, 64, wish=3)
+    pool.stock(spec("b"), 0, 64, wish=64)
+    await until(lambda: sum(pool.warm().values()) == 6)
+    assert pool.warm() == {"operators": 2, "a": 3, "b": 1}
+    pool.bounds("a", 1, 64)
+    await until(lambda: ready(pool, "a") == 1)
+    pool.bounds("b", 2, 64)
+    await until(lambda: ready(pool, "b") == 2)
+    await pool.close()
+
+
 async def test_builds_at_once_are_bounded_over_all_templates(
     pool: Pool, driver: FakeDriver
 ) -> None:

@@ -154,7 +154,7 @@ def test_a_tenants_template_gives_warm_sandboxes(client: Client, served: Service
                 assert box.run("busybox cat /version").stdout == "one"
         deadline = time.monotonic() + WAIT
         digest = client.images.get("box").digest
-        while f'template="session@{digest}"' not in httpx.get(f"{served.url}/metrics").text:
+        while f'template="session@{digest}/ann"' not in httpx.get(f"{served.url}/metrics").text:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         with pytest.raises(RequestError) as refused:
