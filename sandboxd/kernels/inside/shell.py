@@ -27,7 +27,9 @@ def make_shell(kernel):
     shell.register_magic_function(kernel.pip, "line", "pip")
     shell.configurables.append(shell.display_formatter)
     getpass.getpass = _no_password
-    shell.run_cell("", silent=True)  # what the first cell would have to wait for
+    # What the first cell would have to wait for; nothing of it stays.
+    shell.run_cell("None", silent=True)
+    shell.display_formatter.format(0)
     return shell
 
 
