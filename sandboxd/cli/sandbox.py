@@ -16,8 +16,8 @@ from sandboxd.cli.sandbox_files import files
 from sandboxd.cli.sandbox_follow import events, output, signal
 from sandboxd.cli.sandbox_forward import forward
 from sandboxd.cli.sandbox_link import link
-from sandboxd.cli.sandbox_service import service
 from sandboxd.cli.sandbox_network import network
+from sandboxd.cli.sandbox_service import service
 from sandboxd.cli.sandbox_words import options_of
 
 _URL = click.option(
@@ -36,9 +36,9 @@ sandbox.add_command(execute)
 sandbox.add_command(code)
 sandbox.add_command(forward)
 sandbox.add_command(link)
+sandbox.add_command(network)
 sandbox.add_command(events)
 sandbox.add_command(output)
-sandbox.add_command(network)
 sandbox.add_command(signal)
 
 

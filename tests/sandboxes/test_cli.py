@@ -137,6 +137,14 @@ def test_a_port_is_forwarded(environment: dict[str, str], box: Box) -> None:
         forwarding.stdout.close()
 
 
+def test_a_port_has_a_link_and_a_network_its_record(cli, box: Box) -> None:
+    box.start("python3", "-m", "http.server", "8001", "--bind", "127.0.0.1", cwd="/etc")
+    assert box.ok("GET", "/ports/8001?wait=20")["open"]
+    url = cli("sandbox", "link", box.id, "8001", "--expires", "60").strip()
+    assert httpx.get(f"{url}hostname", trust_env=False).text == box.sh("cat /etc/hostname")
+    assert cli("sandbox", "network", box.id) == ""
+
+
 class Typist:
     """A command on a terminal of ours, and somebody who types."""
 
@@ -148,14 +156,6 @@ class Typist:
 
     def resize(self, rows: int, cols: int) -> None:
         termios.tcsetwinsize(self.fd, (rows, cols))
-
-def test_a_port_has_a_link_and_a_network_its_record(cli, box: Box) -> None:
-    box.start("python3", "-m", "http.server", "8001", "--bind", "127.0.0.1", cwd="/etc")
-    assert box.ok("GET", "/ports/8001?wait=20")["open"]
-    url = cli("sandbox", "link", box.id, "8001", "--expires", "60").strip()
-    assert httpx.get(f"{url}hostname", trust_env=False).text == box.sh("cat /etc/hostname")
-    assert cli("sandbox", "network", box.id) == ""
-
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())

@@ -268,7 +268,7 @@ class NetworkRecord:
     id: str
     at: str
     kind: str
-    """`name`, `connection`, `refused`, `ended` (a connection, but for the proxy's), `gap` (some are lost)."""
+    """`name`, `connection`, `refused`, `ended` (a connection past the proxy), `gap` (some are lost)."""
     verdict: str
     """`allowed`, or why not."""
     name: str = ""
