@@ -1,7 +1,7 @@
 """Run one command in the virtual machine: `python -m tests.vm [options] -- COMMAND [ARGUMENT...]`.
 
 The exit code is the command's; 124 when its time was up, 125 when the lane itself failed. Without a
-command the whole suite runs, in two pytest sessions: see suite.py.
+command the whole suite runs: see suite.py.
 """
 
 import argparse
