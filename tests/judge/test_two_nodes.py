@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.drivers.graph.archives import archive
+from tests.drivers.graph.test_rootfs import BUSYBOX
 from tests.judge.packages import DIFFERENT, packed
 from tests.patience import PATIENCE
 from tests.service import host
@@ -126,3 +128,25 @@ def test_uploaded_cases_reach_both(nodes):
     assert len({result["node"] for result in results}) == 2
     for result in results:
         assert [case["stdout"] for case in result["cases"]] == ["160\n"] * 4
+
+
+def test_what_names_an_image_or_a_volume_stays_with_the_node_that_has_it(nodes):
+    """Of as many runs at once, those that name nothing go to both."""
+    told = nodes.post("/v1/images/import", params={"name": "box"}, content=archive([BUSYBOX]))
+    assert '"done"' in told.text
+    mount = {"name": "kept", "path": "/data"}
+    assert nodes.post("/v1/volumes", json={"name": "kept", "size": 8 << 20}).status_code == 201
+    command = ["/bin/busybox", "sh", "-c", "busybox sleep 0.2; busybox ls -d /data"]
+    plain = {"template": "default", "command": ["/bin/sh", "-c", "sleep 0.2; ls -d /data"]}
+    for body, where, out in (
+        (plain, 2, ""),
+        ({"image": "box", "command": [*command[:3], "busybox sleep 0.2"]}, 1, ""),
+        ({"image": "box", "command": command, "volumes": [mount]}, 1, "/data\n"),
+        ({**plain, "volumes": [mount]}, 1, "/data\n"),
+    ):
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            results = list(
+                threads.map(lambda _, b=body: nodes.post("/v1/runs", json=b).json(), range(8))
+            )
+        assert {result["stdout"] for result in results} == {out}, results
+        assert len({result["node"] for result in results}) == where
