@@ -29,6 +29,7 @@ from sandboxd.gateway.adapters.e2b.process import _end
 from sandboxd.gateway.adapters.e2b.recipe import Recipe, Step, dockerfile, hashes, quoted
 from sandboxd.gateway.adapters.e2b.signatures import Issued, Signed, signed
 from sandboxd.model.session import FileInfo, FileType, Process, ProcessState
+from sandboxd.model.stored import ImageDetail
 
 SANDBOX, OTHER = "sbx_" + "a" * 26, "sbx_" + "b" * 26
 SECRET = b"s" * 32
@@ -229,6 +230,19 @@ def test_what_only_e2b_knows_is_kept_out_of_its_sight() -> None:
     wrong = msgspec.convert({"templateID": "x", "metadata": {words.NOTES: ""}}, words.NewSandbox)
     with pytest.raises(InvalidRequest):
         words.request(wrong, None, "none", 300)
+
+
+@pytest.mark.parametrize(("env", "kept"), [(["PATH=/own"], True), (["A=b"], False)])
+def test_an_images_own_path_is_left_to_it(env: list[str], kept: bool) -> None:
+    image = ImageDetail(
+        name="mine:default", digest="", created_at=None, size=0, env=env, workdir="", command=[],
+        labels={words.CPUS: "2", words.MEMORY: "300"}, history=[],
+    )  # fmt: skip
+    made = words.request(
+        msgspec.convert({"templateID": "mine"}, words.NewSandbox), image, "none", 9
+    )
+    assert ("PATH" not in made.env) is kept
+    assert (made.image, made.limits.cpus, made.limits.memory) == ("mine:default", 2, 300 << 20)
 
 
 @pytest.mark.parametrize(("name", "found"), [

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandboxd.errors import UnsupportedMediaType
+from sandboxd.errors import InvalidRequest, UnsupportedMediaType
 from sandboxd.gateway.adapters.e2b.errors import JSON
 from sandboxd.gateway.bodies import Budget, decode, read_bytes
 from sandboxd.gateway.context import Gateway
@@ -49,3 +49,12 @@ def answer(body: object, status: int = 200, headers: dict[str, str] | None = Non
 
 def nothing(status: int = 204) -> Response:
     return Response(status_code=status)
+
+
+def number(text: str | None, default: int, name: str) -> int:
+    """Of a query. Raises InvalidRequest."""
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise InvalidRequest("is a whole number", field=name)
+    return int(text)

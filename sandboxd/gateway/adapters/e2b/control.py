@@ -3,16 +3,15 @@
 import asyncio
 import time
 from typing import Any
-from urllib.parse import parse_qsl, unquote
 
 from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandboxd.errors import Conflict, InvalidRequest, NotFound, SandboxdError, SandboxEnded
+from sandboxd.errors import Conflict, NotFound, SandboxdError, SandboxEnded
 from sandboxd.gateway.adapters.e2b import metrics, words
-from sandboxd.gateway.adapters.e2b.bodies import Bodies, answer, nothing
+from sandboxd.gateway.adapters.e2b.bodies import Bodies, answer, nothing, number
 from sandboxd.gateway.adapters.e2b.errors import NotOffered
 from sandboxd.gateway.adapters.e2b.identity import access_token, meant
 from sandboxd.gateway.adapters.e2b.images import Images
@@ -27,9 +26,8 @@ from sandboxd.model import agent
 from sandboxd.model.session import Sandbox, SandboxState
 
 _ONE = "/sandboxes/{id}"
-_PAGE, _PAGE_MAX = 100, 100
-_SCANNED_MAX = 5_000
-"""Sandboxes that one list in another order than ours looks at."""
+_MANY = 100
+"""Sandboxes of one question for metrics."""
 COPYING = 600.0
 """Seconds that a snapshot or fork of a large file system may take."""
 _V1_TIMEOUT, _V2_TIMEOUT = 15.0, 300.0
@@ -44,9 +42,7 @@ class Control:
     def routes(self) -> list[Route]:
         return [
             Route("/sandboxes", self.create_v1, methods=["POST"]),
-            Route("/sandboxes", self.list_v1, methods=["GET"]),
             Route("/v2/sandboxes", self.create, methods=["POST"]),
-            Route("/v2/sandboxes", self.page, methods=["GET"]),
             Route("/sandboxes/metrics", self.metrics_of_many, methods=["GET"]),
             Route(_ONE, self.one, methods=["GET"]),
             Route(_ONE, self.kill, methods=["DELETE"]),
@@ -124,72 +120,6 @@ class Control:
         await self._present(tenant, sandbox)
         await self._sandboxes.ask(agent.Kill(tenant=tenant, sandbox=sandbox), Sandbox)
         return nothing()
-
-    async def list_v1(self, request: Request) -> Response:
-        """Those that run, in one list."""
-        found, _ = await self._found(_tenant(request), request, {SandboxState.RUNNING}, _PAGE_MAX)
-        return answer([words.listed(sandbox) for sandbox in found])
-
-    async def page(self, request: Request) -> Response:
-        """A page; where the next one begins is in a header."""
-        query = request.query_params
-        states = _states(query.getlist("state"))
-        limit = _number(query.get("limit"), _PAGE, "limit")
-        found, token = await self._found(_tenant(request), request, states, min(limit, _PAGE_MAX))
-        headers = {"x-next-token": token} if token is not None else None
-        return answer([words.listed(sandbox) for sandbox in found], 200, headers)
-
-    async def _found(
-        self, tenant: str, request: Request, states: set[SandboxState], limit: int
-    ) -> tuple[list[Sandbox], str | None]:
-        query = request.query_params
-        after = query.get("startedAfter")
-        since = words.moment(after) if after is not None else None
-        template = query.get("template")
-        oldest_first = query.get("order") == "asc"
-
-        def fits(sandbox: Sandbox) -> bool:
-            return (
-                sandbox.state in states
-                and (template is None or words.notes(sandbox).template == template)
-                and (since is None or words.moment(sandbox.created_at) > since)
-            )
-
-        metadata = _metadata(query.get("metadata"))
-        if oldest_first:
-            return await self._oldest(tenant, metadata, fits, limit, query.get("nextToken"))
-        found: list[Sandbox] = []
-        cursor = query.get("nextToken")
-        while True:
-            page = await self._sandboxes.directory.page(
-                tenant, metadata=metadata, limit=limit - len(found), cursor=cursor
-            )
-            found += [sandbox for sandbox in page.sandboxes if fits(sandbox)]
-            cursor = page.next_cursor
-            if cursor is None or len(found) == limit:
-                return found, cursor
-
-    async def _oldest(
-        self, tenant: str, metadata: dict[str, str], fits: Any, limit: int, token: str | None
-    ) -> tuple[list[Sandbox], str | None]:
-        """The directory knows the newest first alone: read whole, turned round."""
-        found: list[Sandbox] = []
-        cursor, scanned = None, 0
-        while scanned < _SCANNED_MAX:
-            page = await self._sandboxes.directory.page(
-                tenant, metadata=metadata, limit=_PAGE_MAX, cursor=cursor
-            )
-            found += [sandbox for sandbox in page.sandboxes if fits(sandbox)]
-            cursor, scanned = page.next_cursor, scanned + len(page.sandboxes)
-            if cursor is None:
-                break
-        found.sort(key=lambda sandbox: (sandbox.created_at, sandbox.id))
-        if token is not None:
-            at, _, name = token.partition("~")
-            found = [each for each in found if (each.created_at, each.id) > (at, name)]
-        page_of, rest = found[:limit], found[limit:]
-        last = page_of[-1] if page_of and rest else None
-        return page_of, None if last is None else f"{last.created_at}~{last.id}"
 
     async def connect(self, request: Request) -> Response:
         """200 with one that runs, 201 with one that was woken. A time to live is never shortened."""
@@ -286,8 +216,8 @@ class Control:
         tenant, sandbox = _who(request)
         query = request.query_params
         now = time.time()
-        start = _number(query.get("start"), 0, "start")
-        end = _number(query.get("end"), int(now) + 1, "end")
+        start = number(query.get("start"), 0, "start")
+        end = number(query.get("end"), int(now) + 1, "end")
         await self._present(tenant, sandbox)
         found = await metrics.history(self._gateway, tenant, sandbox, start, end)
         if start <= now <= end + 1:
@@ -296,7 +226,7 @@ class Control:
 
     async def metrics_of_many(self, request: Request) -> Response:
         tenant = _tenant(request)
-        names = request.query_params.get("sandbox_ids", "").split(",")[:_PAGE_MAX]
+        names = request.query_params.get("sandbox_ids", "").split(",")[:_MANY]
 
         async def one(name: str) -> tuple[str, dict[str, Any] | None]:
             try:
@@ -316,27 +246,3 @@ def _tenant(request: Request) -> str:
 def _who(request: Request) -> tuple[str, str]:
     """Raises NotFound."""
     return _tenant(request), meant(request.path_params["id"])
-
-
-def _number(text: str | None, default: int, name: str) -> int:
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 16):
-        raise InvalidRequest("is a whole number", field=name)
-    return int(text)
-
-
-def _states(given: list[str]) -> set[SandboxState]:
-    """Of `state=running,paused`, or each by itself; both where none is given."""
-    named = {word for text in given for word in text.split(",") if word}
-    if not named <= {"running", "paused"}:
-        raise InvalidRequest("is running or paused", field="state")
-    return {SandboxState(word) for word in named or ("running", "paused")}
-
-
-def _metadata(text: str | None) -> dict[str, str]:
-    """Pairs of a query within the query, whose parts clients have quoted once more."""
-    return {
-        unquote(name): unquote(value)
-        for name, value in parse_qsl(text or "", keep_blank_values=True)
-    }

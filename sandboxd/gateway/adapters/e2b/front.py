@@ -15,6 +15,7 @@ from sandboxd.gateway.adapters.e2b.envd import Envd
 from sandboxd.gateway.adapters.e2b.errors import NotOffered, SandboxGone
 from sandboxd.gateway.adapters.e2b.images import Images
 from sandboxd.gateway.adapters.e2b.interpreter import Interpreter
+from sandboxd.gateway.adapters.e2b.listing import Listing
 from sandboxd.gateway.adapters.e2b.rpc import gone_as
 from sandboxd.gateway.adapters.e2b.signatures import Issued, signed
 from sandboxd.gateway.adapters.e2b.snapshots import Snapshots
@@ -38,6 +39,7 @@ class Front:
                 Route("/health", _alive, methods=["GET"]),
                 *Snapshots(gateway, bodies, images).routes(),
                 *Control(gateway, bodies, images, self._issued).routes(),
+                *Listing(gateway).routes(),
                 *Templates(gateway, bodies, images).routes(),
                 *Volumes(gateway, bodies).routes(),
             ],

@@ -7,13 +7,21 @@ users of E2B are the sandbox's one: `root` has the name and no more power.
 import signal
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
-
-from msgspec import Meta, Struct
+from typing import Any
 
 from sandboxd.errors import Conflict, InvalidRequest, NotFound, SandboxEnded
 from sandboxd.gateway.adapters.e2b import paths
 from sandboxd.gateway.adapters.e2b.errors import NoProcess
+from sandboxd.gateway.adapters.e2b.process_messages import (
+    InputEvent,
+    Nothing,
+    Selected,
+    Selector,
+    SendInput,
+    SendSignal,
+    Start,
+    Update,
+)
 from sandboxd.gateway.adapters.e2b.rpc import Call, ClientStream, Method, ServerStream, Unary
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.sessions import admission
@@ -35,78 +43,6 @@ _FAILED = {
     "denied": "the command may not be executed",
     "bad_cwd": "cwd does not exist or is no directory",
 }
-
-
-class Config(Struct, frozen=True):
-    cmd: Annotated[str, Meta(min_length=1)]
-    args: list[str] = []
-    envs: dict[str, str] = {}
-    cwd: str | None = None
-
-
-class Size(Struct, frozen=True):
-    cols: Annotated[int, Meta(ge=1, le=1000)] = 80
-    rows: Annotated[int, Meta(ge=1, le=1000)] = 24
-
-
-class Pty(Struct, frozen=True):
-    size: Size = Size()
-
-
-class Start(Struct, frozen=True):
-    process: Config
-    pty: Pty | None = None
-    tag: str | None = None
-    stdin: bool | None = None
-    """Older clients do not say: then it is open."""
-
-
-class Selector(Struct, frozen=True):
-    pid: int | None = None
-    tag: str | None = None
-
-
-class Selected(Struct, frozen=True):
-    process: Selector
-
-
-class Input(Struct, frozen=True):
-    stdin: bytes | None = None
-    pty: bytes | None = None
-
-    @property
-    def data(self) -> bytes:
-        return (self.stdin if self.stdin is not None else self.pty) or b""
-
-
-class SendInput(Struct, frozen=True):
-    process: Selector
-    input: Input
-
-
-class InputData(Struct, frozen=True):
-    input: Input
-
-
-class InputEvent(Struct, frozen=True):
-    """One of a stream: the first says which process, the others what it is to read."""
-
-    start: Selected | None = None
-    data: InputData | None = None
-
-
-class SendSignal(Struct, frozen=True):
-    process: Selector
-    signal: str | int
-
-
-class Update(Struct, frozen=True):
-    process: Selector
-    pty: Pty | None = None
-
-
-class Nothing(Struct, frozen=True):
-    pass
 
 
 class Processes:

@@ -30,6 +30,7 @@ _ENVIRONMENT = {
     "PATH": "/opt/sandboxd/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "E2B_SANDBOX": "true",
 }
+_NOT_OFFERED = ("rules", "egress_proxy", "dns_servers", "mask_request_host", "https_ports")
 _EVERYTHING = ("0.0.0.0/0", "::/0")
 _MIB = 1 << 20
 CPUS, MEMORY = "sandboxd.e2b.cpus", "sandboxd.e2b.memory"
@@ -46,9 +47,7 @@ class Network(Struct, frozen=True, rename="camel"):
     allow_public_traffic: bool | None = None
     allow_out: list[str] | None = None
     deny_out: list[str] | None = None
-    allow_internet_access: Annotated[bool | None, Meta()] = msgspec.field(
-        default=None, name="allow_internet_access"
-    )
+    allow_internet_access: bool | None = msgspec.field(default=None, name="allow_internet_access")
     dns_servers: list[str] | None = None
     egress_proxy: Any = None
     mask_request_host: str | None = None
@@ -96,9 +95,9 @@ def internet(wanted: bool | None, network: Network | None) -> bool | None:
     only a policy of the operator's can be."""
     if network is None:
         return wanted
-    if network.rules or network.egress_proxy or network.dns_servers or network.mask_request_host:
+    if any(getattr(network, name) for name in _NOT_OFFERED):
         raise NotOffered(
-            "network rules, proxies, name servers and host masks of one sandbox are not offered: "
+            "network rules, proxies, name servers, ports and host masks of one sandbox are not offered: "
             "the operator's egress policies are"
         )
     if network.allow_internet_access is not None:
@@ -135,7 +134,7 @@ def request(
                 "limits": {} if image is None else _limits(image.labels),
                 "volumes": [{"name": x.name, "path": x.path} for x in wanted.volume_mounts or ()],
                 "metadata": metadata,
-                "env": _ENVIRONMENT | (wanted.env_vars or {}),
+                "env": _environment(image) | (wanted.env_vars or {}),
                 "timeout": wanted.timeout or default,
                 "on_timeout": "pause" if wanted.auto_pause else "kill",
                 "network": network,
@@ -144,6 +143,12 @@ def request(
         )
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error)) from None
+
+
+def _environment(image: ImageDetail | None) -> dict[str, str]:
+    """An image says itself where its programs are."""
+    kept = image is not None and any(line.startswith("PATH=") for line in image.env)
+    return {name: value for name, value in _ENVIRONMENT.items() if not (kept and name == "PATH")}
 
 
 def _limits(labels: dict[str, str]) -> dict[str, float]:
