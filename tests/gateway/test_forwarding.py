@@ -41,7 +41,9 @@ def policies(policies: Policies) -> Policies:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    gateway = replace(settings.gateway, ports_url="http://boxes.example", total_timeout=1.0)
+    gateway = replace(
+        settings.gateway, ports_url="http://boxes.example", total_timeout=2.0, body_timeout=5.0
+    )
     return replace(settings, gateway=gateway)
 
 
