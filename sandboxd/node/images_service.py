@@ -6,6 +6,8 @@ ends the build, pull or push that it asked for.
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18
 _CALL_TIMEOUT = 10.0
+_EXPORTS = 4
+_TAKE_TIMEOUT = 60.0
+"""Seconds in which a reader has to take a piece."""
 
 
 class ImagesService:
@@ -29,6 +34,8 @@ class ImagesService:
         """At most `builds` builds, imports and transfers run at once."""
         self._library, self._fitter, self._node = library, fitter, node
         self._turns = asyncio.Semaphore(builds)
+        # Of their own: whoever reads slowly keeps nobody but other readers waiting.
+        self._exporters = ThreadPoolExecutor(_EXPORTS, "export")
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -43,6 +50,7 @@ class ImagesService:
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        self._exporters.shutdown(wait=False)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -73,6 +81,9 @@ class ImagesService:
                 return await thread(library.list_volumes, call.tenant)
             case wire.RemoveVolume():
                 return await thread(library.remove_volume, call.tenant, call.name)
+            case wire.ExportImage():
+                export = partial(library.export, call.tenant, call.name, session)
+                return await asyncio.get_running_loop().run_in_executor(self._exporters, export)
             case wire.Check():
                 check = self._fitter.check
                 await thread(check, call.tenant, call.image, call.volumes, call.data)
@@ -82,11 +93,7 @@ class ImagesService:
 
     async def _long(
         self,
-        call: wire.PullImage
-        | wire.PushImage
-        | wire.BuildImage
-        | wire.ImportImage
-        | wire.ExportImage,
+        call: wire.PullImage | wire.PushImage | wire.BuildImage | wire.ImportImage,
         session: "_Session",
     ) -> object:
         library, tell = self._library, session.tell
@@ -95,8 +102,6 @@ class ImagesService:
                 return await asyncio.to_thread(library.pull, call.tenant, call.request, tell)
             case wire.PushImage():
                 return await asyncio.to_thread(library.push, call.tenant, call.request, tell)
-            case wire.ExportImage():
-                return await asyncio.to_thread(library.export, call.tenant, call.name, session)
             case wire.ImportImage():
                 with library.upload() as upload:
                     await session.receive(upload)
@@ -134,6 +139,8 @@ class _Session:
             await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._left = not work.done()
+            if self._left:
+                self._writer.transport.abort()  # a thread that waits for its reader waits no more
             for task in (work, watch):
                 task.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
@@ -162,7 +169,8 @@ class _Session:
         self._loop.call_soon_threadsafe(self._writer.write, message(Kind.EVENT, event))
 
     def write(self, data: bytes) -> None:
-        """DATA, from any thread; waits until the gateway takes it. Raises ConnectionError."""
+        """DATA, from any thread; waits until the gateway takes it. Raises ConnectionError,
+        TimeoutError."""
         for start in range(0, len(data), MAX_DATA):
             piece = frame(Kind.DATA, data[start : start + MAX_DATA])
             asyncio.run_coroutine_threadsafe(self._send(piece), self._loop).result()
@@ -171,7 +179,8 @@ class _Session:
         if self._left:
             raise ConnectionResetError("the gateway left")
         self._writer.write(data)
-        await self._writer.drain()
+        async with asyncio.timeout(_TAKE_TIMEOUT):
+            await self._writer.drain()
 
     async def receive(self, upload: Upload) -> None:
         """DATA up to END. Raises BodyTooLarge, ConnectionError."""

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -389,10 +390,16 @@ def test_an_archive_of_too_many_files_is_no_image(alice: httpx.Client) -> None:
 def test_a_download_that_is_left_leaves_nothing(service: Service, alice: httpx.Client) -> None:
     big = archive([Item("big", os.urandom(40_000_000))])
     assert lines(alice.post("/v1/images/import", params={"name": "large"}, content=big))
-    for _ in range(4):  # more than may be on their way at once
-        with alice.stream("GET", "/v1/images/export", params={"name": "large"}) as answer:
+    with ExitStack() as readers:
+        for _ in range(4):  # as many as are served at once, none of them read on
+            answer = readers.enter_context(
+                alice.stream("GET", "/v1/images/export", params={"name": "large"})
+            )
             assert answer.status_code == 200
             next(answer.iter_bytes())
+        params = {"name": "beside", "dockerfile": "FROM box\n"}
+        told = lines(alice.post("/v1/images/build", params=params, content=context(a="b")))
+        assert told[-1]["type"] == "done", "builds do not wait for them"
     whole = alice.get("/v1/images/export", params={"name": "large"})
     assert len(whole.content) > 40_000_000
     assert alice.delete("/v1/images/large").status_code == 204
