@@ -91,9 +91,7 @@ async def _serve(
     tools = None if mcp is None else mcp.Endpoint(settings.gateway.max_body)
     app = build_app(gateway, *([] if tools is None else [tools.route]))
     server = Server(
-        configure(
-            Fronts(app, fronts, hosts, adapters.site(settings)), settings.gateway
-        ),
+        configure(Fronts(app, fronts, hosts, adapters.site(settings)), settings.gateway),
         gateway.close,
         partial(confinement.end_listening, filters),
     )
