@@ -53,6 +53,7 @@ def service(registry: str) -> Iterator[Service]:
     )
     keys.chmod(0o644)
     service = Service(directory, f"gateway.keys_file={keys}", "graph.context_max=50000000",
+                      "gateway.body_timeout=5",
                       f"graph.registries={registry}")  # fmt: skip
     try:
         service.start()
@@ -140,6 +141,21 @@ def test_an_archive_above_the_cap_is_refused(alice: httpx.Client) -> None:
 
     told = lines(alice.post("/v1/images/import", params={"name": "big"}, content=pieces()))
     assert told[-1]["code"] == "body_too_large"
+
+
+def test_an_upload_that_stands_still_is_given_up(service: Service, alice: httpx.Client) -> None:
+    """The service of these tests waits for five seconds."""
+
+    def pieces() -> Iterator[bytes]:
+        yield ROOTFS[:1000]
+        time.sleep(6.5)
+        yield ROOTFS[1000:]
+
+    try:
+        told = lines(alice.post("/v1/images/import", params={"name": "late"}, content=pieces()))
+    except httpx.TransportError:
+        return  # what was still to come met a closed connection
+    assert told[-1]["code"] == "request_timeout", told
 
 
 def test_what_is_no_archive_is_an_error_of_the_callers(alice: httpx.Client) -> None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sandboxd.errors import BodyTooLarge, InvalidRequest, SandboxdError
+from sandboxd.errors import BodyTooLarge, InvalidRequest, RequestTimeout, SandboxdError
 from sandboxd.gateway.bodies import Budget, decode, read_json
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.problems import problem
@@ -33,6 +33,8 @@ _SMALL = 65_536
 _PIECES_AHEAD = 4
 _KEEP_ALIVE = 15.0
 """Seconds of silence after which an empty line says that the work goes on."""
+_Pieces = asyncio.Queue[bytes | SandboxdError | None]
+"""Of a body; the fault that ended it, or None at its end."""
 _tag = msgspec.json.Decoder(ImageTag)
 _transfer = msgspec.json.Decoder(ImageTransfer)
 
@@ -146,7 +148,8 @@ class _Lines(Response):
         self._gateway, self._call, self._uploads = gateway, call, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES_AHEAD)
+        pieces: _Pieces = asyncio.Queue(_PIECES_AHEAD)
+        stall = self._gateway.settings.gateway.body_timeout
         events: asyncio.Queue[Progress | None] = asyncio.Queue()
         body = _pieces(pieces) if self._uploads else None
         with self._gateway.slots.take():
@@ -156,7 +159,7 @@ class _Lines(Response):
                 )
             )
             work.add_done_callback(lambda _: events.put_nowait(None))
-            hearing = asyncio.create_task(_hear(receive, pieces, work))
+            hearing = asyncio.create_task(_hear(receive, pieces, work, stall))
             try:
                 await self._write(send, events, work)
             finally:
@@ -183,23 +186,31 @@ class _Lines(Response):
                 return
 
 
-async def _hear(
-    receive: Receive, pieces: "asyncio.Queue[bytes | None]", work: asyncio.Task[bytes]
-) -> None:
-    """Take the body in, and end the work when the client leaves."""
+async def _hear(receive: Receive, pieces: _Pieces, work: asyncio.Task[bytes], stall: float) -> None:
+    """Take the body in, which may pause for `stall` seconds, and end the work when the client leaves."""
+    coming = True
     while True:
-        message = await receive()
+        try:
+            async with asyncio.timeout(stall if coming else None):
+                message = await receive()
+        except TimeoutError:
+            await pieces.put(RequestTimeout(f"nothing of the body came for {stall:g} seconds"))
+            coming = False
+            continue
         if message["type"] == "http.disconnect":
             work.cancel()
             return
         if piece := message.get("body", b""):
             await pieces.put(piece)
-        if not message.get("more_body", False):
+        if coming and not message.get("more_body", False):
             await pieces.put(None)
+            coming = False
 
 
-async def _pieces(pieces: "asyncio.Queue[bytes | None]") -> AsyncIterator[bytes]:
+async def _pieces(pieces: _Pieces) -> AsyncIterator[bytes]:
     while (piece := await pieces.get()) is not None:
+        if not isinstance(piece, bytes):
+            raise piece
         yield piece
 
 
