@@ -270,6 +270,7 @@ class Registry:
             raise
         if not added:  # it has ended, or is another node's: an id is one sandbox
             session.kill(EndReason.KILLED)
+            await asyncio.shield(session.over)
             raise Conflict("there is, or was, a sandbox of this id")
         return session
 
@@ -388,7 +389,7 @@ class Registry:
     def _on_end(self, session: Session) -> None:
         identity = session.identity
         self._live.pop(identity.id, None)
-        self._ended[identity.id] = (identity.tenant, session.record())
+        self._ended.setdefault(identity.id, (identity.tenant, session.record()))
         while len(self._ended) > _ENDED_KEPT:
             self._ended.popitem(last=False)
         entry = self._entry(session)
