@@ -18,7 +18,8 @@ from msgspec.structs import replace
 from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.network import flows, nflog
-from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.drivers.network.egress import EgressNetwork
+from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.errors import DriverFault
 from sandboxd.model.egress import EgressPolicy, NetworkRequest, SandboxNetwork, narrowed
 from sandboxd.model.network_use import NetworkRecord

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from sandboxd.child import Child, spawn
-from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.firewall import PROXY_PORT, Opening
 from sandboxd.drivers.network.guard.messages import (
     Assign,
@@ -37,6 +37,7 @@ from sandboxd.drivers.network.guard.messages import (
     read,
     to_node,
 )
+from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.errors import DriverFault
 from sandboxd.model.egress import EgressPolicy
 from sandboxd.node.network_boundary import Boundary

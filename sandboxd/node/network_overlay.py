@@ -9,7 +9,8 @@ import logging
 from typing import Protocol
 
 from sandboxd.drivers.network.addresses import Plan
-from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.drivers.network.egress import EgressNetwork
+from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.errors import DriverFault, Unavailable
 from sandboxd.model.overlay import Mate, OverlayRecord, Peer
 from sandboxd.node.network_guard import Guard

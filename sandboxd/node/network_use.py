@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.flows import Flow
 from sandboxd.drivers.network.guard.messages import Seen
 from sandboxd.drivers.network.nflog import Report
+from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.model.network_use import NetworkRecord, NetworkUse
 
 _RECORDS_MAX = 1_000

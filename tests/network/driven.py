@@ -8,7 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from sandboxd.drivers.network import probe
-from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.drivers.network.egress import EgressNetwork
+from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.model.egress import EgressPolicy, EgressRule
 from sandboxd.settings import NetworkSettings
 

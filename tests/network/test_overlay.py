@@ -13,8 +13,9 @@ import dns.query
 import pytest
 from pyroute2 import IPRoute
 
-from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.namespaces import close, here
+from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.model.egress import EgressPolicy
 from sandboxd.native import new_netns
 from sandboxd.node.network_guard import Guard

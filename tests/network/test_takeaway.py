@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import pytest
 from pyroute2 import IPRoute
 
-from sandboxd.drivers.network.egress import EgressNetwork, EgressSlot
+from sandboxd.drivers.network.egress import EgressNetwork
+from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.model.egress import EgressPolicy, EgressRule
 from tests.network.driven import ANY_UDP, ANYWHERE, network, policy, sandbox
 from tests.network.world import (

@@ -10,11 +10,9 @@ Everything that talks to the kernel runs in one thread: netlink sockets, the fir
 calling thread's namespace are no things to share.
 """
 
-import hashlib
 import ipaddress
 import logging
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,10 +20,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import dns.resolver
-from msgspec import Struct
 
 from sandboxd.drivers.network import flows, nflog, overlay
-from sandboxd.drivers.network.addresses import QUARANTINE, Addresses, Plan
+from sandboxd.drivers.network.addresses import QUARANTINE, Plan
 from sandboxd.drivers.network.base import Slot
 from sandboxd.drivers.network.firewall import Firewall, Layout, Opening
 from sandboxd.drivers.network.floor import Address, floor
@@ -33,39 +30,17 @@ from sandboxd.drivers.network.groups import Groups
 from sandboxd.drivers.network.links import Links
 from sandboxd.drivers.network.overlay import OverlayLink
 from sandboxd.drivers.network.probe import choose
-from sandboxd.errors import DriverFault, NativeFault, Overload
+from sandboxd.drivers.network.slots import UNSHAPED, EgressSlot, traces
+from sandboxd.errors import DriverFault, Overload
 from sandboxd.model.egress import EgressPolicy
 from sandboxd.model.overlay import Mate, Peer
-from sandboxd.native import netns_traces
 from sandboxd.settings import NetworkSettings, SettingsError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-
-_OBJECTS = re.compile(rb"sockets: used \d+")
-"""Sockets of every kind, our own included, which the kernel counts for some moments after their end.
-Those that a sandbox can make are each counted by kind as well."""
 _MTU = 1_500
-UNSHAPED: tuple[int | None, int | None] = (None, None)
-
-
-class EgressSlot(Struct, kw_only=True):
-    """A namespace with a device. Made and ended by EgressNetwork alone."""
-
-    fd: int
-    addresses: Addresses
-    device: int
-    """Index of the node's end."""
-    unused: bytes | None = None
-    """Its traces when it was handed out."""
-    group: int = QUARANTINE
-    """Offset of the group whose rules hold for it."""
-    rates: tuple[int | None, int | None] = UNSHAPED
-    """Bytes a second that it may send and get."""
-    assignments: int = 0
-    """How often it was put under a policy: tells one sandbox's requests from the next one's."""
-    openings: list[Opening] = []
+"""Bytes of a sandbox's packet, unless it has to fit into another node's."""
 
 
 class EgressNetwork:
@@ -137,7 +112,7 @@ class EgressNetwork:
             slot = self._do(self._make)
         finally:
             self._refill()
-        slot.unused = _traces(slot.fd)
+        slot.unused = traces(slot.fd)
         return slot
 
     def give_back(self, slot: Slot) -> None:
@@ -284,7 +259,7 @@ class EgressNetwork:
             kept = (
                 not self._closing
                 and slot.rates == UNSHAPED
-                and _traces(slot.fd) == slot.unused is not None
+                and traces(slot.fd) == slot.unused is not None
             )
             if not kept:
                 self._links.cut(slot.addresses)
@@ -326,11 +301,3 @@ class EgressNetwork:
     def _do(self, work: Callable[..., T], *arguments: object) -> T:
         future: Future[T] = self._thread.submit(work, *arguments)
         return future.result()
-
-
-def _traces(fd: int) -> bytes | None:
-    """A digest of what use of a namespace leaves in it."""
-    try:
-        return hashlib.blake2b(_OBJECTS.sub(b"", netns_traces(fd))).digest()
-    except NativeFault:  # more sockets than are worth reading
-        return None

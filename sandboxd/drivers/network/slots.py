@@ -1,0 +1,42 @@
+"""A slot of `egress`: a namespace with a device, and what its sandbox may do."""
+
+import hashlib
+import re
+
+from msgspec import Struct
+
+from sandboxd.drivers.network.addresses import QUARANTINE, Addresses
+from sandboxd.drivers.network.firewall import Opening
+from sandboxd.errors import NativeFault
+from sandboxd.native import netns_traces
+
+_OBJECTS = re.compile(rb"sockets: used \d+")
+"""Sockets of every kind, our own included, which the kernel counts for some moments after their end.
+Those that a sandbox can make are each counted by kind as well."""
+UNSHAPED: tuple[int | None, int | None] = (None, None)
+
+
+class EgressSlot(Struct, kw_only=True):
+    """A namespace with a device. Made and ended by EgressNetwork alone."""
+
+    fd: int
+    addresses: Addresses
+    device: int
+    """Index of the node's end."""
+    unused: bytes | None = None
+    """Its traces when it was handed out."""
+    group: int = QUARANTINE
+    """Offset of the group whose rules hold for it."""
+    rates: tuple[int | None, int | None] = UNSHAPED
+    """Bytes a second that it may send and get."""
+    assignments: int = 0
+    """How often it was put under a policy: tells one sandbox's requests from the next one's."""
+    openings: list[Opening] = []
+
+
+def traces(fd: int) -> bytes | None:
+    """A digest of what use of a namespace leaves in it."""
+    try:
+        return hashlib.blake2b(_OBJECTS.sub(b"", netns_traces(fd))).digest()
+    except NativeFault:  # more sockets than are worth reading
+        return None
