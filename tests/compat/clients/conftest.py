@@ -23,6 +23,7 @@ PYTHON = ROOT / ".setup/compat/bin/python"
 OLDEST = ROOT / ".setup/compat-oldest/bin/python"
 HERE = Path(__file__).parent
 KEY = "e2b_0123456789abcdef"
+IMAGE = "compat-image"
 _APPLETS = ("sh", "cat", "echo", "grep", "mkdir", "chown", "id", "env", "sleep")
 _BASH = b'#!/bin/busybox sh\nexec /bin/busybox sh "$@"\n'
 
@@ -43,6 +44,11 @@ def served() -> Iterator[tuple[str, str]]:
         listen = f"adapters.e2b_listen=127.0.0.1:{port}"
         names = ("gateway.ports_url=https://boxes.test", "adapters.e2b_host=api.boxes.test")
         with running(f"gateway.keys_file={keys}", listen, *names) as service:
+            done = httpx.post(
+                f"{service.url}/v1/images/import", params={"name": IMAGE}, content=_rootfs(),
+                headers={"Authorization": f"Bearer {KEY}"}, timeout=60 * PATIENCE,
+            )  # fmt: skip
+            assert '"done"' in done.text, done.text
             yield service.url, f"http://127.0.0.1:{port}"
     finally:
         shutil.rmtree(directory)
@@ -59,15 +65,10 @@ def environment(served: tuple[str, str]) -> dict[str, str]:
     """The three variables that a user sets, and the name of an image to build on."""
     if not (PYTHON.exists() and OLDEST.exists()):
         pytest.skip("make compat installs the clients")
-    main, url = served
-    done = httpx.post(
-        f"{main}/v1/images/import", params={"name": "compat-image"}, content=_rootfs(),
-        headers={"Authorization": f"Bearer {KEY}"}, timeout=60 * PATIENCE,
-    )  # fmt: skip
-    assert '"done"' in done.text, done.text
+    url = served[1]
     return {
         "E2B_API_KEY": KEY, "E2B_API_URL": url, "E2B_SANDBOX_URL": url,
-        "COMPAT_IMAGE": "compat-image", "PATH": os.environ["PATH"],
+        "COMPAT_IMAGE": IMAGE, "PATH": os.environ["PATH"],
     }  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.compat.clients.conftest import IMAGE
+
 pytestmark = [pytest.mark.root, pytest.mark.service]
 UNKNOWN = "sbx-" + "a" * 26
 
@@ -68,6 +70,19 @@ def test_a_token_of_one_sandbox_opens_no_other(api: httpx.Client, named: tuple[s
     assert answer.status_code == 401
     for each in made:
         api.delete(f"/sandboxes/{each['sandboxID']}")
+
+
+def test_a_template_of_our_own_api_is_one_of_theirs(
+    api: httpx.Client, named: tuple[str, str]
+) -> None:
+    ours = {"Authorization": f"Bearer {named[1]}"}
+    made = httpx.put(
+        f"{named[0]}/v1/templates/ours", json={"image": IMAGE}, headers=ours, timeout=30
+    )
+    assert made.status_code == 200, made.text
+    box = api.post("/v2/sandboxes", json={"templateID": "ours"})
+    assert (box.status_code, box.json()["templateID"]) == (201, "ours"), box.text
+    api.delete(f"/sandboxes/{box.json()['sandboxID']}")
 
 
 def test_what_is_nowhere_is_told_in_json(api: httpx.Client, named: tuple[str, str]) -> None:

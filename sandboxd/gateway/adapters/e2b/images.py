@@ -30,7 +30,7 @@ def build_id(digest: str) -> str:
 
 class Images:
     def __init__(self, gateway: Gateway) -> None:
-        self._node = gateway.node
+        self._node, self._templates = gateway.node, gateway.templates
 
     async def all(self, tenant: str) -> list[ImageInfo]:
         return (await self._node.ask(wire.ListImages(tenant=tenant), ImageList)).images
@@ -50,6 +50,9 @@ class Images:
                 return await self.detail(tenant, candidate)
             except UnknownImage:
                 continue
+        made = await self._templates.get(tenant, wanted)  # by our own API
+        if made is not None:
+            return await self.detail(tenant, made.image)
         raise NotFound(f"template {name!r} was not found")
 
     async def tag(self, tenant: str, name: str, new: str) -> ImageInfo:
