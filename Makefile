@@ -133,7 +133,7 @@ compat: setup .setup/compat .setup/compat-oldest ## other services' unmodified c
 	$@/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
 
 compat-inside: setup ## honest programs and CPython's own tests, inside and outside compared; a quarter of an hour
-	COMPAT=all $(BIN)/pytest tests/compat/inside $(ARGS)
+	COMPAT=all $(BIN)/pytest tests/compat/inside tests/warm/test_regression.py $(ARGS)
 
 lock: ## write the locks anew: exact versions and hashes
 	$(BIN)/python -m pip install -q pip-tools
