@@ -97,6 +97,8 @@ async def test_an_agent_works(served: Service, way: Any) -> None:
         assert texts(read) == "hello"
         listed = await client.call_tool("list_files", {"depth": 2, "sandbox": box})
         assert "/work/notes/a.txt" in {each["path"] for each in listed.structured_content["result"]}
+        (template,) = (await client.list_resource_templates()).resource_templates
+        assert template.uri_template == "sandbox://{sandbox}/{+path}"
         resource = await client.read_resource(f"sandbox://{box}/work/notes/a.txt")
         assert resource.contents[0].text == "hello"
         ended = await client.call_tool("kill_sandbox", {"sandbox": box})

@@ -94,6 +94,7 @@ class Collector:
     ) -> None:
         self._heard = {"stdout": on_stdout, "stderr": on_stderr}
         self._texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._sizes = {"stdout": 0, "stderr": 0}
         self._on_value = on_value
         self._document: dict[str, Any] = {"results": []}
         self.over = False
@@ -127,8 +128,10 @@ class Collector:
     def _text(self, stream: Any, text: str) -> Output:
         pieces = self._texts[stream]
         pieces.append(text)
-        if sum(map(len, pieces)) > 2 * _KEEP:
+        self._sizes[stream] += len(text)
+        if self._sizes[stream] > 2 * _KEEP:
             pieces[:] = ["".join(pieces)[-_KEEP:]]
+            self._sizes[stream] = _KEEP
             self._document["truncated"] = True
         heard = self._heard[stream]
         if heard is not None:

@@ -48,7 +48,7 @@ class Wire:
             os.close(write)
             os.set_blocking(read, False)
             self._texts[name] = _Pipe(read)
-        self._pending, self._pending_of, self._since = [], None, 0.0
+        self._pending, self._size, self._pending_of, self._since = [], 0, None, 0.0
         self._news = threading.Event()
         self.parent = os.getpid()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -58,7 +58,7 @@ class Wire:
     def _in_child(self):
         """A fork of the program's: it has no threads to speak for it, but the pipes are heard."""
         self._lock = threading.RLock()
-        self._pending = []
+        self._pending, self._size = [], 0
 
     def requests(self):
         """Documents from the gateway, to the end of the line."""
@@ -96,12 +96,13 @@ class Wire:
             self._since = time.monotonic()
             self._news.set()
         self._pending.append(text)
-        if sum(map(len, self._pending)) > _PIECE or time.monotonic() - self._since > _PAUSE:
+        self._size += len(text)
+        if self._size > _PIECE or time.monotonic() - self._since > _PAUSE:
             self._flush()
 
     def _flush(self):
         text = "".join(self._pending)
-        self._pending = []
+        self._pending, self._size = [], 0
         text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates are no UTF-8
         for at in range(0, len(text), _PIECE):
             self._write(self._pending_of, {"text": text[at : at + _PIECE], "time": time.time()})
