@@ -1,7 +1,6 @@
 """Which interpreters there are, and how each is started."""
 
 import json
-from functools import cache
 from importlib.resources import files
 
 from msgspec import Struct
@@ -28,8 +27,11 @@ _MODULES = {
 }
 
 
-@cache
 def start(language: ContextLanguage) -> Start:
+    return _STARTS[language]
+
+
+def _start(language: ContextLanguage) -> Start:
     if language is ContextLanguage.JAVASCRIPT:
         return _node()
     main, names = _MODULES[language]
@@ -54,3 +56,7 @@ def _counted(program: bytes) -> bytes:
 
 def _text(name: str) -> str:
     return (_INSIDE / name).read_text()
+
+
+_STARTS = {language: _start(language) for language in ContextLanguage}
+"""Read once, at import: an event loop reads no files."""
