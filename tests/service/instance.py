@@ -1,6 +1,6 @@
 """A real service of its own: started as an operator would, stopped, and searched for leftovers."""
 
-import itertools
+import fcntl
 import os
 import secrets
 import shutil
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,15 +21,13 @@ from tests.patience import PATIENCE
 from tests.service import host
 
 ROOT = Path(__file__).parents[2]
-UID_SLOTS = 1_024  # one whole block, which two services never share
+UID_SLOTS = 1_024  # one whole block, which two services of a machine never share
 UID_SPAN = UID_SLOTS << 16
 READY_WITHIN = 60.0 * PATIENCE
 STOPPED_WITHIN = 30.0 * PATIENCE
 ROLES = ("gateway", "courier", "node", "redis")
-
-
-_blocks = itertools.count(secrets.randbelow(40))
-"""The services of one test session have blocks of their own; those of two may meet."""
+BLOCKS = 40
+_LOCKS = Path(tempfile.gettempdir()) / "sandboxd-test-uids"
 
 
 class ServiceError(AssertionError):
@@ -40,7 +39,9 @@ class Service:
 
     def __init__(self, directory: Path, *settings: str) -> None:
         self.instance = f"t{os.getpid()}-{secrets.token_hex(3)}"
-        self.uid_base = 0x2000_0000 + next(_blocks) % 40 * UID_SPAN
+        block, lock = _free_block()
+        weakref.finalize(self, os.close, lock)
+        self.uid_base = 0x2000_0000 + block * UID_SPAN
         self.run_dir, self.state_dir = directory / "run", directory / "state"
         self.log = directory / "log"
         port = _free_port()
@@ -160,6 +161,22 @@ class Service:
             for pid in [*host.descendants(self._process.pid), self._process.pid]:
                 _end(pid)
             self._process.wait()
+
+
+def _free_block() -> tuple[int, int]:
+    """The number of a block of uids, and a descriptor that has it locked. Several test sessions
+    may run at once, and each looks for leftovers by uid."""
+    _LOCKS.mkdir(exist_ok=True)
+    first = secrets.randbelow(BLOCKS)
+    for block in (*range(first, BLOCKS), *range(first)):
+        lock = os.open(_LOCKS / str(block), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return block, lock
+    raise ServiceError(f"{BLOCKS} services are running")
 
 
 @contextmanager
