@@ -81,11 +81,13 @@ def room(path: str) -> list[int]:
 
 def walk_for(name: str) -> list[str]:
     """Every path that ends in `name`, the shared /usr and the process tree left out."""
-    return [
-        f"{directory}/{name}"
-        for directory, directories, files in os.walk("/")
-        if not directory.startswith(("/usr", "/proc")) and name in (*directories, *files)
-    ]
+    found = []
+    for directory, directories, files in os.walk("/"):
+        if name in (*directories, *files):
+            found.append(f"{directory}/{name}")
+        if directory == "/":
+            directories[:] = {*directories} - {"usr", "proc"}
+    return found
 
 
 def canary(path: str) -> dict[str, int]:
