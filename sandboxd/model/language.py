@@ -10,6 +10,8 @@ from sandboxd.model.image import ImageName as ImageName
 from sandboxd.model.limits import LimitOverrides
 from sandboxd.model.run import Name, SandboxPath
 
+ModuleName = Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
+
 
 class Compile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     command: Annotated[list[str], Meta(min_length=1)]
@@ -34,10 +36,14 @@ class Warm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     env: dict[str, str]
     """Added to the language's own while it starts, so that it finds the module that waits."""
     pool_size: Annotated[int, Meta(ge=0, le=10_000)] = 4
+    pool_max: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """As many may be kept while runs come fast; 0: `pool_size`, always."""
     copies: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """How many sandboxes are forked from one interpreter before another is started for the next, where
     the image is the host's own; 0: each sandbox starts its own. Copies of one share its address-space
     layout and what else it drew at random when it started."""
+    modules: list[ModuleName] = []
+    """What the interpreter imports while it starts."""
     cold_env: list[str] = []
     """Prefixes of variables that the interpreter reads while it starts: a run that sets one of
     them starts cold."""

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import struct
+import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ class EndOfStream(Struct, frozen=True):
 Message = Exited | Quiet | Opened | Failed | Armed | Spawned | Terminal | EndOfStream
 
 
-ZYGOTE_MODULE = _DIRECTORY / "_zygote.abi3.so"
+ZYGOTE_MODULE = _DIRECTORY / f"_zygote{sysconfig.get_config_var('EXT_SUFFIX')}"
 """The part of a zygote that its interpreter imports."""
 
 

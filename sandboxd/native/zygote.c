@@ -11,10 +11,8 @@
  * after some; and their program's file is of the zygote's mount tree, which Landlock refuses to
  * open for them.
  */
-#define Py_LIMITED_API 0x030b0000
-#include <Python.h>
-
 #include "init.h"
+#include "script.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -23,6 +21,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+enum { SOCKET = 3 };
 
 struct request {
 	int control, home, netns, cgroup; /* descriptors, ours to close; -1: none */
@@ -51,7 +51,9 @@ static bool parse(struct request *request, const struct sbx_fork *message, ssize
 
 /* Writable memory of the interpreter when it began to serve. A copy gets its own of it at once,
  * while it waits for its order: page by page, as it runs, would cost it half a run of a small
- * program. */
+ * program. Not where it is much, of which a program touches a part. */
+enum { OWN_MAX = 8 << 20 };
+
 static struct {
 	uintptr_t start, end;
 } ranges[256];
@@ -62,6 +64,7 @@ static int find_ranges(void)
 	FILE *maps = fopen("/proc/self/maps", "re");
 	unsigned long start, end;
 	char rights[5], line[512];
+	size_t total = 0;
 
 	if (maps == NULL)
 		return -1;
@@ -72,7 +75,10 @@ static int find_ranges(void)
 			continue;
 		ranges[range_count].start = start;
 		ranges[range_count++].end = end;
+		total += end - start;
 	}
+	if (total > OWN_MAX)
+		range_count = 0;
 	return fclose(maps);
 }
 
@@ -132,9 +138,9 @@ static void answer(const struct request *request, pid_t pid, int err, int pidfd)
 	sbx_send(request->control, &forked, sizeof(forked), &pidfd, pid < 0 ? 0 : 1);
 }
 
-static PyObject *serve(PyObject *module, PyObject *argument)
+/* Returns in each sandbox. */
+static void serve(void)
 {
-	const int socket = (int)PyLong_AsLong(argument);
 	int fds[SBX_FDS_MAX], pidfd = -1;
 	struct sbx_fork message;
 	struct request request;
@@ -142,13 +148,8 @@ static PyObject *serve(PyObject *module, PyObject *argument)
 	ssize_t size;
 	pid_t pid;
 
-	(void)module;
-	if (PyErr_Occurred())
-		return NULL;
-	if (find_ranges() != 0)
-		return PyErr_SetFromErrno(PyExc_OSError);
 	for (;;) {
-		size = sbx_receive(socket, &message, sizeof(message), fds, &count, 0);
+		size = sbx_receive(SOCKET, &message, sizeof(message), fds, &count, 0);
 		if (size <= 0)
 			_exit(0); /* the node has gone, or needs us no more */
 		if (parse(&request, &message, size, fds, count)) {
@@ -158,7 +159,7 @@ static PyObject *serve(PyObject *module, PyObject *argument)
 				become_sandbox(&request);
 				own_memory();
 				PyOS_AfterFork_Child();
-				Py_RETURN_NONE;
+				return;
 			}
 			answer(&request, pid, errno, pidfd);
 			PyOS_AfterFork_Parent();
@@ -170,11 +171,51 @@ static PyObject *serve(PyObject *module, PyObject *argument)
 	}
 }
 
+/* The last of the interpreter's start is to ask the hooks of sys.path whether the script is a
+ * package: `site` is imported, and no frame of Python stands below. There it is held. */
+static PyObject *hold(PyObject *receive, PyObject *path)
+{
+	PyObject *hooks = PySys_GetObject("path_hooks"), *result;
+
+	if (find_ranges() != 0)
+		_exit(127);
+	serve();
+	result = PyObject_CallNoArgs(receive);
+	if (result == NULL)
+		_exit(127); /* it has said why */
+	Py_DECREF(result);
+	Py_INCREF(path);
+	/* Leave nothing of us: not this call, which counts as a level of recursion, nor what made
+	 * it. */
+	if (hooks == NULL || PyList_SetSlice(hooks, 0, 1, NULL) != 0)
+		_exit(127);
+	Py_LeaveRecursiveCall();
+	run_script(path);
+}
+
+static PyMethodDef held = {"hold", hold, METH_O, NULL};
+
+static PyObject *hold_script(PyObject *module, PyObject *receive)
+{
+	PyObject *hooks = PySys_GetObject("path_hooks"), *hook;
+	int result;
+
+	(void)module;
+	hook = PyCFunction_New(&held, receive);
+	if (hook == NULL || hooks == NULL)
+		return NULL;
+	result = PyList_Insert(hooks, 0, hook);
+	Py_DECREF(hook);
+	return result == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
 static PyMethodDef methods[] = {
-	{"serve", serve, METH_O,
-	 "Serve the node on a socket until it closes. Returns in each sandbox, with descriptor 3 "
-	 "the\n"
-	 "socket on which its order comes."},
+	{"hold_script", hold_script, METH_O,
+	 "Hold this interpreter before its script, and serve the node there until it goes. In "
+	 "each\n"
+	 "sandbox the argument is called, with descriptor 3 the socket on which its order comes; "
+	 "then\n"
+	 "the script runs, and ends the process."},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -210,8 +210,8 @@ class Tried(Struct, frozen=True):
 async def self_tests(host: Host) -> list[Tried]:
     """Run the self-test program of every language that the host offers, in real sandboxes."""
     pool = Pool(host.driver, concurrency=2, max_age=60.0)
-    for spec, _ in host.shelves():
-        pool.stock(spec, 1)
+    for kept in host.shelves():
+        pool.stock(kept.spec, 1)
     try:
         return [await _self_test(host, pool, language) for language in host.languages()]
     finally:

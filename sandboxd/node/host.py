@@ -32,6 +32,15 @@ from sandboxd.node.warmth import default_limits, shelf_name
 from sandboxd.settings import Settings, SettingsError
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What the pool keeps of one spec: `least` always, up to `most`, if that is more, while they are
+    asked for."""
+
+    spec: Spec
+    least: int
+    most: int
+
+
 class Host:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError, DriverFault or NativeFault where the host cannot do its duty."""
@@ -95,7 +104,7 @@ class Host:
         """A file that is written whenever a name of the image store changes its meaning."""
         return self._rootfs.changes
 
-    def refresh(self) -> list[tuple[Spec, int]]:
+    def refresh(self) -> list[Kept]:
         """What `shelves` says now of those templates whose image's name has another meaning.
 
         A name that is gone keeps its last one. Blocks as long as unpacking does.
@@ -113,7 +122,7 @@ class Host:
                 self.specs[template.name] = msgspec.structs.replace(
                     spec, image=self.images[template.image]
                 )
-        return [shelf for shelf in self.shelves() if shelf[0].image.name in changed]
+        return [shelf for shelf in self.shelves() if shelf.spec.image.name in changed]
 
     def take_adopted(self) -> list[Adopted]:
         """Sandboxes of the node before this one that live; whoever takes them owns them."""
@@ -152,24 +161,26 @@ class Host:
             if language.available(self.specs[language.template].image.has)
         ]
 
-    def shelves(self) -> list[tuple[Spec, int]]:
+    def shelves(self) -> list[Kept]:
         """What the pool shall keep, and how much of each: templates, and warm interpreters."""
         kept = [
-            (self.specs[template.name], template.pool_size)
+            Kept(self.specs[template.name], template.pool_size, template.pool_max)
             for template in self.policies.templates.values()
         ]
         if self.networks is not None:
-            kept += [
-                (self.networks.spec(spec), self._network_target) for spec in self.specs.values()
-            ]
+            target = self._network_target
+            kept += [Kept(self.networks.spec(spec), target, 0) for spec in self.specs.values()]
         for language in self.languages():
             if language.warm is not None:
-                kept.append((self._warm_spec(language, language.warm), language.warm.pool_size))
+                spec = self._warm_spec(language, language.warm)
+                kept.append(Kept(spec, language.warm.pool_size, language.warm.pool_max))
         return kept
 
     def _warm_spec(self, language: Language, warm: Warm) -> Spec:
         limits = default_limits(self.policies, language)
         env = {**base_env(self.specs[language.template].image), **language.env, **warm.env}
+        if warm.modules:
+            env[inside.MODULES] = " ".join(warm.modules)
         return msgspec.structs.replace(
             self.specs[language.template],
             template=shelf_name(language),

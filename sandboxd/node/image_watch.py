@@ -43,9 +43,9 @@ async def follow_images(host: Host, pool: Pool) -> None:
             await news.wait()
             news.clear()
             try:
-                for spec, target in await asyncio.to_thread(host.refresh):
-                    log.info("template %s: image %s", spec.template, spec.image.digest)
-                    pool.renew(spec, target)
+                for kept in await asyncio.to_thread(host.refresh):
+                    log.info("template %s: image %s", kept.spec.template, kept.spec.image.digest)
+                    pool.renew(kept.spec, kept.least)
                 # A snapshot has a name, but is not on the disk yet.
                 await asyncio.to_thread(host.graph.store.settle)
             except SandboxdError as error:

@@ -76,9 +76,8 @@ async def _run(settings: Settings) -> int:
         max_age=settings.node.pool_max_age,
         room=_capacity(settings).memory // _POOL_SHARE // _KEPT_BYTES,
     )
-    for spec, target in host.shelves():
-        template = host.policies.templates.get(spec.template)
-        pool.stock(spec, target, max(target, template.pool_max) if template else target)
+    for kept in host.shelves():
+        pool.stock(kept.spec, kept.least, max(kept.least, kept.most))
     fitter = Fitter(host, pool)
     packages = await asyncio.to_thread(host_packages)
     worker = Worker(

@@ -356,3 +356,45 @@ def test_copies_end_with_their_control_socket(bench: Bench) -> None:
     assert gone.poll(5000)
     os.close(pidfd)
     bench.driver.destroy(copy)
+
+
+def _importing(bench: Bench, modules: str, **env: str) -> None:
+    warm = bench.started.warm
+    assert warm is not None
+    more = {inside.MODULES: modules, **env}
+    bench.started = replace(
+        bench.started,
+        warm=replace(
+            warm,
+            order=replace(warm.order, env={**warm.order.env, **more}),
+            zygote=replace(warm.zygote, env={**warm.zygote.env, **more}),
+        ),
+    )
+
+
+def test_modules_are_there_and_draw_anew(bench: Bench) -> None:
+    _importing(bench, "numpy multiprocessing.process random", OPENBLAS_NUM_THREADS="1")
+    source = """
+import sys
+print(all(name in sys.modules for name in ("numpy", "numpy.random", "multiprocessing.process")))
+import multiprocessing.process, numpy, random
+print(numpy.random.rand(), random.random(), bytes(multiprocessing.process.current_process().authkey))
+"""
+    copies = [bench.copy(), bench.copy()]
+    first, second = (script(copy, source).splitlines() for copy in copies)
+    assert bench.driver.zygotes.started == 1
+    assert first[0] == second[0] == "True"
+    assert not set(first[1].split(" ", 2)) & set(second[1].split(" ", 2))
+    for copy in copies:
+        bench.driver.destroy(copy)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="with one core NumPy starts no threads")
+def test_a_module_that_starts_threads_makes_no_zygote(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    _importing(bench, "numpy")
+    built = bench.copy()
+    assert script(built, "print(1)") == "1\n"
+    assert bench.driver.zygotes.started == 0 and "no zygote" in caplog.text
+    bench.driver.destroy(built)

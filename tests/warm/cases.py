@@ -2,6 +2,7 @@
 
 from tests.warm.scripts import (
     chance,
+    endings,
     errors,
     exits,
     identity,
@@ -16,6 +17,7 @@ from tests.warm.scripts import (
 
 THEMES = (
     identity, stdin, output, exits, errors, processes, surroundings, imports, sources, limits, chance,
+    endings,
 )  # fmt: skip
 
 SCRIPTS = [script for theme in THEMES for script in theme.SCRIPTS]

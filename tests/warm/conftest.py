@@ -41,8 +41,9 @@ def comparing(directory: Path, copies: int, ready: int) -> Iterator[Comparison]:
     the node counts those."""
     policies = directory / "policies"
     shutil.copytree(Settings().policy_path, policies)
-    _set(policies / "templates" / "default.toml", "pool_size", 0)
-    _set(policies / "languages" / "python.toml", "pool_size", ready)
+    for name in ("pool_size", "pool_max"):
+        _set(policies / "templates" / "default.toml", name, 0)
+        _set(policies / "languages" / "python.toml", name, ready)
     _set(policies / "languages" / "python.toml", "copies", copies)
     with (
         running(f"policies={policies}", "node.heartbeat=0.2") as service,

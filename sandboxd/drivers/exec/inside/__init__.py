@@ -14,6 +14,8 @@ from sandboxd.native import ZYGOTE_MODULE, Bind
 TARGET = "/opt/sandboxd"
 ZYGOTE = "SANDBOXD_ZYGOTE"
 """Variable that tells a hook to be one."""
+MODULES = "SANDBOXD_MODULES"
+"""Variable that tells it what to import ahead, separated by spaces."""
 _HOOKS = ("python",)
 
 

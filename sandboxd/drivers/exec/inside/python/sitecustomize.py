@@ -18,6 +18,7 @@ import os
 import sys
 
 ZYGOTE = "SANDBOXD_ZYGOTE"  # the variable that asks for one
+MODULES = "SANDBOXD_MODULES"  # what to import ahead
 SOCKET = 3  # the runner's end of the exec socket, left open for us
 FAIL, ARMED, EXEC, ABI = 1, 5, 6, 4
 RECEIVE_STAGE, FILES_STAGE, CWD_STAGE = 27, 28, 31  # numbers of proto.h
@@ -141,15 +142,31 @@ def _say_ready():
     socket.detach()
 
 
-def _wait():
-    buffer = bytearray(HEAD + INLINE_MAX)
-    _say_ready()
-    if ZYGOTE in os.environ:
-        _zygote.serve(SOCKET)  # returns in each sandbox, where SOCKET is its own
+def _import():
+    names = os.environ.get(MODULES, "").split()
+    for name in names:
+        __import__(name)
+    if names:
+        __import__("gc").freeze()  # a collection would write to all that copies share
+    if ZYGOTE in os.environ and len(os.listdir("/proc/self/task")) > 1:
+        raise RuntimeError("a module has started threads, which no copy would have")
+
+
+def _draw_anew():
+    """What modules have drawn at random when they were imported. `random` does so itself at a fork,
+    OpenSSL when its pid is another."""
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
+
+
+def _receive():
+    """Wait for the order and carry it out."""
     socket = _socket.socket(fileno=SOCKET)
     progress = [RECEIVE_STAGE, 0]
     try:
-        _carry_out(*_order(socket, buffer), progress)
+        _carry_out(*_order(socket, _buffer), progress)
     except BaseException as error:
         # `site` would report it and go on to run what is there: the host decides instead.
         number = getattr(error, "errno", None) or 71  # EPROTO
@@ -157,6 +174,12 @@ def _wait():
         socket.send(bytes([FAIL, ABI, 0, 0]) + b"".join(n.to_bytes(4, "little") for n in report))
         os._exit(127)
     socket.close()
+
+
+def _wake():
+    """The first of a zygote's copy, in its sandbox."""
+    _draw_anew()
+    _receive()
 
 
 def _vanish(here):
@@ -172,7 +195,14 @@ def _vanish(here):
         return error
 
 
+_import()
 _none = _vanish(os.path.dirname(__file__))
-_wait()
+_buffer = bytearray(HEAD + INLINE_MAX)
+if ZYGOTE in os.environ:
+    _zygote.hold_script(_wake)
+    _say_ready()
+else:
+    _say_ready()
+    _receive()
 if _none is not None:
     raise _none
