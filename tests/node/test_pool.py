@@ -7,8 +7,8 @@ import pytest
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import Conflict, DriverFault, Overload
+from sandboxd.node import demand, stock
 from sandboxd.node import pool as pools
-from sandboxd.node import stock
 from sandboxd.node.pool import Pool
 from tests.node.fakes import FakeDriver, spec
 
@@ -269,3 +269,22 @@ async def test_the_dead_do_not_pile_up(
     pool.discard(await pool.claim("t"))
     pool._claimed_at += 60.0
     await until(lambda: len(driver.destroyed) == 5)
+
+
+async def test_a_burst_is_built_on_demand_remembered_and_forgotten(
+    pool: Pool, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody of it fails, however few were ready; the next one finds more; an idle template shrinks."""
+    pool.stock(spec(), 2, 16)
+    await until(lambda: ready(pool) == 2)
+    burst = await asyncio.gather(*(pool.claim("t") for _ in range(40)))
+    assert len({built.name for built in burst}) == 40
+    for built in burst:
+        pool.discard(built)
+    await until(lambda: ready(pool) == 16)  # the most that it may keep
+    for name in ("HALF_LIFE", "BURST_HALF_LIFE"):
+        monkeypatch.setattr(demand, name, 0.01)
+    monkeypatch.setattr(pools, "LOOK_AGAIN", 0.05)
+    pool.bounds("t", 1, 16)  # the timer of the next look was set by the hour before
+    await until(lambda: ready(pool) == 2)
+    await until(lambda: len(driver.alive) == 2)
