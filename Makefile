@@ -81,9 +81,13 @@ serve: setup ## keep the service running on 127.0.0.1:7070
 doctor: setup ## what this host gives, layer by layer
 	$(BIN)/sandboxd doctor
 
-bench: setup ## this service beside its peers, in one interleaved run
-	$(BIN)/python -m loadtest bench $(ARGS)
-	$(BIN)/python -m loadtest network
+OUT ?= build/bench
+bench: setup ## this service beside its peers, in one interleaved run; the report in OUT
+	mkdir -p $(OUT) && rm -f $(OUT)/*.md $(OUT)/*.svg $(OUT)/*.json
+	$(BIN)/python -m loadtest bench --out $(OUT) $(ARGS)
+	$(BIN)/python -m loadtest network --out $(OUT)
+	$(BIN)/python -m loadtest growth --out $(OUT)
+	$(BIN)/python -m loadtest report --out $(OUT)
 
 bench-images: setup ## roots of many layers, snapshots, pulls and shared pages, beside their peers
 	$(BIN)/python -m loadtest images $(ARGS)

@@ -6,6 +6,7 @@ Exit code: 0 every answer was right, 1 some were not, 2 it could not run, 130 an
 import argparse
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -19,7 +20,10 @@ import uvloop
 from loadtest import (
     bench,
     cell,
+    document,
     e2b,
+    growth,
+    headline,
     host,
     idle,
     judge,
@@ -40,6 +44,7 @@ from loadtest.peers.http import HttpPeer, Server
 _FAULTS = (
     bench.BrokenPeerError, peers.PeerError, scenario.ScenarioError, service.ServiceError,
     workload.BuildError, ExchangeError, ProcessLookupError, judge.WrongVerdictError,
+    document.NoResultsError, headline.NoBlockError, growth.BrokenError,
 )  # fmt: skip
 
 _PARTS = ("compiled", "python", "judge", "sessions", "e2b")
@@ -47,6 +52,7 @@ _PARTS = ("compiled", "python", "judge", "sessions", "e2b")
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    options.command = _command(sys.argv[1:] if arguments is None else arguments)
     try:
         return uvloop.run(_until_terminated(options.verb(options)))
     except KeyboardInterrupt:
@@ -58,6 +64,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def _command(arguments: list[str]) -> str:
+    """Without the place of the results and without URLs: reports name neither."""
+    kept, words = list[str](), iter(arguments)
+    for word in words:
+        if word.partition("=")[0] in ("--out", "--url", "--peer"):
+            if "=" not in word:
+                next(words, None)
+        else:
+            kept.append(word)
+    return shlex.join(["python", "-m", "loadtest", *kept])
+
+
 async def _until_terminated(verb: Coroutine[None, None, int]) -> int:
     """SIGTERM unwinds as SIGINT does, so that no private service is left behind."""
     task = asyncio.ensure_future(verb)
@@ -67,6 +85,7 @@ async def _until_terminated(verb: Coroutine[None, None, int]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
+    parser.set_defaults(command=_command([]))
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     standard = verbs.add_parser("bench", help="service and peers side by side, closed loop")
@@ -99,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     net.set_defaults(verb=_network)
     net.add_argument("--rounds", type=_count, default=3)
     net.add_argument("--seconds", type=_seconds, default=1.5, help="of one measurement")
+    net.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
 
     layers = verbs.add_parser("images", help="roots, snapshots, pulls and shared pages; root only")
     layers.set_defaults(verb=_images)
@@ -110,6 +130,20 @@ def _parser() -> argparse.ArgumentParser:
     apart = verbs.add_parser("spread", help="one program's times beside neighbours; as root")
     apart.set_defaults(verb=_spread)
     apart.add_argument("--cases", type=_count, default=100)
+
+    growing = verbs.add_parser(
+        "growth", help="cost and latency against jobs, sandboxes, clients, queue"
+    )
+    growing.set_defaults(verb=_growth)
+    growing.add_argument("--full", action="store_true", help="to 10^5 jobs; half an hour")
+    growing.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
+
+    whole = verbs.add_parser(
+        "report", help="one Markdown and one HTML file of a directory's results"
+    )
+    whole.set_defaults(verb=_report)
+    whole.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
+    whole.add_argument("--readme", type=Path, metavar="FILE", help="write the headline table there")
 
     for verb in (standard, rate):
         verb.add_argument("--url", type=Server.of, help="a running service; else a private one")
@@ -199,6 +233,7 @@ async def _bench(options: argparse.Namespace) -> int:
         workloads={item.name: item.title for item in chosen},
         peers={peer.name: peer.about for peer in sound},
         compiler=programs.compiler,
+        command=options.command,
         stolen=host.Clock.read().stolen_since(clock),
         notes=notes,
         cells=cell.cells(results),
@@ -207,16 +242,42 @@ async def _bench(options: argparse.Namespace) -> int:
     return 1 if made.errors else 0
 
 
+async def _growth(options: argparse.Namespace) -> int:
+    plan = growth.FULL if options.full else growth.Plan()
+    with tempfile.TemporaryDirectory(prefix="sandboxd-loadtest-") as directory:
+        place = Path(directory)
+        place.chmod(0o755)  # the gateway reads the policies that are made there
+        known = workload.workloads(workload.build(place))
+        curves = await growth.measure(known["compiled"], place, plan, _say)
+    options.out.mkdir(parents=True, exist_ok=True)
+    plot.growth(curves, options.out / "growth.svg")
+    head = [f"`{options.command}`; {host.facts().line}", ""]
+    _write_lines(growth.markdown(curves, head, "growth.svg"), options.out, "growth.md")
+    return 0
+
+
+async def _report(options: argparse.Namespace) -> int:
+    document.write(options.out)
+    if options.readme:
+        made = headline.read(options.out / "bench.json")
+        options.readme.write_text(headline.replaced(options.readme.read_text(), made))
+    return 0
+
+
 async def _network(options: argparse.Namespace) -> int:
     from loadtest import network  # which brings the node's drivers along
 
-    return await asyncio.to_thread(network.run, options.rounds, options.seconds)
+    lines, errors = await asyncio.to_thread(network.run, options.rounds, options.seconds)
+    _write_lines(lines, options.out, "network.md")
+    for error in errors:
+        _say(error)
+    return 1 if errors else 0
 
 
 def _write(made: report.Report, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    plot.write(made, out / "bench.png")
-    text = report.markdown(made, "bench.png")
+    plot.write(made, out / "bench.svg")
+    text = report.markdown(made, "bench.svg")
     (out / "bench.md").write_text(text)
     (out / "bench.json").write_bytes(report.json(made))
     print(text)

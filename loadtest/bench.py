@@ -27,6 +27,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Seconds that all cells may take together: with more peers, each has less."""
     clients: tuple[int, ...] = (1, 2, 8, 32)
 
+    def of_cell(self, cells: int) -> float:
+        """Seconds of one cell in one round, of so many."""
+        return min(self.seconds, self.budget / max(1, self.rounds * cells))
+
 
 QUICK = Plan(rounds=2, seconds=0.35)
 
@@ -68,7 +72,7 @@ async def measure(
         for peer in peers
         if peer.runs(workload)
     }
-    seconds = min(plan.seconds, plan.budget / max(1, plan.rounds * len(results)))
+    seconds = plan.of_cell(len(results))
     for number in range(plan.rounds):
         turn = number % len(peers)
         order = [*peers[turn:], *peers[:turn]]

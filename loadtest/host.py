@@ -21,6 +21,13 @@ class Host(Struct, frozen=True, kw_only=True):
     load: float
     """Load average of the last minute, before the first measurement."""
 
+    @property
+    def line(self) -> str:
+        return (
+            f"{self.date}, commit `{self.commit}`; {self.cpu}, {self.cores} cores, kernel "
+            f"{self.kernel}; load average {self.load:.2f} at the start"
+        )
+
 
 def facts() -> Host:
     return Host(

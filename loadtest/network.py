@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,8 +38,8 @@ _OPEN = EgressPolicy(
 _SETTINGS = ("network.enabled=true", "network.pool_size=16", "network.warm=32")
 
 
-def run(rounds: int, seconds: float) -> int:
-    """Measure and print a table, in a thread without an event loop. 1 if an answer was wrong."""
+def run(rounds: int, seconds: float) -> tuple[list[str], list[str]]:
+    """Measure, in a thread without an event loop: the lines of a table, and what answers were wrong."""
     with _namespaces() as (rest, node):
         through = _throughput(rest, node, rounds, seconds)
         took = _hand_out(rounds * 40)
@@ -55,12 +54,8 @@ def run(rounds: int, seconds: float) -> int:
     for clients, (without, with_) in runs.items():
         rows.append((f"runs of `true` per second, {clients} clients", _ratio(without[0], with_[0])))
         rows.append((f"a run, ms (p50), {clients} clients", _more(without[1], with_[1])))
-    print("| what | without | with a network | |\n|---|---|---|---|")
-    for what, figures in rows:
-        print(f"| {what} | {figures} |")
-    for error in errors:
-        print(error, file=sys.stderr)
-    return 1 if errors else 0
+    lines = ["| what | without | with a network | |", "|---|---|---|---|"]
+    return [*lines, *(f"| {what} | {figures} |" for what, figures in rows)], errors
 
 
 def _ratio(without: float, with_: float) -> str:

@@ -3,18 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from loadtest.cell import Cell, Spread
+from loadtest.growth import Curve
 from loadtest.report import Report
 
-_COLOURS = ("#7f7f7f", "#bcbd22", "#1f77b4", "#9467bd", "#2ca02c", "#8c564b")
+_COLOURS = (
+    "#7f7f7f", "#bcbd22", "#1f77b4", "#9467bd", "#2ca02c", "#8c564b", "#17becf", "#ff7f0e", "#e377c2",
+)  # fmt: skip
 _OURS = "#d62728"
 
 
 def write(report: Report, path: Path) -> None:
-    """As PNG. A bare Figure draws with Agg and needs no display."""
+    """As SVG, with its text as text, so that it stays small. A bare Figure needs no display."""
     names = list(report.workloads)
     figure = Figure(figsize=(13, 4.6 * len(names) + 0.6), dpi=110, layout="constrained")
     axes = figure.subplots(len(names), 2, squeeze=False)
@@ -28,10 +32,16 @@ def write(report: Report, path: Path) -> None:
     host, plan = report.host, report.plan
     figure.suptitle(
         f"{host.cpu}, {host.cores} cores, kernel {host.kernel}; {host.date}, commit {host.commit}; "
-        f"{plan.rounds} rounds of {plan.seconds:g} s",
+        f"{plan.rounds} rounds of {report.seconds:.2g} s",
         fontsize=9,
     )
-    figure.savefig(path)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """The same figures make the same file."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sandboxd"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _colour(report: Report, peer: str) -> str:
@@ -93,3 +103,23 @@ def _finish(axes: Axes, clients: Sequence[int]) -> None:
     axes.grid(axis="y", which="major", alpha=0.3)
     axes.set_axisbelow(True)
     axes.legend(fontsize=7, ncols=2, loc="upper left")
+
+
+def growth(curves: Sequence[Curve], path: Path) -> None:
+    """As SVG: for each curve the latency and the CPU of a job, against what grows."""
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    for axes, curve in zip(figure.subplots(2, 2).flat, curves, strict=True):
+        at = [max(point.size, 1) for point in curve.points]
+        for label, values, colour in (
+            ("p50, ms", [point.p50 for point in curve.points], _OURS),
+            ("CPU of a job, ms", [point.cpu for point in curve.points], "#1f77b4"),
+        ):
+            axes.plot(at, values, marker="o", label=label, color=colour)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_title(curve.title, fontsize=10)
+        axes.set_xlabel(curve.grows)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    save(figure, path)

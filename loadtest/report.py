@@ -21,9 +21,16 @@ class Report(Struct, frozen=True, kw_only=True):
     compiler: str
     stolen: float
     """Share of the machine's time that the hypervisor gave to others during the run."""
+    command: str
+    """What was run, without the place where the results lie."""
     notes: list[str]
     """What else a reader should know, such as a peer left out."""
     cells: list[Cell]
+
+    @property
+    def seconds(self) -> float:
+        """Of one cell in one round."""
+        return self.plan.of_cell(len(self.cells))
 
     @property
     def errors(self) -> int:
@@ -51,21 +58,22 @@ def _head(report: Report) -> list[str]:
     return [
         "# Bench: this service beside its peers",
         "",
-        f"* {host.date}, commit `{host.commit}`",
+        f"* {host.date}, commit `{host.commit}`; `{report.command}`",
         f"* {host.cpu}, {host.cores} cores, {host.memory / 2**30:.1f} GiB; kernel {host.kernel}, "
         f"{host.system}",
         f"* load average {host.load:.2f} at the start; the hypervisor gave {report.stolen:.1%} of "
         "the cores' time to others during the run",
-        f"* closed loop, {clients} clients; {plan.rounds} interleaved rounds of {plan.seconds:g} s "
+        f"* closed loop, {clients} clients; {plan.rounds} interleaved rounds of {report.seconds:.2g} s "
         "per cell after a warm-up; the generator runs on the same cores",
         f"* compiled hello: `{report.compiler}`",
         *(f"* **{name}**: {about}" for name, about in report.peers.items()),
         *(f"* {note}" for note in report.notes),
         "",
-        "Numbers are medians over rounds [lowest, highest round]. A round with fewer than 100 "
-        "samples has its maximum as p99. p99.9 and max are over all rounds; p99.9 is left out "
-        "below 1,000 samples. Ratios are medians of the ratios within each round. Every answer "
-        "was checked: status, exit code and stdout.",
+        "Numbers are medians over rounds [lowest, highest round]; if rounds are independent, that range "
+        f"holds the true median with a confidence of {1 - 0.5 ** (plan.rounds - 1):.1%}. "
+        "A round with fewer than 100 samples has its maximum as p99. p99.9 and max are "
+        "over all rounds; p99.9 is left out below 1,000 samples. Ratios are medians of "
+        "the ratios within each round. Every answer was checked: status, exit code and stdout.",
         "",
     ]
 
@@ -85,9 +93,9 @@ def _latency_table(rows: Sequence[Cell]) -> list[str]:
          "jobs/s", "p50 / bare", "jobs/s / bare", "errors"],
         [
             [cell.peer, str(cell.clients), str(cell.samples),
-             _spread(cell.p50), _spread(cell.p90), _spread(cell.p99), _number(cell.p999),
-             _number(cell.max), _spread(cell.per_second), _number(cell.p50_to_bare),
-             _number(cell.per_second_to_bare), str(sum(cell.errors.values()))]
+             _spread(cell.p50), _spread(cell.p90), _spread(cell.p99), number(cell.p999),
+             number(cell.max), _spread(cell.per_second), number(cell.p50_to_bare),
+             number(cell.per_second_to_bare), str(sum(cell.errors.values()))]
             for cell in rows
         ],
     )  # fmt: skip
@@ -103,8 +111,8 @@ def _cpu_table(rows: Sequence[Cell]) -> list[str]:
         *table(
             ["peer", "clients", "total", *heads],
             [
-                [cell.peer, str(cell.clients), _number(cell.cpu_total)]
-                + [_number(cell.cpu.get(name)) for name in names]
+                [cell.peer, str(cell.clients), number(cell.cpu_total)]
+                + [number(cell.cpu.get(name)) for name in names]
                 for cell in rows
             ],
         ),
@@ -124,10 +132,10 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _spread(spread: Spread) -> str:
-    return f"{_number(spread.median)} [{_number(spread.low)}, {_number(spread.high)}]"
+    return f"{number(spread.median)} [{number(spread.low)}, {number(spread.high)}]"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Two significant digits at least, or a dash."""
     if value is None:
         return "-"
