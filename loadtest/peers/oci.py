@@ -48,7 +48,7 @@ def _peer(programs: Programs, name: str, *flags: str, driver: Sequence[str] = ()
         (bundle / "config.json").write_text(json.dumps(_config(rootfs, argv)))
         commands[workload] = [
             runtime, "--root", str(directory / "state"), *flags,
-            "run", "--bundle", str(bundle), f"{directory.parent.name}-{name}-{{client}}",
+            "run", "--bundle", str(bundle), f"loadtest-{os.getpid()}-{name}-{{client}}",
         ]  # fmt: skip
     about = (
         f"{version}: `{' '.join([name, *flags])} run`, read-only root, no capability, memory and "

@@ -26,7 +26,7 @@ def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
     # Podman wants its run directory's path below 50 characters.
     state = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="podman-", dir="/tmp"))
     ours = [
-        podman, "--root", f"{state}/root", "--runroot", f"{state}/run",
+        podman, "--root", f"{state}/root", "--runroot", f"{state}/run", "--tmpdir", f"{state}/tmp",
         "--storage-driver=vfs", "--events-backend=none", "--cgroup-manager=cgroupfs",
     ]  # fmt: skip
     run = [
