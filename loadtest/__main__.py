@@ -243,6 +243,7 @@ async def _bench(options: argparse.Namespace) -> int:
 
 
 async def _growth(options: argparse.Namespace) -> int:
+    head = [f"`{options.command}`; {host.facts().line}", ""]
     plan = growth.FULL if options.full else growth.Plan()
     with tempfile.TemporaryDirectory(prefix="sandboxd-loadtest-") as directory:
         place = Path(directory)
@@ -251,7 +252,6 @@ async def _growth(options: argparse.Namespace) -> int:
         curves = await growth.measure(known["compiled"], place, plan, _say)
     options.out.mkdir(parents=True, exist_ok=True)
     plot.growth(curves, options.out / "growth.svg")
-    head = [f"`{options.command}`; {host.facts().line}", ""]
     _write_lines(growth.markdown(curves, head, "growth.svg"), options.out, "growth.md")
     return 0
 
