@@ -24,7 +24,7 @@ FAIL, ARMED, EXEC, ABI = 1, 5, 6, 4
 RECEIVE_STAGE, FILES_STAGE, CWD_STAGE = 27, 28, 31  # numbers of proto.h
 STDIN_NULL, BODY_FD = 1, 2
 HEAD = 56
-INLINE_MAX = 1 << 17
+INLINE_MAX = 131_072
 
 if ZYGOTE in os.environ:
     import _zygote
