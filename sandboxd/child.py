@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,11 @@ class Child:
             os.close(self._line)
             self._line = None
         return code
+
+    def hang_up(self) -> None:
+        """Tell it by SIGHUP that what it reads has changed."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
 
     async def stop(self, grace: float) -> int:
         """Ask it to end, and end it after `grace` seconds. Returns as `wait`."""

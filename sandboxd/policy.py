@@ -56,7 +56,7 @@ def load(directory: Path, *, networks: bool = False) -> Policies:
         limits=limits,
         languages=_all(directory / "languages", Language),
         templates=_all(directory / "templates", Template),
-        egress=_egress(directory / "egress") if networks else {},
+        egress=egress(directory / "egress") if networks else {},
     )
     taken: dict[str, str] = {}
     for language in policies.languages.values():
@@ -73,7 +73,8 @@ def load(directory: Path, *, networks: bool = False) -> Policies:
     return policies
 
 
-def _egress(directory: Path) -> dict[str, EgressPolicy]:
+def egress(directory: Path) -> dict[str, EgressPolicy]:
+    """The policies of networks that `directory` has, by name. Raises SettingsError."""
     found = _all(directory, EgressPolicy)
     if "none" in found:
         raise SettingsError("egress/none.toml: none is the name of no network")

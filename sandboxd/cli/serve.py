@@ -3,7 +3,8 @@
 It starts the private Redis unless there is another, then the node as root and the gateway, which
 gives root away by itself; starts again what dies; and on SIGTERM or SIGINT stops gateway, node and
 Redis in this order, so that nobody works for an answer that cannot be given. A second signal stops
-them at once. However the supervisor itself ends, its children end with it.
+them at once. SIGHUP has the keys and the policies of networks read again. However the supervisor itself
+ends, its children end with it.
 """
 
 import asyncio
@@ -75,11 +76,15 @@ class Supervisor:
         self._children: list[Supervised] = []
         self._gateway_ready = asyncio.Event()
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
+        self._readers: dict[str, Child] = {}
+        """Who has read files that may change, as they are now."""
+        self._changed = False
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         stopping = asyncio.create_task(self._stop.wait())
         starting = asyncio.create_task(self._start())
         try:
@@ -101,6 +106,13 @@ class Supervisor:
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
+
+    def _hung_up(self) -> None:
+        """Those that are still starting are told when they listen to signals."""
+        self._changed = not self._settled.is_set()
+        if not self._changed:
+            for child in self._readers.values():
+                child.hang_up()
 
     async def _start(self) -> int:
         """Start everything and say so. 0, or the exit status of a child that refused to start."""
@@ -124,6 +136,8 @@ class Supervisor:
         finally:
             await queue.close()
         self._settled.set()
+        if self._changed:
+            self._hung_up()
         click.echo(f"sandboxd {__version__} ready on {_url(self._settings.gateway.listen)}")
         _notify("READY=1")
         return 0
@@ -139,7 +153,8 @@ class Supervisor:
         return await spawn(command, env=_environment())
 
     async def _spawn_node(self) -> Child:
-        return await spawn(self._command("node"), env=_environment())
+        self._readers["node"] = await spawn(self._command("node"), env=_environment())
+        return self._readers["node"]
 
     async def _spawn_courier(self) -> Child:
         return await spawn(self._command("courier"), env=_environment())
@@ -149,11 +164,12 @@ class Supervisor:
         os.set_blocking(ours, False)
         asyncio.get_running_loop().add_reader(ours, self._heard, ours)
         try:
-            return await spawn(
+            self._readers["gateway"] = await spawn(
                 self._command("gateway"),
                 env={**_environment(), _READY_FD: str(theirs)},
                 descriptors=[theirs],
             )
+            return self._readers["gateway"]
         finally:
             os.close(theirs)
 

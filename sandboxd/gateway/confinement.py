@@ -110,6 +110,8 @@ def readable(settings: Settings) -> list[Path]:
     if settings.gateway.keys_file:
         # Its directory: editors and secret mounts replace the file instead of writing to it.
         found.append(Path(settings.gateway.keys_file).resolve().parent)
+    if settings.network.enabled:
+        found.append(settings.policy_path / "egress")
     return found
 
 

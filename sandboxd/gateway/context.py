@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
+from sandboxd.egress_files import EgressFiles
 from sandboxd.errors import Unavailable
 from sandboxd.gateway.auth import Keys
 from sandboxd.gateway.metrics import Metrics
@@ -52,6 +55,7 @@ class Gateway:
         self.replies = Replies(queue, self.id, settings.gateway.outage_timeout)
         self._closing = asyncio.Event()
         self._reload = asyncio.Event()
+        self._reread = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -61,6 +65,7 @@ class Gateway:
                 tasks.create_task(self.replies.run(), name="replies"),
                 tasks.create_task(self._reap(), name="reap"),
                 tasks.create_task(self._watch_keys(), name="keys"),
+                tasks.create_task(self._follow_networks(), name="networks"),
                 tasks.create_task(self._fail_late_waiters(), name="closing"),
             ]
             try:
@@ -82,9 +87,24 @@ class Gateway:
         stopping = Unavailable("the gateway is stopping", retry_after=1.0)
         return await unless(self._closing.wait(), stopping, work)
 
+    def reload(self) -> None:
+        """Read the files again that may change while it serves: keys, and policies of networks."""
+        self.reload_keys()
+        self._reread.set()
+
     def reload_keys(self) -> None:
         """Read the keys file again now, changed or not."""
         self._reload.set()
+
+    async def _follow_networks(self) -> None:
+        if not self.settings.network.enabled:
+            return
+        files = EgressFiles(self.settings.policy_path / "egress", self.policies.egress)
+        while True:
+            await self._reread.wait()
+            self._reread.clear()
+            if await asyncio.to_thread(files.reread):
+                self.policies = replace(self.policies, egress=files.policies)
 
     async def _watch_keys(self) -> None:
         while self.keys.required:

@@ -95,7 +95,7 @@ async def _serve(
         gateway.close,
         partial(confinement.end_listening, filters),
     )
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.reload_keys)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.reload)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(queue.close)
         await stack.enter_async_context(gateway.running())

@@ -194,6 +194,13 @@ def narrowed(policy: EgressPolicy, allow: list[EgressRule]) -> EgressPolicy:
     return replace(policy, allow=allow)
 
 
+def remaining(policy: EgressPolicy, allow: list[EgressRule]) -> EgressPolicy:
+    """The policy with those of `allow` that it holds for its own: it may have held more once."""
+    return replace(
+        policy, allow=[rule for rule in allow if any(_covers(wide, rule) for wide in policy.allow)]
+    )
+
+
 def _covers(wide: EgressRule, rule: EgressRule) -> bool:
     if wide.protocol != rule.protocol:
         return False

@@ -66,6 +66,8 @@ async def _run(settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    changed = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, changed.set)
     host = await asyncio.to_thread(Host, settings)
     node = settings.node_name
     queue, store = Queue.connect(settings), Store(settings)
@@ -131,7 +133,7 @@ async def _run(settings: Settings) -> int:
         registry.run(),
     )
     tasks = [asyncio.create_task(coroutine) for coroutine in loops]
-    guarding = None if host.networks is None else asyncio.create_task(host.networks.run())
+    guarding = None if host.networks is None else asyncio.create_task(host.networks.run(changed))
     waiting = asyncio.create_task(stop.wait())
     log.info("ready: %s, layers %s", host.cgroups.kind, " ".join(sorted(host.layers)))
     await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)

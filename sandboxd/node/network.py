@@ -7,12 +7,13 @@ pool; which policy it is under is decided when it is handed out, so that one she
 
 import asyncio
 import ipaddress
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built, Spec
@@ -20,19 +21,20 @@ from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.network import flows, nflog
 from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.slots import EgressSlot
-from sandboxd.errors import DriverFault
-from sandboxd.model.egress import EgressPolicy, NetworkRequest, SandboxNetwork, narrowed
+from sandboxd.egress_files import EgressFiles
+from sandboxd.errors import DriverFault, SandboxdError
+from sandboxd.model.egress import EgressPolicy, SandboxNetwork
 from sandboxd.model.network_use import NetworkRecord
 from sandboxd.node.network_boundary import Boundary
 from sandboxd.node.network_guard import Guard
 from sandboxd.node.network_overlay import Overlay
+from sandboxd.node.network_policies import CUT_OFF, Asked, Offered
 from sandboxd.node.network_use import Use, of_firewall, of_flow, of_guard
 from sandboxd.node.warmth import network_shelf
 from sandboxd.queue.overlay import OverlayDirectory
 from sandboxd.settings import Settings
 
-_CUT_OFF = EgressPolicy(name="none")
-"""What a sandbox that was built with a network has when it is to have none."""
+log = logging.getLogger(__name__)
 
 
 class Member(Struct, frozen=True):
@@ -53,15 +55,27 @@ def member_of(tenant: str, sandbox: str, asked: str | SandboxNetwork) -> Member:
     return Member(f"{tenant}/{asked.group}", asked.hostname or sandbox.replace("_", "-"))
 
 
+class _Held(Struct, eq=False):
+    """A sandbox that has had a policy."""
+
+    slot: EgressSlot
+    use: Use
+    asked: Asked = CUT_OFF.name
+    member: Member = _ALONE
+    policy: EgressPolicy = CUT_OFF
+    assignment: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of who changes it: the last word is the last one that was asked for, or that the files say."""
+
+
 class Networks:
     def __init__(self, settings: Settings, policies: dict[str, EgressPolicy]) -> None:
         """Raises SettingsError or DriverFault where this host cannot hold to a policy."""
-        self._policies = policies
-        self._uses: dict[int, Use] = {}
+        self._held: dict[int, _Held] = {}
         self.driver = EgressNetwork(settings.instance, settings.network)
         try:
-            for policy in policies.values():
-                self.driver.keep(policy)
+            files = EgressFiles(settings.policy_path / "egress", policies)
+            self._offered = Offered(files, self.driver)
             self._boundary = Boundary(settings.network, policies.values())
             self.guard = Guard(settings, self.driver, self._boundary)
             self._overlay = self._spanning(settings)
@@ -97,41 +111,75 @@ class Networks:
         below = (image.lower, *image.below)
         return replace(image, lower=self._layer, below=below, env=tuple(env.items()))
 
-    async def attach(
-        self,
-        built: Built,
-        asked: str | NetworkRequest | SandboxNetwork,
-        member: Member = _ALONE,
-    ) -> Use:
+    async def attach(self, built: Built, asked: Asked, member: Member = _ALONE) -> Use:
         """Put a sandbox under the policy of that name, or a part of it: a new one, or one that runs,
         whose open connections are then held against it. What it does is written down in the answer.
 
-        Raises DriverFault, or Overload if too many policies and groups are in use.
+        Raises InvalidRequest if there is no such policy any more, DriverFault, or Overload if too many
+        policies and groups are in use.
         """
-        name = asked if isinstance(asked, str) else asked.policy
-        policy = _CUT_OFF if name == _CUT_OFF.name else self._policies.get(name)
-        if policy is None or not isinstance(built.slot, EgressSlot):
-            raise DriverFault("network", "find the policy", name)
-        if not isinstance(asked, str) and asked.allow is not None:
-            try:
-                policy = narrowed(policy, asked.allow)
-            except ValueError as error:
-                raise DriverFault("network", "narrow the policy", str(error)) from None
-        use = self._uses.setdefault(built.slot.addresses.index, Use(built.slot, self.driver))
-        await asyncio.to_thread(self.driver.assign, built.slot, policy, member.group)
+        slot = built.slot
+        if not isinstance(slot, EgressSlot):
+            raise DriverFault("network", "find the link", "the sandbox was built without one")
+        held = self._held.get(slot.addresses.index)
+        if held is None or held.slot is not slot:
+            held = self._held[slot.addresses.index] = _Held(slot, Use(slot, self.driver))
+        async with held.turn:
+            policy = self._offered.wanted(asked)
+            await asyncio.to_thread(self.driver.assign, slot, policy, member.group)
+            held.asked, held.member = asked, member
+            held.policy, held.assignment = policy, slot.assignments
+            await self._tell(slot, policy, member)
+        return held.use
+
+    async def _tell(self, slot: EgressSlot, policy: EgressPolicy, member: Member) -> None:
+        """Have those know who answer for it besides the firewall. Raises DriverFault."""
         if policy.named or member.group:
-            await self.guard.assign(built.slot, policy, member.name)
+            await self.guard.assign(slot, policy, member.name)
         else:
-            self.guard.release(built.slot)  # it may have had names until now
+            self.guard.release(slot)  # it may have had names until now
         if self._overlay is not None:
             if member.group:
-                await self._overlay.joined(built.slot, member.name)
+                await self._overlay.joined(slot, member.name)
             else:
-                self._overlay.left(built.slot)
-        return use
+                self._overlay.left(slot)
 
-    async def run(self) -> None:
-        """Keep what answers names and carries connections running, until cancelled."""
+    async def _follow(self, changed: asyncio.Event) -> None:
+        """Hold every sandbox against the policies' files, each time that they may have changed."""
+        while True:
+            await changed.wait()
+            changed.clear()
+            if await asyncio.to_thread(self._offered.reread):
+                for held in list(self._held.values()):
+                    async with held.turn:
+                        await self._hold(held)
+
+    async def _hold(self, held: _Held) -> None:
+        """Against what its policy says now. One that has become impossible leaves it nothing."""
+        policy = self._offered.still(held.asked)
+        if policy is None or policy == held.policy:
+            return
+        try:
+            await self._renew(held, policy, held.member)
+        except SandboxdError as error:
+            log.error("a sandbox of network %s is cut off: %s", policy.name, error)
+            try:
+                await self._renew(held, CUT_OFF, _ALONE)
+            except SandboxdError as fault:
+                log.error("and is not: %s", fault)
+
+    async def _renew(self, held: _Held, policy: EgressPolicy, member: Member) -> None:
+        slot = held.slot
+        there = await asyncio.to_thread(
+            self.driver.renew, slot, held.assignment, policy, member.group
+        )
+        if there and self._held.get(slot.addresses.index) is held:
+            held.policy, held.assignment = policy, slot.assignments
+            await self._tell(slot, policy, member)
+
+    async def run(self, changed: asyncio.Event) -> None:
+        """Keep what answers names and carries connections running, and read the policies again whenever
+        they have `changed`, until cancelled."""
         loop = asyncio.get_running_loop()
         self.driver.ended = lambda slot: _quietly(loop, self._over, slot)
         self.guard.seen = lambda ward, seen: self._told(ward.slot.addresses.index, of_guard(seen))
@@ -140,6 +188,7 @@ class Networks:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.guard.run())
+                tasks.create_task(self._follow(changed))
                 if self._overlay is not None:
                     tasks.create_task(self._overlay.run())
         finally:
@@ -153,7 +202,7 @@ class Networks:
         self.guard.release(slot)
         if self._overlay is not None:
             self._overlay.left(slot)
-        self._uses.pop(slot.addresses.index, None)
+        self._held.pop(slot.addresses.index, None)
 
     def _reported(self) -> None:
         with suppress(OSError):  # nothing left, or the kernel had more than it could keep
@@ -171,9 +220,9 @@ class Networks:
                         self._told(index, of_flow(flow))
 
     def _told(self, index: int, record: NetworkRecord) -> None:
-        use = self._uses.get(index)
-        if use is not None:
-            use.add(record)
+        held = self._held.get(index)
+        if held is not None:
+            held.use.add(record)
 
     def close(self) -> None:
         self.driver.close()

@@ -119,9 +119,13 @@ class EgressNetwork:
         assert isinstance(slot, EgressSlot)
         self._do(self._end, slot)
 
-    def keep(self, policy: EgressPolicy) -> None:
-        """Have the rules of this policy written ahead. Raises DriverFault."""
-        self._do(self._write, policy)
+    def keep(self, policy: EgressPolicy) -> int:
+        """Have the rules of this policy written ahead; the group that they are. Raises as `assign`."""
+        return self._do(self._write, policy)
+
+    def unkeep(self, group: int) -> None:
+        """The rules go with the last sandbox that has them. Raises DriverFault."""
+        self._do(self._leave, group)
 
     def assign(self, slot: EgressSlot, policy: EgressPolicy, network: str = "") -> None:
         """Let the slot's sandbox do what the policy allows, from now on and nothing else: what is open
@@ -130,6 +134,12 @@ class EgressNetwork:
         Blocks for a millisecond. Raises DriverFault, or Overload if too many policies are in use.
         """
         self._do(self._assign, slot, policy, network)
+
+    def renew(
+        self, slot: EgressSlot, assignment: int, policy: EgressPolicy, network: str = ""
+    ) -> bool:
+        """As `assign`, unless the slot's `assignments` have gone on, or its sandbox is gone: False."""
+        return self._do(self._renew, slot, assignment, policy, network)
 
     def open(self, slot: EgressSlot, assignment: int, openings: list[Opening]) -> None:
         """Let through what a name was answered with, unless the slot's `assignments` have gone on.
@@ -208,6 +218,12 @@ class EgressNetwork:
             slot.openings = []
             self._leave(former)
 
+    def _renew(self, slot: EgressSlot, assignment: int, policy: EgressPolicy, network: str) -> bool:
+        if not _under(slot, assignment):
+            return False
+        self._assign(slot, policy, network)
+        return True
+
     def _write(self, policy: EgressPolicy, network: str = "") -> int:
         """The group whose rules are this policy's, once more in use."""
         group, chains = self._groups.hold(policy, network)
@@ -247,7 +263,7 @@ class EgressNetwork:
             self._firewall.drop(self.plan.group(group))
 
     def _open(self, slot: EgressSlot, assignment: int, openings: list[Opening]) -> None:
-        if slot.group != QUARANTINE and slot.assignments == assignment:
+        if _under(slot, assignment):
             self._firewall.open(openings)
             slot.openings = [*slot.openings, *openings]
 
@@ -301,3 +317,8 @@ class EgressNetwork:
     def _do(self, work: Callable[..., T], *arguments: object) -> T:
         future: Future[T] = self._thread.submit(work, *arguments)
         return future.result()
+
+
+def _under(slot: EgressSlot, assignment: int) -> bool:
+    """Whether the slot has the same sandbox as then, under what it was under."""
+    return slot.group != QUARANTINE and slot.assignments == assignment
