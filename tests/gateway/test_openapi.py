@@ -38,6 +38,7 @@ from sandboxd.policy import Policies
 from sandboxd.queue import Queue
 from sandboxd.settings import RedisSettings, Settings
 from tests.gateway.fakes import FakeNode
+from tests.gateway.schemathesis_config import CONFIG
 
 RUN = {"language": "python", "source": "1"}
 
@@ -119,7 +120,7 @@ def url(
 
 @pytest.fixture(scope="module")
 def described(url: str) -> OpenApiSchema:
-    return schemathesis.openapi.from_url(f"{url}/openapi.json")
+    return schemathesis.openapi.from_url(f"{url}/openapi.json", config=CONFIG)
 
 
 OPERATIONS = [
