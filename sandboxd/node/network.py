@@ -129,13 +129,16 @@ class Networks:
             await asyncio.to_thread(self.driver.assign, slot, policy, member.group)
             held.asked, held.member = asked, member
             held.policy, held.assignment = policy, slot.assignments
-            await self._tell(slot, policy, member)
+            await self._tell(held, policy, member)
         return held.use
 
-    async def _tell(self, slot: EgressSlot, policy: EgressPolicy, member: Member) -> None:
+    async def _tell(self, held: _Held, policy: EgressPolicy, member: Member) -> None:
         """Have those know who answer for it besides the firewall. Raises DriverFault."""
+        slot = held.slot
         if policy.named or member.group:
-            await self.guard.assign(slot, policy, member.name)
+            await self.guard.assign(
+                slot, policy, member.name, lambda seen: held.use.add(of_guard(seen))
+            )
         else:
             self.guard.release(slot)  # it may have had names until now
         if self._overlay is not None:
@@ -175,14 +178,13 @@ class Networks:
         )
         if there and self._held.get(slot.addresses.index) is held:
             held.policy, held.assignment = policy, slot.assignments
-            await self._tell(slot, policy, member)
+            await self._tell(held, policy, member)
 
     async def run(self, changed: asyncio.Event) -> None:
         """Keep what answers names and carries connections running, and read the policies again whenever
         they have `changed`, until cancelled."""
         loop = asyncio.get_running_loop()
         self.driver.ended = lambda slot: _quietly(loop, self._over, slot)
-        self.guard.seen = lambda ward, seen: self._told(ward.slot.addresses.index, of_guard(seen))
         loop.add_reader(self.driver.reports, self._reported)
         loop.add_reader(self.driver.flows, self._flowed)
         try:

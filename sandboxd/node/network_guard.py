@@ -50,14 +50,20 @@ _PAUSE, _PAUSE_MAX = 0.1, 5.0
 _PORTS = (80, 443)
 
 
-class Ward(Struct, frozen=True):
+_LATE = 5.0
+"""Seconds that the guard has to say what the end of a sandbox, or of its policy, has cut."""
+
+
+class Ward(Struct, frozen=True, eq=False):
     """A sandbox under a policy that speaks of names."""
 
+    id: int
     slot: EgressSlot
     assignment: int
     group: int
     policy: EgressPolicy
     member: str
+    told: Callable[[Seen], None]
 
 
 class Guard:
@@ -68,6 +74,9 @@ class Guard:
         self._settings, self._network = settings, network
         self._boundary = boundary or Boundary(settings.network, ())
         self._wards: dict[str, Ward] = {}
+        """By address."""
+        self._seen: dict[int, Ward] = {}
+        """By number, for a moment longer."""
         self._mates: dict[int, dict[str, tuple[str, str]]] = {}
         self._learned: dict[int, EgressPolicy] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -76,8 +85,6 @@ class Guard:
         self._ids = itertools.count(1)
         self._opening: set[asyncio.Task[None]] = set()
         self._child: Child | None = None
-        self.seen: Callable[[Ward, Seen], None] = lambda ward, seen: None
-        """What becomes of the guard's records."""
         with ExitStack() as bound:
             routers = (str(network.plan.router4), str(network.plan.router6))
             self._datagrams = [_bound(bound, a, 53, socket.SOCK_DGRAM) for a in routers]
@@ -117,8 +124,8 @@ class Guard:
             nets = tuple(map(str, (*floor.nets4, *floor.nets6)))
             self._send(Hello(tuple(self._settings.network.resolvers), nets))
             self._learned.clear()
-            for ward in {id(ward): ward for ward in self._wards.values()}.values():
-                self._tell(ward, 0)
+            for ward in {ward.id: ward for ward in self._wards.values()}.values():
+                self._tell(ward)
             for group, members in self._mates.items():
                 self._send(Mates(group, members))
             self._up.set()
@@ -158,25 +165,30 @@ class Guard:
         every = (line, *self._datagrams, *self._streams, *self._proxies)
         return [*(one.fileno() for one in every), *self._boundary.certificates.values()]
 
-    async def assign(self, slot: EgressSlot, policy: EgressPolicy, member: str = "") -> None:
-        """Have the slot's questions answered by this policy; `member` is its name among its group's.
-
-        Raises DriverFault if the guard is not
-        there for seconds."""
-        ward = Ward(slot, slot.assignments, slot.group, policy, member)
-        number = next(self._ids)
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+    async def assign(
+        self,
+        slot: EgressSlot,
+        policy: EgressPolicy,
+        member: str = "",
+        told: Callable[[Seen], None] = lambda seen: None,
+    ) -> None:
+        """Have the slot's questions answered by this policy; `member` is its name among its group's, and
+        `told` gets what is seen of it. Raises DriverFault if the guard is not there for seconds."""
+        ward = Ward(next(self._ids), slot, slot.assignments, slot.group, policy, member, told)
+        future = self._waiting[ward.id] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._up.wait()
+                self._forget(slot)
+                self._seen[ward.id] = ward
                 for address in _addresses(slot):
                     self._wards[address] = ward
-                self._tell(ward, number)
+                self._tell(ward)
                 await future
         except TimeoutError:
             raise DriverFault("network", "tell the guard", "it does not answer") from None
         finally:
-            del self._waiting[number]
+            del self._waiting[ward.id]
 
     def meet(self, mates: dict[int, dict[str, tuple[str, str]]]) -> None:
         """Who is in which group on other nodes, by name."""
@@ -188,18 +200,23 @@ class Guard:
 
     def release(self, slot: EgressSlot) -> None:
         """The slot's sandbox is gone."""
-        addresses = _addresses(slot)
-        known = [self._wards.pop(address, None) for address in addresses]
-        if any(ward is not None for ward in known):
-            self._send(Release(addresses))
+        if self._forget(slot):
+            self._send(Release(_addresses(slot)))
 
-    def _tell(self, ward: Ward, number: int) -> None:
+    def _forget(self, slot: EgressSlot) -> bool:
+        """Whether it was known. What is cut is told in a moment."""
+        ward, _ = [self._wards.pop(address, None) for address in _addresses(slot)]
+        if ward is not None:
+            asyncio.get_running_loop().call_later(_LATE, self._seen.pop, ward.id, None)
+        return ward is not None
+
+    def _tell(self, ward: Ward) -> None:
         known = self._learned.get(ward.group)
         if known is not ward.policy:
             self._learned[ward.group] = ward.policy
             attached = self._boundary.attached(ward.policy)
             self._send(Learn(ward.group, names(ward.policy, attached)))
-        self._send(Assign(number, _addresses(ward.slot), ward.group, ward.member))
+        self._send(Assign(ward.id, _addresses(ward.slot), ward.group, ward.member))
 
     def _send(self, message: ToGuard) -> None:
         if self._writer is not None:
@@ -216,9 +233,9 @@ class Guard:
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
             case Seen():
-                ward = self._wards.get(message.sandbox)
+                ward = self._seen.get(message.assignment)
                 if ward is not None:
-                    self.seen(ward, message)
+                    ward.told(message)
 
     async def _open(self, message: Open) -> None:
         done = False

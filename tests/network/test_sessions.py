@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -24,8 +25,18 @@ _POLICY = f"""
 [[allow]]
 domain = "one.example.org"
 [[allow]]
+domain = "held.example.org"
+ports = [8500]
+[[allow]]
 cidr = "{PUBLIC4}"
 ports = [80, 8080]
+"""
+_HOLD = """
+import socket
+with socket.create_connection(("held.example.org", 8500), 5) as line:
+    line.sendall(b"GET / HTTP/1.1\\r\\nHost: held.example.org:8500\\r\\n\\r\\n")
+    print(line.recv(100), flush=True)
+    line.recv(100)
 """
 _LISTEN = """
 import socket
@@ -188,3 +199,31 @@ def test_what_was_asked_is_written_down_and_outlives_the_sandbox(
         env={**os.environ, "SANDBOXD_URL": service.url}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert f"{PUBLIC4} tcp 8080" in printed.stdout and "two.example.org" in printed.stdout
+
+
+@pytest.mark.parametrize("end", ["kill", "another policy"])
+def test_what_a_proxied_connection_had_when_it_was_cut_is_written_down(
+    world: World, client: Client, end: str
+) -> None:
+    world.names = {("held.example.org", "A"): [PUBLIC4]}
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nsome"  # and no more, ever
+    server = world.inside(world.inet, lambda: socket.create_server((PUBLIC4, 8500)))
+    with server, Sandbox.create(client=client, network="some") as sandbox:
+        server.settimeout(20)
+        holding = sandbox.process.start(["python3", "-c", _HOLD])
+        line, _ = server.accept()
+        with line:
+            request = line.recv(1_000)
+            line.sendall(answer)
+            assert next(iter(holding.output())).data
+            if end == "kill":
+                sandbox.kill()
+            else:
+                sandbox.update(network="none")
+            deadline = time.monotonic() + 15
+            while not (found := [r for r in sandbox.network_records() if r.port == 8500]):
+                assert time.monotonic() < deadline, sandbox.network_records()
+                time.sleep(0.05)
+    assert [(r.name, r.verdict, r.sent, r.received) for r in found] == [
+        ("held.example.org", "cut", len(request), len(answer))
+    ]

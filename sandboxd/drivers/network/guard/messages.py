@@ -58,6 +58,7 @@ class Assign(Struct, frozen=True, tag=True):
     open under another is cut."""
 
     id: int
+    """Never the same twice: an address may be another sandbox's when what was seen of one is told."""
     addresses: tuple[str, str]
     group: int
     member: str = ""
@@ -103,7 +104,8 @@ class Open(Struct, frozen=True, tag=True):
 class Seen(Struct, frozen=True, tag=True):
     """Something to be written down: a name asked for, a connection through the proxy."""
 
-    sandbox: Text
+    assignment: int
+    """`Assign.id` of what it was under."""
     what: Text
     """`name` or `connection`."""
     verdict: Text

@@ -44,8 +44,7 @@ class Proxy:
         """One redirected connection, to its end."""
         task = asyncio.current_task()
         assert task is not None
-        peer = writer.get_extra_info("peername")[0]
-        client = self._registry.client(peer)
+        client = self._registry.client(writer.get_extra_info("peername")[0])
         try:
             if client is None:
                 return
@@ -62,7 +61,7 @@ class Proxy:
                 verdict = f"failed: {error}"
             self._registry.seen(
                 Seen(
-                    peer, "connection", verdict[:200], name=link.name[:253],
+                    client.assignment, "connection", verdict[:200], name=link.name[:253],
                     address=link.address or link.aim, port=link.port,
                     sent=link.sent, received=link.received,
                 )

@@ -44,6 +44,7 @@ class Budget(Struct):
 class Client(Struct):
     """One sandbox."""
 
+    assignment: int
     addresses: tuple[str, str]
     names: Names
     group: int
@@ -87,7 +88,11 @@ class Registry:
     def assign(self, message: Assign) -> None:
         self.release(Release(message.addresses))
         client = Client(
-            message.addresses, self._policies[message.group], message.group, message.member
+            message.id,
+            message.addresses,
+            self._policies[message.group],
+            message.group,
+            message.member,
         )
         for address in message.addresses:
             self._clients[address] = client

@@ -49,7 +49,7 @@ class Resolver:
         if query.flags & dns.flags.QR:
             return None
         response = dns.message.make_response(query, recursion_available=True, our_payload=_UDP_MAX)
-        await self._fill(response, query, client, peer)
+        await self._fill(response, query, client)
         wire = response.to_wire()
         limit = max(512, min(_UDP_MAX, query.payload if query.edns >= 0 else 512))
         if udp and len(wire) > limit:
@@ -59,7 +59,7 @@ class Resolver:
         return wire
 
     async def _fill(
-        self, response: dns.message.Message, query: dns.message.Message, client: Client, peer: str
+        self, response: dns.message.Message, query: dns.message.Message, client: Client
     ) -> None:
         if query.opcode() != dns.opcode.QUERY:
             response.set_rcode(dns.rcode.NOTIMP)
@@ -77,7 +77,7 @@ class Resolver:
         rules = [] if name is None else list(rules_for(client.names, name))
         verdict = _verdict(client, name, rules)
         if verdict != "allowed" or name is None:
-            self._refuse(response, peer, asked, verdict)
+            self._refuse(response, client, asked, verdict)
         elif kind is not None:
             await self._look_up(response, question.name, name, kind, client, rules)
 
@@ -91,11 +91,10 @@ class Resolver:
         rules: list[NameRule],
     ) -> None:
         """Answer with what the name means on the host's side, once that is open."""
-        peer = client.addresses[0]
         try:
             found = await self._upstream.ask(name, kind)
         except Refused as refused:
-            self._refuse(response, peer, name, f"floor: {refused.address}")
+            self._refuse(response, client, name, f"floor: {refused.address}")
             return
         except OSError:
             response.set_rcode(dns.rcode.SERVFAIL)
@@ -109,7 +108,7 @@ class Resolver:
             return
         texts = [str(address) for address in found.addresses]
         response.answer.append(dns.rrset.from_text_list(question, found.ttl, "IN", kind, texts))
-        self._registry.seen(Seen(peer, "name", "allowed", name=name, address=texts[0]))
+        self._registry.seen(Seen(client.assignment, "name", "allowed", name=name, address=texts[0]))
 
     def _member(
         self, response: dns.message.Message, question: dns.rrset.RRset, client: Client, name: str
@@ -142,13 +141,15 @@ class Resolver:
         own = client.addresses[0 if kind == "A" else 1]
         return await self._registry.open(own, targets)
 
-    def _refuse(self, response: dns.message.Message, peer: str, asked: str, verdict: str) -> None:
+    def _refuse(
+        self, response: dns.message.Message, client: Client, asked: str, verdict: str
+    ) -> None:
         # REFUSED would be true, but the C library asks again and again before it believes it.
         response.set_rcode(dns.rcode.NXDOMAIN)
         if response.edns >= 0:
             reason = dns.edns.EDEOption(_BLOCKED, verdict)
             response.use_edns(0, options=[reason], payload=_UDP_MAX)
-        self._registry.seen(Seen(peer, "name", verdict[:200], name=asked[:253]))
+        self._registry.seen(Seen(client.assignment, "name", verdict[:200], name=asked[:253]))
 
 
 def _verdict(client: Client, name: str | None, rules: list[NameRule]) -> str:
