@@ -49,7 +49,7 @@ CHECKS = [
     negative_data_rejection,
 ]
 ENDLESS = {"/v1/sandboxes/events", "/v1/sandboxes/{id}/events", "/v1/sandboxes/{id}/metrics/stream"}
-STORED = ("volumes", "data")
+STORED = ("volumes", "data", "image", "template")
 """What only a node's store could tell, of which there is none here."""
 OPERATIONS = [
     (path, method)
