@@ -14,14 +14,12 @@ from functools import partial
 
 from sandboxd.drivers.exec.base import Built, ExecDriver, Spec
 from sandboxd.errors import DriverFault, Overload, SandboxdError, SystemFault
+from sandboxd.node.burial import Burial
 from sandboxd.node.demand import LOOK_AGAIN, Demand, wanted
 from sandboxd.node.hands import End, Hands
-from sandboxd.node.stock import QUIET, Stock, step
+from sandboxd.node.stock import Stock, step
 
 log = logging.getLogger(__name__)
-
-_DEAD_MAX, _DEAD_SECONDS = 32, 0.25
-"""How many used sandboxes wait to be destroyed, and how long: their files still hold memory."""
 
 
 class _Shelf:
@@ -74,10 +72,7 @@ class Pool:
         self._idle.set()
         self._closing = False
         self._claimed_at = -math.inf
-        self._dead: list[Built] = []
-        """Used, and not destroyed yet."""
-        self._dead_since = 0.0
-        self._burial: asyncio.TimerHandle | None = None
+        self._burial = Burial(self._destroy, lambda: self._claimed_at)
         self.built = 0
         self.build_seconds = 0.0
         self.build_failures = 0
@@ -196,30 +191,10 @@ class Pool:
     def discard(self, built: Built) -> None:
         """Destroy a sandbox that was handed out, in the background, once claims pause."""
         self._begin()
-        if not self._dead:
-            self._dead_since = time.monotonic()
-        self._dead.append(built)
-        if len(self._dead) > _DEAD_MAX or self._closing:
-            self._bury()
-        elif self._burial is None:
-            self._bury_after(QUIET)
+        self._burial.add(built)
 
-    def _bury_after(self, seconds: float) -> None:
-        self._burial = asyncio.get_running_loop().call_later(seconds, self._bury_if_quiet)
-
-    def _bury_if_quiet(self) -> None:
-        self._burial = None
-        due = min(self._claimed_at + QUIET, self._dead_since + _DEAD_SECONDS)
-        left = due - time.monotonic()
-        if left <= 0:
-            self._bury()
-        elif self._dead:
-            self._bury_after(left)
-
-    def _bury(self) -> None:
-        dead, self._dead = self._dead, []
-        for built in dead:
-            self._breakers.do(partial(self._driver.destroy, built), partial(self._destroyed, built))
+    def _destroy(self, built: Built) -> None:
+        self._breakers.do(partial(self._driver.destroy, built), partial(self._destroyed, built))
 
     def _destroyed(self, built: Built, end: End[None]) -> None:
         self._end()
@@ -330,7 +305,7 @@ class Pool:
     async def close(self) -> None:
         """Destroy every sandbox that was not handed out and wait for all work to end."""
         self._closing = True
-        self._bury()
+        self._burial.close()
         for shelf in self._shelves.values():
             if shelf.timer is not None:
                 shelf.timer.cancel()

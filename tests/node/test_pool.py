@@ -7,7 +7,7 @@ import pytest
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import Conflict, DriverFault, Overload
-from sandboxd.node import demand, stock
+from sandboxd.node import burial, demand, stock
 from sandboxd.node import pool as pools
 from sandboxd.node.pool import Pool
 from tests.node.fakes import FakeDriver, spec
@@ -242,8 +242,8 @@ async def test_what_can_wait_gives_way_to_runs(
     pool.stock(spec(), 6)
     await until(lambda: ready(pool) == 6)
     monkeypatch.setattr(stock, "QUIET", 0.3)
-    monkeypatch.setattr(pools, "QUIET", 0.3)
-    monkeypatch.setattr(pools, "_DEAD_SECONDS", 60.0)
+    monkeypatch.setattr(burial, "QUIET", 0.3)
+    monkeypatch.setattr(burial, "_LONGEST", 60.0)
     for left in (5, 4, 3):
         pool.discard(await pool.claim("t"))
         await asyncio.sleep(0.02)
@@ -258,14 +258,14 @@ async def test_the_dead_do_not_pile_up(
     pool: Pool, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However fast claims come."""
-    monkeypatch.setattr(pools, "_DEAD_MAX", 3)
-    monkeypatch.setattr(pools, "_DEAD_SECONDS", 60.0)
+    monkeypatch.setattr(burial, "_MOST", 3)
+    monkeypatch.setattr(burial, "_LONGEST", 60.0)
     pool.stock(spec(), 0)
     for _ in range(4):
         pool.discard(await pool.claim("t"))
         pool._claimed_at += 60.0
     await until(lambda: len(driver.destroyed) == 4)
-    monkeypatch.setattr(pools, "_DEAD_SECONDS", 0.05)
+    monkeypatch.setattr(burial, "_LONGEST", 0.05)
     pool.discard(await pool.claim("t"))
     pool._claimed_at += 60.0
     await until(lambda: len(driver.destroyed) == 5)
