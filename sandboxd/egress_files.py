@@ -43,7 +43,7 @@ class EgressFiles:
         return bool(difference)
 
     def _check(self, found: Policies) -> None:
-        """Certificates are made, and secrets read, when a node starts. Raises SettingsError."""
+        """Certificates are made, and secrets chosen, when a node starts. Raises SettingsError."""
         for domain, secret in sorted(_attached(found) - self._attached):
             raise SettingsError(
                 f"attach: {secret} for {domain} was nowhere at the start, and needs a restart"

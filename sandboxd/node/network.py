@@ -148,19 +148,24 @@ class Networks:
                 self._overlay.left(slot)
 
     async def _follow(self, changed: asyncio.Event) -> None:
-        """Hold every sandbox against the policies' files, each time that they may have changed."""
+        """Hold every sandbox against the operator's files, each time that they may have changed."""
         while True:
             await changed.wait()
             changed.clear()
-            if await asyncio.to_thread(self._offered.reread):
+            others = await asyncio.to_thread(self._offered.reread)
+            secrets = await asyncio.to_thread(self._boundary.reread)
+            if secrets:
+                self.guard.relearn()
+            if others or secrets:
                 for held in list(self._held.values()):
                     async with held.turn:
-                        await self._hold(held)
+                        await self._hold(held, secrets)
 
-    async def _hold(self, held: _Held) -> None:
-        """Against what its policy says now. One that has become impossible leaves it nothing."""
-        policy = self._offered.still(held.asked)
-        if policy is None or policy == held.policy:
+    async def _hold(self, held: _Held, secrets: set[str]) -> None:
+        """Against what its policy says now, with these secrets anew. One that has become impossible
+        leaves it nothing."""
+        policy = self._offered.still(held.asked) or held.policy
+        if policy == held.policy and secrets.isdisjoint(each.secret for each in policy.attach):
             return
         try:
             await self._renew(held, policy, held.member)

@@ -7,6 +7,7 @@ system's, and variables that the usual TLS libraries read.
 """
 
 import datetime
+import logging
 import os
 import ssl
 import tomllib
@@ -21,6 +22,8 @@ from cryptography.x509.oid import NameOID
 from sandboxd.drivers.network.guard.messages import Attached
 from sandboxd.model.egress import EgressPolicy
 from sandboxd.settings import NetworkSettings, SettingsError
+
+log = logging.getLogger(__name__)
 
 _DAYS = 365
 """That a node may run without a restart, as far as certificates go."""
@@ -43,6 +46,7 @@ class Boundary:
     def __init__(self, settings: NetworkSettings, policies: Iterable[EgressPolicy]) -> None:
         """Raises SettingsError for a secret that is not there, or that others may read."""
         attachments = [each for policy in policies for each in policy.attach]
+        self._file, self._needed = settings.secrets_file, {each.secret for each in attachments}
         self._secrets: dict[str, str] = {}
         self.certificates: dict[str, int] = {}
         """A memory file of certificate and key, by host."""
@@ -51,10 +55,7 @@ class Boundary:
         self.env: dict[str, str] = {}
         if not attachments:
             return
-        self._secrets = _secrets(settings.secrets_file)
-        for attachment in attachments:
-            if attachment.secret not in self._secrets:
-                raise SettingsError(f"network.secrets_file: there is no {attachment.secret}")
+        self._secrets = _secrets(self._file, self._needed)
         domains = sorted({attachment.domain for attachment in attachments})
         authority, signed = _signed(domains)
         self.certificates = {name: _memory(pem) for name, pem in signed.items()}
@@ -67,12 +68,28 @@ class Boundary:
             for each in policy.attach
         )
 
+    def reread(self) -> set[str]:
+        """Which secrets have another value now. If the file makes no sense, those from before stay, and
+        the log says why. Blocks for the file's I/O."""
+        if not self._needed:
+            return set()
+        try:
+            found = _secrets(self._file, self._needed)
+        except SettingsError as error:
+            log.error("the secrets from before stay in force: %s", error)
+            return set()
+        former, self._secrets = self._secrets, found
+        changed = {name for name in self._needed if former[name] != found[name]}
+        if changed:
+            log.info("network secrets: changed %s", ", ".join(sorted(changed)))
+        return changed
+
     def close(self) -> None:
         while self.certificates:
             os.close(self.certificates.popitem()[1])
 
 
-def _secrets(file: str) -> dict[str, str]:
+def _secrets(file: str, needed: Iterable[str]) -> dict[str, str]:
     if not file:
         raise SettingsError("network.secrets_file: a policy attaches secrets, and there is no file")
     path = Path(file)
@@ -85,6 +102,9 @@ def _secrets(file: str) -> dict[str, str]:
     for name, value in found.items():
         if not isinstance(value, str) or not value.isprintable() or not value.isascii():
             raise SettingsError(f"network.secrets_file: {name} is no line of ASCII")
+    for name in needed:
+        if name not in found:
+            raise SettingsError(f"network.secrets_file: there is no {name}")
     return found
 
 

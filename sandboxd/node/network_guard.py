@@ -198,6 +198,10 @@ class Guard:
                 self._send(Mates(group, names))
         self._mates = mates
 
+    def relearn(self) -> None:
+        """Attached secrets have changed: who is assigned from now on gets the new ones."""
+        self._learned.clear()
+
     def release(self, slot: EgressSlot) -> None:
         """The slot's sandbox is gone."""
         if self._forget(slot):

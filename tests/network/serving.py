@@ -1,8 +1,11 @@
 """A service in `svc` whose policies a test names, and programs that look round inside its sandboxes."""
 
 import json
+import os
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,7 @@ import httpx
 
 from sandboxd.settings import Settings
 from tests.network.world import NAMESERVER
+from tests.patience import PATIENCE
 from tests.service.instance import Service, running
 
 
@@ -45,3 +49,14 @@ def printed(service: Service, source: str, *args: str, **rest: Any) -> Any:
     result = run(service, source, *args, **rest)
     assert result["status"] == "ok", result
     return json.loads(result["stdout"])
+
+
+def hang_up(service: Service, words: str, times: int = 1) -> str:
+    """Have its files read again; what it has logged by the time that it said `words` so often."""
+    before = len(service.log.read_text())
+    os.kill(service.pid, signal.SIGHUP)
+    deadline = time.monotonic() + 10 * PATIENCE
+    while (said := service.log.read_text()[before:]).count(words) < times:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.02)
+    return said

@@ -1,7 +1,5 @@
 """Policies' files that an operator edits under a running service."""
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import pytest
 from sandboxd_client import Client, RequestError, Sandbox
 
-from tests.network.serving import run, serving
+from tests.network.serving import hang_up, run, serving
 from tests.network.test_runs import ASK
 from tests.network.test_sandboxes import reached
 from tests.network.world import OTHER4, PUBLIC4, World
@@ -53,13 +51,7 @@ class Edited:
 
     def reload(self) -> str:
         """What node and gateway say to it."""
-        before = len(self.service.log.read_text())
-        os.kill(self.service.pid, signal.SIGHUP)
-        deadline = time.monotonic() + 10 * PATIENCE
-        while (said := self.service.log.read_text()[before:]).count("network policies") < 2:
-            assert time.monotonic() < deadline, said
-            time.sleep(0.02)
-        return said
+        return hang_up(self.service, "network policies", 2)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from sandboxd_client import Client, Sandbox
 
 from sandboxd.errors import SandboxdError
 from sandboxd.model.egress import Attachment, EgressPolicy, EgressRule
 from sandboxd.node.network_boundary import Boundary
 from sandboxd.settings import NetworkSettings, SettingsError
-from tests.network.serving import printed, run, serving
+from tests.network.serving import hang_up, printed, run, serving
 from tests.network.world import PUBLIC4, World
+from tests.patience import PATIENCE
 from tests.service.instance import Service
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
@@ -196,14 +199,19 @@ def host(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hos
 
 
 @pytest.fixture(scope="module")
-def served(world: World, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    secrets = tmp_path_factory.mktemp("secrets") / "secrets.toml"
+    secrets.write_text(f'api = "{SECRET}"\nteam = "{SECRET}-2"\n')
+    secrets.chmod(0o600)
+    return secrets
+
+
+@pytest.fixture(scope="module")
+def served(world: World, host: Host, secrets: Path) -> Iterator[Service]:
     world.names = {
         ("api.example.org", "A"): [PUBLIC4],
         ("plain.example.org", "A"): [PUBLIC4],
     }
-    secrets = tmp_path_factory.mktemp("secrets") / "secrets.toml"
-    secrets.write_text(f'api = "{SECRET}"\nteam = "{SECRET}-2"\n')
-    secrets.chmod(0o600)
     settings = (f"network.secrets_file={secrets}", f"network.authorities={host.authority}")
     with serving({"attached": _POLICY}, *settings) as service:
         yield service
@@ -276,6 +284,33 @@ def test_the_record_says_what_went_through(served: Service) -> None:
     found = [each for each in records if each["kind"] == "connection"]
     assert [each["name"] for each in found] == ["api.example.org"]
     assert SECRET not in json.dumps(result)
+
+
+def test_a_secret_is_replaced_while_sandboxes_live(
+    served: Service, host: Host, secrets: Path
+) -> None:
+    """And a file that lacks one changes nothing."""
+
+    def sent(sandbox: Sandbox) -> str:
+        host.heads.clear()
+        sandbox.run(["python3", "-c", _PROGRAM, "fetch()"], timeout=20)
+        return host.heads[0]["authorization"][0]
+
+    team = f'team = "{SECRET}-2"\n'
+    with Client(served.url) as client, Sandbox.create(client=client, network="attached") as sandbox:
+        try:
+            assert sent(sandbox) == f"Bearer {SECRET}"
+            secrets.write_text(team)
+            assert "secrets from before stay" in hang_up(served, "secrets")
+            assert sent(sandbox) == f"Bearer {SECRET}"
+            secrets.write_text(f'api = "{SECRET}-new"\n{team}')
+            assert "changed api" in hang_up(served, "network secrets")
+            deadline = time.monotonic() + 10 * PATIENCE
+            while (found := sent(sandbox)) != f"Bearer {SECRET}-new":
+                assert time.monotonic() < deadline, found
+        finally:
+            secrets.write_text(f'api = "{SECRET}"\n{team}')
+            hang_up(served, "network secrets")
 
 
 ATTACHED = EgressPolicy(
