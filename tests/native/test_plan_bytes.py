@@ -26,7 +26,8 @@ def small(workshop: Workshop) -> Plan:
 def fate(workshop: Workshop, plan: bytes) -> tuple[str, int]:
     """Stage and errno of the fault, or `("built", 0)`; then the sandbox is ended again."""
     sandbox, error = ffi.new("struct sbx_sandbox *"), ffi.new("struct sbx_error *")
-    if lib.sbx_build(workshop.init_fd, -1, -1, plan, len(plan), (), 0, 8_000, sandbox, error) != 0:
+    origin = ffi.new("struct sbx_origin *", (workshop.init_fd, -1, -1, -1))
+    if lib.sbx_build(origin, plan, len(plan), (), 0, 8_000, sandbox, error) != 0:
         return STAGES[error.stage], error.err
     assert lib.sbx_reap(sandbox.pidfd, 5_000) == 0
     for fd in (sandbox.pidfd, sandbox.control, sandbox.exec, sandbox.scratch):
