@@ -30,8 +30,7 @@ class EgressFiles:
         """Whether they have changed; what did, or why all of it stays, is in the log. `accept` sees them
         first, and may raise a SandboxdError against them. Blocks for the files' I/O."""
         try:
-            found = policy.egress(self._directory)
-            self._check(found)
+            found = self._read()
             difference = changes(self.policies, found)
             if difference:
                 accept(found)
@@ -42,12 +41,21 @@ class EgressFiles:
         self.policies = found
         return bool(difference)
 
-    def _check(self, found: Policies) -> None:
-        """Certificates are made, and secrets chosen, when a node starts. Raises SettingsError."""
+    def _read(self) -> dict[str, EgressPolicy]:
+        """Raises SettingsError."""
+        try:
+            next(
+                self._directory.iterdir(), None
+            )  # one that cannot be looked into is not an empty one
+        except OSError as error:
+            raise SettingsError(str(error)) from error
+        found = policy.egress(self._directory)
+        # Certificates are made, and secrets chosen, when a node starts.
         for domain, secret in sorted(_attached(found) - self._attached):
             raise SettingsError(
                 f"attach: {secret} for {domain} was nowhere at the start, and needs a restart"
             )
+        return found
 
 
 def changes(before: Policies, after: Policies) -> str:

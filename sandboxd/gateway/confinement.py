@@ -111,7 +111,7 @@ def readable(settings: Settings) -> list[Path]:
         # Its directory: editors and secret mounts replace the file instead of writing to it.
         found.append(Path(settings.gateway.keys_file).resolve().parent)
     if settings.network.enabled:
-        found.append(settings.policy_path / "egress")
+        found.append(settings.policy_path)  # above the one that is read, for the same reason
     return found
 
 

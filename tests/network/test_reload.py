@@ -41,13 +41,13 @@ class Edited:
     def __init__(self, service: Service) -> None:
         self.service = service
         setting = next(word for word in service.argv if word.startswith("policies="))
-        self._directory = Path(setting.removeprefix("policies=")) / "egress"
+        self.directory = Path(setting.removeprefix("policies=")) / "egress"
 
     def write(self, name: str, text: str) -> None:
-        (self._directory / f"{name}.toml").write_text(f'name = "{name}"\n{text}')
+        (self.directory / f"{name}.toml").write_text(f'name = "{name}"\n{text}')
 
     def remove(self, name: str) -> None:
-        (self._directory / f"{name}.toml").unlink()
+        (self.directory / f"{name}.toml").unlink()
 
     def reload(self) -> str:
         """What node and gateway say to it."""
@@ -154,6 +154,12 @@ def test_a_file_that_makes_no_sense_changes_nothing(edited: Edited, client: Clie
             assert run(edited.service, "", network="fresh")["http"] == 422
             answer = run(edited.service, ASK, PUBLIC4, network="changing")
             assert "Error" not in answer["stdout"], answer
+        edited.directory.rename(edited.directory.with_name("away"))
+        said = edited.reload()
+        assert said.count("from before stay in force") == said.count("No such file") == 2, said
+        assert reached(sandbox) == [True, True]
+        edited.directory.mkdir()  # another one, as a deployment may put it there
         edited.write("changing", _OTHER)
-        edited.reload()
+        said = edited.reload()
+        assert said.count("changed changing; removed going") == 2, said
         until(sandbox, [False, True])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.model.egress import CLOSED_TCP, EgressPolicy, EgressRule, narrowed
+from sandboxd.model.egress import CLOSED_TCP, EgressPolicy, EgressRule, narrowed, remaining
 
 CEILING = EgressPolicy(
     name="ceiling",
@@ -95,3 +95,16 @@ def test_nothing_that_is_granted_was_closed(
     closed = any(low <= port <= high for low, high in CLOSED_TCP)
     if target in rule.network() and named and not (closed and not rule.ports):
         assert target in ipaddress.ip_network("198.51.0.0/16") and not closed
+
+
+@given(st.lists(st.tuples(nets, spans), max_size=6))
+def test_of_a_part_that_has_become_too_wide_what_is_still_within_is_left(
+    asked: list[tuple[str, list[int | str]]],
+) -> None:
+    rules = [EgressRule(cidr=cidr, ports=ports) for cidr, ports in asked]
+    left = remaining(CEILING, rules)
+    assert narrowed(CEILING, left.allow) == left
+    for rule in rules:
+        if rule not in left.allow:
+            with pytest.raises(ValueError):
+                narrowed(CEILING, [rule])
