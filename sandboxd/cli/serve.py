@@ -3,8 +3,9 @@
 It starts the private Redis unless there is another, then the node as root and the gateway, which
 gives root away by itself; starts again what dies; and on SIGTERM or SIGINT stops gateway, node and
 Redis in this order, so that nobody works for an answer that cannot be given. A second signal stops
-them at once. SIGHUP has the keys and the policies of networks read again. However the supervisor itself
-ends, its children end with it.
+them at once. SIGHUP has the keys and the policies of networks read again, unless it says that the
+terminal it was started from is gone: then it stops. However the supervisor itself ends, its children
+end with it.
 """
 
 import asyncio
@@ -79,6 +80,7 @@ class Supervisor:
         self._readers: dict[str, Child] = {}
         """Who has read files that may change, as they are now."""
         self._changed = False
+        self._on_terminal = os.isatty(0)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -109,6 +111,9 @@ class Supervisor:
 
     def _hung_up(self) -> None:
         """Those that are still starting are told when they listen to signals."""
+        if self._on_terminal and not os.isatty(0):
+            self._signalled()
+            return
         self._changed = not self._settled.is_set()
         if not self._changed:
             for child in self._readers.values():

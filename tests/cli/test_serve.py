@@ -1,13 +1,16 @@
 """`sandboxd serve`: one supervisor, three children, one life."""
 
+import fcntl
 import json
 import os
+import pty
 import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import urllib.error
 import urllib.request
@@ -42,13 +45,18 @@ class Service:
         self.run_path = directory / "run" / self.instance
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, env: dict[str, str] | None = None, **changed: str) -> "subprocess.Popen[str]":
+    def start(
+        self, env: dict[str, str] | None = None, terminal: int | None = None, **changed: str
+    ) -> "subprocess.Popen[str]":
+        """With `terminal` as its controlling one."""
         arguments = [sys.executable, "-m", "sandboxd.cli.main"]
         for name, value in {**self.flags, **changed}.items():
             arguments += ["--set", f"{name.replace('__', '.')}={value}"]
         return subprocess.Popen(
             [*arguments, "serve"], cwd=ROOT, text=True, env={**os.environ, **(env or {})},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=terminal,
+            start_new_session=terminal is not None,
+            preexec_fn=None if terminal is None else lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
 
     def refusal(self, **changed: str) -> tuple[int, str]:
@@ -58,8 +66,8 @@ class Service:
         assert output == ""
         return process.returncode, errors
 
-    def up(self, env: dict[str, str] | None = None) -> None:
-        self.process = self.start(env)
+    def up(self, env: dict[str, str] | None = None, terminal: int | None = None) -> None:
+        self.process = self.start(env, terminal)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line == (
@@ -138,6 +146,18 @@ def test_it_runs_programs_and_stops_without_a_trace_on_sigterm(service: Service)
     assert not [pid for pid in children.values() if Path(f"/proc/{pid}").exists()]
     assert not (service.run_path / "redis" / "redis.sock").exists()
     assert not (service.run_path / "keeper.sock").exists()
+
+
+def test_it_ends_with_its_terminal_and_not_by_a_hangup_alone(service: Service) -> None:
+    ours, theirs = pty.openpty()
+    service.up(terminal=theirs)
+    os.close(theirs)
+    assert service.process is not None
+    service.process.send_signal(signal.SIGHUP)  # files have changed
+    assert service.answer("/v1/runs", {"language": "bash", "source": "echo hi"})["stdout"] == "hi\n"
+    os.close(ours)
+    service.process.communicate(timeout=PATIENCE)
+    assert service.process.returncode == 0
 
 
 @pytest.mark.parametrize("victim", ["gateway", "node", "redis"])
