@@ -1,5 +1,6 @@
 """A Python run from a warm interpreter equals a cold one, byte for byte."""
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from tests.warm.cases import SCRIPTS
 from tests.warm.compare import differences, mistake
 from tests.warm.comparison import COLD, Comparison, Pairs
 from tests.warm.conftest import COPIES
-from tests.warm.known import DIFFERENT
+from tests.warm.known import DIFFERENT, START
 from tests.warm.script import Script, s
 
 pytestmark = [pytest.mark.root, pytest.mark.service, pytest.mark.timeout(200)]
@@ -58,6 +59,13 @@ def test_a_documented_difference_is_there(script: Script, pairs: Pairs) -> None:
     warm, cold = pairs.of(script)
     assert warm["status"] == cold["status"] == "ok"
     assert warm["stdout"] != cold["stdout"]
+
+
+def test_a_warm_interpreter_has_begun_long_ago(comparison: Comparison) -> None:
+    comparison.run(START)
+    time.sleep(2)  # those that are ready wait
+    cold = comparison.run(replace(START, env=COLD, warm=False))
+    assert (comparison.run(START)["stdout"], cold["stdout"]) == ("long ago\n", "moments ago\n")
 
 
 @pytest.mark.parametrize("script", [x for x in SCRIPTS if x.random], ids=lambda script: script.id)
