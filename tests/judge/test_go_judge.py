@@ -345,6 +345,18 @@ def test_joined_commands_that_are_given_up_leave_nothing(service):
     started(service, 0)
 
 
+def test_what_is_cancelled_while_it_is_submitted_is_gone(service):
+    url = service.url.replace("http", "ws") + "/compat/go_judge/ws"
+    slow = command("exec sleep 100", OUT, clockLimit=100 * SECOND)
+    with connect(url) as wire:
+        for number in range(60):
+            wire.send(json.dumps({"requestId": f"r{number}", "cmd": [slow]}))
+            time.sleep(number % 12 / 4000)
+            wire.send(json.dumps({"cancelRequestId": f"r{number}"}))
+            assert json.loads(wire.recv(timeout=60))["error"] == "cancelled"
+    started(service, 0)
+
+
 def started(service, count):
     """Waits until so many jobs run."""
     deadline = time.monotonic() + 30 * PATIENCE

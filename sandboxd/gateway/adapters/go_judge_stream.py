@@ -17,7 +17,7 @@ from sandboxd.errors import SandboxdError
 from sandboxd.gateway.adapters.go_judge_terminal import Terminal
 from sandboxd.gateway.adapters.go_judge_words import Asked, Bad
 from sandboxd.gateway.adapters.go_judge_work import Work, Worker
-from sandboxd.gateway.adapters.jobs import submit_run
+from sandboxd.gateway.adapters.jobs import submit_run, submitted
 from sandboxd.gateway.api.stream import STDERR, STDIN, STDOUT, Stream, check_origin
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.ids import new_run_id
@@ -108,15 +108,11 @@ class LiveRequests:
         if line.terminal is not None:
             line.result = await line.terminal.run(line)
             return
-        submitting = asyncio.ensure_future(
-            submit_run(self._gateway, tenant, line.asked.request, run_id=run_id)
-        )
+        submission = submit_run(self._gateway, tenant, line.asked.request, run_id=run_id)
+        await submitted(self._gateway, run_id, submission)
         try:
-            await asyncio.shield(submitting)
             await Stream(self._gateway, line, run_id).run()  # type: ignore[arg-type]
         except BaseException:
-            # A submission under way cannot be called back: the job is cancelled once it is there.
-            await asyncio.gather(submitting, return_exceptions=True)
             await self._gateway.queue.cancel(run_id)
             raise
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from email.parser import BytesParser
 from email.policy import HTTP
 from functools import partial
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -94,6 +95,18 @@ async def submit_together(
     return await gateway.queue.submit(job)
 
 
+async def submitted(gateway: Gateway, run_id: str, submission: Coroutine[Any, Any, str]) -> None:
+    """Waits for a submission. One that is under way cannot be called back: if nobody wants it any more,
+    the job is cancelled once it is there. Raises as the submission does."""
+    submitting = asyncio.ensure_future(submission)
+    try:
+        await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        await asyncio.gather(submitting, return_exceptions=True)
+        await gateway.queue.cancel(run_id)
+        raise
+
+
 async def run(
     gateway: Gateway, tenant: str, request: RunRequest, receive: Receive | None = None
 ) -> Result:
@@ -119,11 +132,11 @@ async def run_together(
 
 
 async def _result(
-    gateway: Gateway, receive: Receive | None, submit: Callable[[str], Awaitable[str]]
+    gateway: Gateway, receive: Receive | None, submit: Callable[[str], Coroutine[Any, Any, str]]
 ) -> Result:
     run_id = new_run_id()
     with gateway.slots.take(), gateway.replies.expect(run_id) as waiter:
-        await submit(run_id)
+        await submitted(gateway, run_id, submit(run_id))
         waiter.accepted = True
         try:
             result = await outcome(

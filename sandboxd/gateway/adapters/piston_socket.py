@@ -72,12 +72,13 @@ class PistonSocket:
         except (SandboxdError, ValueError) as error:
             await _send(socket, {"type": "error", "message": str(error)})
             raise Ended(_NOTIFIED, "Notified Error") from None
-        await _send(socket, {"type": "runtime", "language": asked.language, "version": __version__})
         language = self._gateway.policies.language(asked.language or "")
         compiles = language is not None and language.compile is not None
         spoken = _Spoken(socket, self._gateway, run_id)
-        await spoken.stage("compile" if compiles else "run")
+        about = {"type": "runtime", "language": asked.language, "version": __version__}
         try:
+            await _send(socket, about)
+            await spoken.stage("compile" if compiles else "run")
             await Stream(self._gateway, spoken, run_id).run()  # type: ignore[arg-type]
         except BaseException:
             await self._gateway.queue.cancel(run_id)
