@@ -178,6 +178,8 @@ async function serve() {
 
 function hear(request) {
   if (request.op === "interrupt") {
+    Atomics.add(heard, 0, 1);
+    Atomics.notify(heard, 0);
     const waiting = queue.find((each) => request.run !== null && each.run === request.run);
     if (waiting) waiting.interrupted = true;
     else if (current !== null && (request.run === null || request.run === current)) {
@@ -198,11 +200,16 @@ function enter(directory) {
   globalThis.require = createRequire(path.join(process.cwd(), "/"));
 }
 
+// How many interrupts the main thread has heard of.
+const heard = new Int32Array(new SharedArrayBuffer(4));
+
 // The reading thread: an interrupt has to end what the main thread is at before that can hear of it.
+// Only then: a thread that waits hears by itself, and what is ended would be the hearing.
 function reader() {
   const fs = require("fs");
   const inspector = require("inspector");
-  const { parentPort, receiveMessageOnPort } = require("worker_threads");
+  const { parentPort, receiveMessageOnPort, workerData } = require("worker_threads");
+  const { heard } = workerData;
   const session = new inspector.Session();
   session.connectToMainThread();
   const pending = new Set();
@@ -218,9 +225,11 @@ function reader() {
     for (const line of lines) {
       const request = JSON.parse(line);
       if (request.op === "run") pending.add(request.run);
+      const before = Atomics.load(heard, 0);
       parentPort.postMessage(request);
       const first = pending.values().next().value;
-      if (request.op === "interrupt" && first !== undefined && (request.run ?? first) === first)
+      if (request.op !== "interrupt" || first === undefined || (request.run ?? first) !== first) continue;
+      if (Atomics.wait(heard, 0, before, 50) === "timed-out")
         session.post("Runtime.terminateExecution", () => {});
     }
   }
@@ -238,7 +247,7 @@ globalThis.exports = globalThis.module.exports;
 globalThis.display = (formats) => show({ [DISPLAY]: () => formats }, false);
 enter(process.cwd());
 
-const worker = new Worker(`(${reader})()`, { eval: true });
+const worker = new Worker(`(${reader})()`, { eval: true, workerData: { heard } });
 worker.on("message", hear);
 worker.on("exit", () => exit(0));
 worker.on("error", (error) => {
