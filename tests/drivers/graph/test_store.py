@@ -247,6 +247,8 @@ class StoreMachine(RuleBasedStateMachine):
         self._names: dict[str, str] = {}
         self._held: dict[int, str] = {}
         self._content: dict[str, set[str]] = {}
+        self._there: set[str] = set()
+        """Images that were not collected. A lease on one that was holds it once it is made again."""
 
     @rule(
         target=images, layers=st.lists(st.integers(0, 5), max_size=3), name=st.sampled_from("abc")
@@ -260,6 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
             self._store.tag(f"{name}:latest", digest)
         self._names[f"{name}:latest"] = digest
         self._content[digest] = {digest, config, *blobs}
+        self._there.add(digest)
         return digest
 
     @rule(digest=images, name=st.sampled_from("abc"))
@@ -279,8 +282,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(target=leases, digest=images)
     def start(self, digest: str) -> tuple[Lease, int]:
         lease = self._store.lease(digest)
-        if self._store.has(digest):
-            self._held[id(lease)] = digest
+        self._held[id(lease)] = digest
         return lease, id(lease)
 
     @rule(held=consumes(leases))
@@ -291,6 +293,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def collect(self) -> None:
         collect(self._store)
+        self._there &= self._roots()
         kept = {path.name for path in (self._store.root / "blobs").iterdir()}
         assert {digest.removeprefix("sha256:") for digest in self._wanted()} == kept
 
@@ -306,8 +309,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert list(verify(self._store)) == []
 
     def _wanted(self) -> set[str]:
-        roots = {*self._names.values(), *self._held.values()}
-        return set().union(*(self._content[digest] for digest in roots))
+        return set().union(*(self._content[digest] for digest in self._roots()))
+
+    def _roots(self) -> set[str]:
+        return {*self._names.values(), *self._held.values()} & self._there
 
     def teardown(self) -> None:
         self._store.close()
