@@ -121,7 +121,8 @@ sanitize: setup ## the native core under ASan and UBSan: its tests, the drivers'
 
 sanitize-all: setup ## the native core under ASan and UBSan, through every test; an hour
 	$(MAKE) --no-print-directory sanitized-build
-	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests clients/python/tests $(ARGS)
+	# The load tester's plots are matplotlib's, which does not start beside that runtime; the core is not in it.
+	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests clients/python/tests --ignore tests/loadtest $(ARGS)
 
 adapters: setup ## the client's adapters for agent frameworks, with their real libraries from PyPI
 	@[ -x .setup/adapters/bin/python ] || $(PYTHON) -m venv .setup/adapters

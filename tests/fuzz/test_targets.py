@@ -12,6 +12,7 @@ from tests.fuzz.seeds import write
 SECONDS = 3
 
 
+@pytest.mark.unsanitized("targets are built with sanitizers of their own")
 @pytest.mark.parametrize("name", TARGETS)
 def test_target_keeps_its_promises(name: str, tmp_path: Path) -> None:
     write(tmp_path / "seeds")

@@ -13,6 +13,7 @@ MANY = 200
 
 
 @pytest.mark.root
+@pytest.mark.unsanitized("atheris brings a sanitizer runtime of its own")
 @pytest.mark.skipif(not POSSIBLE, reason="needs root, and a machine that atheris is built for")
 def test_unpacking_keeps_its_promises(tmp_path: Path) -> None:
     done = fuzz(SECONDS, tmp_path)
