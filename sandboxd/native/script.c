@@ -302,19 +302,19 @@ static int print_exception(void)
 /* The directory of the script goes first, with links resolved. */
 static int add_directory(PyObject *path)
 {
-	const char *name = PyUnicode_AsUTF8(path), *slash;
+	const char *name = PyUnicode_AsUTF8(path), *whole, *slash;
 	PyObject *list = PySys_GetObject("path"), *first;
+	size_t length = 0;
 	char *real;
 
 	if (name == NULL || list == NULL)
 		return -1;
 	real = realpath(name, NULL);
-	slash = strrchr(real == NULL ? name : real, '/');
-	first = slash == NULL ? PyUnicode_FromString("")
-			      : PyUnicode_DecodeFSDefaultAndSize(
-					real == NULL ? name : real,
-					slash - (real == NULL ? name : real) +
-						(slash == (real == NULL ? name : real)));
+	whole = real == NULL ? name : real;
+	slash = strrchr(whole, '/');
+	if (slash != NULL)
+		length = slash == whole ? 1 : (size_t)(slash - whole);
+	first = PyUnicode_DecodeFSDefaultAndSize(whole, (Py_ssize_t)length);
 	free(real);
 	if (first == NULL || PyList_Insert(list, 0, first) != 0)
 		return -1;

@@ -35,6 +35,19 @@ def differences(script: Script, warm: Answer, cold: Answer) -> list[str]:
     return found
 
 
+def check_equal(script: Script, warm: Answer, cold: Answer) -> None:
+    """Raises AssertionError, with what differs, unless a sound script ended alike both ways."""
+    assert mistake(script, cold) is None
+    found = differences(script, warm, cold)
+    assert not found, "\n".join(found)
+
+
+def check_different(warm: Answer, cold: Answer) -> None:
+    """Raises AssertionError unless a documented difference is there."""
+    assert warm["status"] == cold["status"] == "ok"
+    assert warm["stdout"] != cold["stdout"]
+
+
 def mistake(script: Script, cold: Answer) -> str | None:
     """Why the script proves nothing: its cold run did not end as it should."""
     if script.status == "*" or cold.get("status") == script.status:
