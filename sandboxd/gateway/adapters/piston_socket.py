@@ -16,9 +16,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sandboxd import __version__
 from sandboxd.errors import InvalidRequest, SandboxdError
-from sandboxd.gateway.adapters.jobs import stream, submit_run
+from sandboxd.gateway.adapters.jobs import stream, submit_run, submitted
 from sandboxd.gateway.api.stream import STDERR, STDIN, STDOUT, Stream, check_origin
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.ids import new_run_id
 from sandboxd.gateway.waiting import ClientGone
 from sandboxd.gateway.websocket import take_large_messages
 from sandboxd.model import Outcome, Result, RunRequest, Status
@@ -68,7 +69,9 @@ class PistonSocket:
             raise Ended(_NOT_INITIALISED, "Not yet initialized")
         try:
             asked = replace(self._request(first), stdin="", interactive=True)
-            run_id = await submit_run(self._gateway, socket.scope["tenant"], asked)
+            run_id = new_run_id()
+            submission = submit_run(self._gateway, socket.scope["tenant"], asked, run_id=run_id)
+            await submitted(self._gateway, run_id, submission)
         except (SandboxdError, ValueError) as error:
             await _send(socket, {"type": "error", "message": str(error)})
             raise Ended(_NOTIFIED, "Notified Error") from None
