@@ -1,6 +1,7 @@
-/* Changes of files, by inotify inside. A directory that comes to be is watched from then on, and
- * what is in it already is told as created: between its creation and our watch, much may have
- * happened.
+/* Changes of files, by inotify inside. A directory that comes to be, or is moved here, is watched
+ * from then on, and what is in it already is told as created: before our watch, much may have
+ * happened. One that is moved within the tree keeps its watch (which is on the directory, not on
+ * its name), so nothing of it is told twice.
  */
 #include "service.h"
 
@@ -21,6 +22,11 @@ struct watch {
 	struct answers *answers;
 	int inotify, top;
 	bool recursive, lost; /* some directory could not be watched */
+	/* A directory that went, until the next event says whether it only has another name now. */
+	struct {
+		uint32_t cookie;
+		char *path;
+	} moving;
 	size_t count;
 	struct {
 		int id;
@@ -64,13 +70,24 @@ static void forget_below(struct watch *watch, const char *path)
 	}
 }
 
+/* What is left under the name of a directory that went has gone with it. */
+static void forget_moved(struct watch *watch)
+{
+	if (watch->moving.path == NULL)
+		return;
+	forget_below(watch, watch->moving.path);
+	free(watch->moving.path);
+	watch->moving.path = NULL;
+}
+
+/* 1 if it was watched already, by whatever name; -1 if it cannot be watched. */
 static int add(struct watch *watch, const char *path)
 {
 	const uint32_t mask = IN_CREATE | IN_CLOSE_WRITE | IN_MODIFY | IN_DELETE | IN_MOVED_FROM |
 			      IN_MOVED_TO | IN_ATTRIB | IN_ONLYDIR | IN_EXCL_UNLINK |
 			      IN_DONT_FOLLOW;
 	char *kept = strdup(path);
-	int id;
+	int id, known = 0;
 
 	/* By path from the top, which is the working directory. */
 	id = kept == NULL || watch->count == DIRECTORIES_MAX
@@ -81,23 +98,30 @@ static int add(struct watch *watch, const char *path)
 		watch->lost = watch->lost || (errno != ENOENT && errno != ENOTDIR);
 		return -1;
 	}
-	for (size_t i = 0; i < watch->count; i++)
-		if (watch->directories[i].id == id)
-			forget(watch, i);
+	for (size_t i = 0; i < watch->count; i++) {
+		if (watch->directories[i].id != id)
+			continue;
+		forget(watch, i);
+		known = 1;
+		break;
+	}
 	watch->directories[watch->count].id = id;
 	watch->directories[watch->count++].path = kept;
-	return 0;
+	return known;
 }
 
-/* Watch `path` and all below it; tell what is there if it is new. */
+/* Watch `path` and all below it; if it is `fresh`, tell what is in the directories that were not
+ * watched before.
+ */
 static int add_below(struct watch *watch, const char *path, bool fresh, int level)
 {
 	struct dirent *entry;
 	struct statfs fs;
 	DIR *directory;
+	const int known = add(watch, path);
 	int fd, result = 0;
 
-	if (add(watch, path) != 0 || !watch->recursive || level >= DEPTH_MAX)
+	if (known < 0 || !watch->recursive || level >= DEPTH_MAX)
 		return 0;
 	fd = open_inside(watch->top, *path ? path : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (fd < 0)
@@ -113,7 +137,7 @@ static int add_below(struct watch *watch, const char *path, bool fresh, int leve
 
 		if (below != NULL && strcmp(entry->d_name, ".") != 0 &&
 		    strcmp(entry->d_name, "..") != 0) {
-			if (fresh) {
+			if (fresh && !known) {
 				char *name = join(path, entry->d_name, "");
 
 				result = name == NULL ? 0
@@ -140,21 +164,24 @@ static enum sbx_change change_of(uint32_t mask)
 				      : SBX_CHANGE_MODIFIED;
 }
 
-static int follow(struct watch *watch, const char *path, uint32_t mask)
+static int follow(struct watch *watch, const char *path, const struct inotify_event *event)
 {
 	char *below;
-	int result = 0;
+	int result;
 
-	if (!(mask & IN_ISDIR) || !watch->recursive ||
-	    !(mask & (IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM)))
+	if (!(event->mask & IN_ISDIR) || !watch->recursive ||
+	    !(event->mask & (IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM)))
 		return 0;
 	below = join(path, "", "/");
 	if (below == NULL)
 		return 0;
-	if (mask & IN_MOVED_FROM)
-		forget_below(watch, below);
-	else
-		result = add_below(watch, below, mask & IN_CREATE, 1);
+	if (event->mask & IN_MOVED_FROM) {
+		watch->moving.cookie = event->cookie;
+		watch->moving.path = below;
+		return 0;
+	}
+	result = add_below(watch, below, true, 1);
+	forget_moved(watch);
 	free(below);
 	return result;
 }
@@ -164,6 +191,8 @@ static int handle(struct watch *watch, const struct inotify_event *event)
 	int result = 0;
 	size_t i;
 
+	if (!(event->mask & IN_MOVED_TO) || event->cookie != watch->moving.cookie)
+		forget_moved(watch);
 	if (event->mask & IN_Q_OVERFLOW)
 		return tell(watch, SBX_CHANGE_OVERFLOW, "", true);
 	for (i = 0; i < watch->count && watch->directories[i].id != event->wd; i++)
@@ -178,7 +207,7 @@ static int handle(struct watch *watch, const struct inotify_event *event)
 		if (path != NULL) {
 			result = tell(watch, change_of(event->mask), path, event->mask & IN_ISDIR);
 			if (result == 0)
-				result = follow(watch, path, event->mask);
+				result = follow(watch, path, event);
 		}
 		free(path);
 	}

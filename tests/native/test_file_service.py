@@ -119,16 +119,55 @@ def test_many_entries_take_many_messages(service: Service) -> None:
     assert page[-1].count == 150
 
 
+def _told(service: Service, last: bytes) -> list[bytes]:
+    """The names of all changes up to that of `last`, in order."""
+    names: list[bytes] = []
+    while last not in names:
+        names += [entry.name for entry in _answer(service.watching.fileno()).entries]
+    return names
+
+
 def test_changes_are_told_until_the_line_ends(service: Service) -> None:
     assert service.work(Op.WATCH, b".", flags=RECURSIVE)[0].count == 1
     service.ask(Op.MKDIR, b"a/b/c", mode=0o755)
+    seen = _told(service, b"a/b/c")
+    assert {b"a", b"a/b"} <= set(seen)
     service.ask(Op.PUT, b"a/b/c/f", content=b"x")
     service.ask(Op.MOVE, b"a/b", b"z")
     service.ask(Op.PUT, b"z/c/last", content=b"x")
-    seen: set[bytes] = set()
-    while b"z/c/last" not in seen:
-        seen |= {entry.name for entry in _answer(service.watching.fileno()).entries}
-    assert {b"a", b"a/b", b"z"} <= seen
+    assert {b"a/b", b"z"} <= set(_told(service, b"z/c/last"))
+    service.watching.close()
+
+
+def test_what_is_in_a_directory_before_its_watch_is_told(service: Service) -> None:
+    service.ask(Op.MKDIR, b"outside/deep", mode=0o755)
+    service.ask(Op.PUT, b"outside/deep/f", content=b"x")
+    service.ask(Op.MKDIR, b"tree", mode=0o755)
+    assert service.work(Op.WATCH, b"tree", flags=RECURSIVE)[0].count == 1
+    # To the watch this is as if much had been done in it before it was looked at.
+    service.ask(Op.MOVE, b"outside", b"tree/here")
+    assert {b"here", b"here/deep", b"here/deep/f"} <= set(_told(service, b"here/deep/f"))
+    service.watching.close()
+
+
+def test_a_directory_moved_within_the_tree_is_followed_and_not_told_anew(service: Service) -> None:
+    service.ask(Op.MKDIR, b"a/deep", mode=0o755)
+    service.ask(Op.PUT, b"a/deep/old", content=b"x")
+    assert service.work(Op.WATCH, b".", flags=RECURSIVE)[0].count == 3
+    service.ask(Op.MOVE, b"a", b"z")
+    service.ask(Op.PUT, b"z/deep/new", content=b"x")
+    names = _told(service, b"z/deep/new")
+    assert {b"a", b"z"} <= set(names) and b"z/deep/old" not in names
+    service.watching.close()
+
+
+def test_a_directory_moved_out_of_the_tree_is_not_followed(service: Service) -> None:
+    service.ask(Op.MKDIR, b"tree/gone", mode=0o755)
+    assert service.work(Op.WATCH, b"tree", flags=RECURSIVE)[0].count == 2
+    service.ask(Op.MOVE, b"tree/gone", b"away")
+    service.ask(Op.PUT, b"away/secret", content=b"x")
+    service.ask(Op.PUT, b"tree/last", content=b"x")
+    assert not any(b"secret" in name for name in _told(service, b"last"))
     service.watching.close()
 
 
