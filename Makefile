@@ -116,8 +116,8 @@ sanitized-build:
 
 sanitize: setup ## the native core under ASan and UBSan: its tests, the drivers', a small service
 	$(MAKE) --no-print-directory sanitized-build
-	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests/native tests/drivers/test_*.py
-	$(SANITIZED) $(BIN)/pytest tests/matrix -k "python or files"
+	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests/native tests/drivers/test_*.py $(ARGS)
+	$(SANITIZED) $(BIN)/pytest tests/matrix -k "python or files" $(ARGS)
 
 sanitize-all: setup ## the native core under ASan and UBSan, through every test; an hour
 	$(MAKE) --no-print-directory sanitized-build

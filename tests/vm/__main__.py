@@ -19,7 +19,7 @@ TIMED_OUT, LANE_FAILED = 124, 125
 def main() -> int:
     options = _parse()
     if not options.command:
-        return suite.run()
+        return suite.run(last_failed=options.last_failed)
     machine = Machine(memory=options.memory, cpus=options.cpus, timeout=options.timeout)
     env = dict(text.split("=", 1) for text in options.env)
     command = Command(options.command, options.cwd, env)
@@ -45,6 +45,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--cwd", type=Path, default=PROJECT)
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--last-failed", action="store_true", help="the suite: what failed before")
     parser.add_argument("command", nargs="*")
     return parser.parse_args()
 

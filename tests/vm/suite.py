@@ -58,10 +58,12 @@ KEYWORDS = (
 PATIENCE = "--vm-timeout=900"
 
 
-def run() -> int:
-    """The exit code."""
+def run(*, last_failed: bool = False) -> int:
+    """The exit code; with `last_failed`, of what failed the last time alone."""
     with tempfile.TemporaryDirectory() as directory:
         arsenal.build_probe(Path(directory))  # here, where it takes a second
-    options = ("-q", "--durations=30", "-p", "tests.vm.plugin", "--vm", PATIENCE)
+    options = ["-q", "--durations=30", "-p", "tests.vm.plugin", "--vm", PATIENCE]
+    if last_failed:
+        options += ["--last-failed", "--last-failed-no-failures", "none"]
     argv = [sys.executable, "-m", "pytest", *options, *INSIDE, "-k", KEYWORDS]
     return subprocess.run(argv, cwd=PROJECT, check=False).returncode
