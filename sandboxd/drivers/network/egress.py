@@ -30,7 +30,7 @@ from sandboxd.drivers.network.groups import Groups
 from sandboxd.drivers.network.links import Links
 from sandboxd.drivers.network.overlay import OverlayLink
 from sandboxd.drivers.network.probe import choose
-from sandboxd.drivers.network.slots import UNSHAPED, EgressSlot, traces
+from sandboxd.drivers.network.slots import UNSHAPED, EgressSlot, fingerprint
 from sandboxd.errors import DriverFault, Overload
 from sandboxd.model.egress import EgressPolicy
 from sandboxd.model.overlay import Mate, Peer
@@ -112,7 +112,7 @@ class EgressNetwork:
             slot = self._do(self._make)
         finally:
             self._refill()
-        slot.unused = traces(slot.fd)
+        slot.unused = fingerprint(slot.fd)
         return slot
 
     def give_back(self, slot: Slot) -> None:
@@ -275,7 +275,7 @@ class EgressNetwork:
             kept = (
                 not self._closing
                 and slot.rates == UNSHAPED
-                and traces(slot.fd) == slot.unused is not None
+                and fingerprint(slot.fd) == slot.unused is not None
             )
             if not kept:
                 self._links.cut(slot.addresses)

@@ -13,8 +13,8 @@ from collections import deque
 from msgspec import Struct
 
 from sandboxd.drivers.network.base import Slot
-from sandboxd.errors import NativeFault
-from sandboxd.native import netns_traces, new_netns
+from sandboxd.drivers.network.traces import traces
+from sandboxd.native import new_netns
 
 _USES_MAX = 1_000
 _KEPT_MAX = 256
@@ -22,7 +22,7 @@ _KEPT_MAX = 256
 
 class Empty(Struct):
     fd: int
-    unused: bytes
+    unused: bytes | None
     """Its traces when it was new."""
     uses: int = 0
 
@@ -44,24 +44,19 @@ class NoNetwork:
 
     def _new(self) -> Empty:
         fd = new_netns()
-        try:
-            traces = netns_traces(fd)
-        except BaseException:
-            os.close(fd)
-            raise
         self.made += 1
-        return Empty(fd, traces)
+        return Empty(fd, traces(fd))
 
     def adopt(self, fd: int) -> Empty:
         """A namespace of another's making, which is not used again."""
-        return Empty(fd, b"", _USES_MAX)
+        return Empty(fd, None, _USES_MAX)
 
     def give_back(self, slot: Slot) -> None:
         assert isinstance(slot, Empty)
         if (
             slot.uses < _USES_MAX
             and len(self._free) < _KEPT_MAX
-            and _traces(slot.fd) == slot.unused
+            and traces(slot.fd) == slot.unused is not None
         ):
             self._free.append(slot)
         else:
@@ -73,10 +68,3 @@ class NoNetwork:
     def close(self) -> None:
         while self._free:
             os.close(self._free.pop().fd)
-
-
-def _traces(fd: int) -> bytes | None:
-    try:
-        return netns_traces(fd)
-    except NativeFault:  # more sockets than are worth reading
-        return None

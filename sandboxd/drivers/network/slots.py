@@ -7,8 +7,7 @@ from msgspec import Struct
 
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses
 from sandboxd.drivers.network.firewall import Opening
-from sandboxd.errors import NativeFault
-from sandboxd.native import netns_traces
+from sandboxd.drivers.network.traces import traces
 
 _OBJECTS = re.compile(rb"sockets: used \d+")
 """Sockets of every kind, our own included, which the kernel counts for some moments after their end.
@@ -34,9 +33,7 @@ class EgressSlot(Struct, kw_only=True):
     openings: list[Opening] = []
 
 
-def traces(fd: int) -> bytes | None:
-    """A digest of what use of a namespace leaves in it."""
-    try:
-        return hashlib.blake2b(_OBJECTS.sub(b"", netns_traces(fd))).digest()
-    except NativeFault:  # more sockets than are worth reading
-        return None
+def fingerprint(fd: int) -> bytes | None:
+    """A digest of the namespace's traces; None if they tell nothing."""
+    found = traces(fd)
+    return None if found is None else hashlib.blake2b(_OBJECTS.sub(b"", found)).digest()

@@ -133,6 +133,17 @@ def test_sockets_that_left_no_mark_are_no_use(network: NoNetwork) -> None:
     assert network.made == 1
 
 
+def test_what_the_rest_of_the_host_does_is_no_use(network: NoNetwork) -> None:
+    slot = network.take()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname(), timeout=5),
+    ):
+        network.give_back(slot)
+    network.take()
+    assert network.made == 1
+
+
 def test_each_is_renewed_in_time(network: NoNetwork) -> None:
     slot = network.take()
     slot.uses = 10**6
