@@ -21,8 +21,9 @@ PACKAGES += clang libclang-rt-14-dev libpython3.11-testsuite python3-numpy pytho
 NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \
 	CMakeLists.txt pyproject.toml clients/python/pyproject.toml
 C_FILES := $(wildcard sandboxd/native/*.[ch] tests/fuzz/*/*.[ch])
-# Python keeps what it needs until its end, so that leaks are not looked for.
-SANITIZED := LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+# Python keeps what it needs until its end, so that leaks are not looked for. The runtime looks for the
+# C++ library when it starts; what loads that later (matplotlib) would end at its first exception.
+SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) libstdc++.so.6" ASAN_OPTIONS=detect_leaks=0 \
 	NATIVE_BUILD=$(CURDIR)/build/sanitize PYTHONPATH=$(CURDIR)/tests/sanitize/site
 
 help: ## this list
@@ -121,8 +122,7 @@ sanitize: setup ## the native core under ASan and UBSan: its tests, the drivers'
 
 sanitize-all: setup ## the native core under ASan and UBSan, through every test; an hour
 	$(MAKE) --no-print-directory sanitized-build
-	# The load tester's plots are matplotlib's, which does not start beside that runtime; the core is not in it.
-	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests clients/python/tests --ignore tests/loadtest $(ARGS)
+	$(SANITIZED) $(BIN)/pytest tests/sanitize/instrumented.py tests clients/python/tests $(ARGS)
 
 adapters: setup ## the client's adapters for agent frameworks, with their real libraries from PyPI
 	@[ -x .setup/adapters/bin/python ] || $(PYTHON) -m venv .setup/adapters
