@@ -1,6 +1,7 @@
 """Sandboxes whose interpreter is a copy of a zygote: locked as any, and nothing of the zygote's."""
 
 import os
+import queue
 import secrets
 import select
 import signal
@@ -19,7 +20,7 @@ from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.exec.uids import UidSlots
 from sandboxd.drivers.graph import host_image
 from sandboxd.errors import NativeFault
-from sandboxd.native import ExecOrder, compile_seccomp
+from sandboxd.native import ExecOrder, Native, compile_seccomp
 from sandboxd.settings import Settings
 from tests.native.box import run
 from tests.native.footprint import footprint
@@ -301,6 +302,32 @@ def test_what_cannot_start_as_a_zygote_starts_in_its_sandbox(
         bench.driver.destroy(built)
     assert bench.driver.zygotes.started == 0
     assert len([record for record in caplog.records if "no zygote" in record.message]) == 1
+
+
+def test_a_zygote_that_does_not_start_holds_up_its_template_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench.started.warm is not None
+    begun: queue.Queue[Native] = queue.Queue()
+    start = bench.driver.zygotes._start
+
+    def noted(spec: Spec) -> Native:
+        native = start(spec)
+        begun.put(native)
+        return native
+
+    monkeypatch.setattr(bench.driver.zygotes, "_start", noted)
+    deaf = replace(bench.started.warm.zygote, argv=["/usr/bin/sleep", "600"])
+    warm = replace(bench.started.warm, zygote=deaf)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(bench.driver.build, replace(bench.started, warm=warm, template="deaf"))
+        native = begun.get(timeout=30)
+        try:
+            bench.driver.destroy(bench.copy())
+            assert not slow.done()
+        finally:
+            signal.pidfd_send_signal(native.pidfd, signal.SIGKILL)
+        bench.driver.destroy(slow.result())
 
 
 def test_a_layer_that_is_left_out_takes_the_zygote_with_it(tmp_path: Path) -> None:

@@ -21,14 +21,16 @@ log = logging.getLogger(__name__)
 
 MAX_AGE = 600.0
 """Seconds after which a zygote makes no more copies."""
-_RETRY = 10.0
-_WARM_UP_TIMEOUT_MS = 10_000
+_RETRY_FIRST, _RETRY_LONGEST = 10.0, 600.0
+_WARM_UP_TIMEOUT = 10.0
+_ZYGOTE_TIMEOUT = 60.0
+"""Seconds; longer, since all its copies are spared what it takes, and only its template waits."""
 
 
-def warm_up(socket: int, order: ExecOrder) -> None:
+def warm_up(socket: int, order: ExecOrder, timeout: float = _WARM_UP_TIMEOUT) -> None:
     """Start an interpreter by its exec socket; blocks until it waits there.
 
-    Raises DriverFault if it does not come so far.
+    Raises DriverFault if it does not come so far within `timeout` seconds.
     """
     null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -37,7 +39,7 @@ def warm_up(socket: int, order: ExecOrder) -> None:
         os.close(null)
     waiter = select.poll()
     waiter.register(socket, select.POLLIN)
-    message = receive(socket) if waiter.poll(_WARM_UP_TIMEOUT_MS) else None
+    message = receive(socket) if waiter.poll(timeout * 1000) else None
     if not isinstance(message, Armed):
         raise DriverFault("exec", f"warm up {order.argv[0]}", f"it answered {message}")
 
@@ -70,6 +72,21 @@ class _Zygote:
         return not end.poll(0)
 
 
+class _Seat:
+    """Of one template. Whoever starts its zygote holds the lock, and no other template waits."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.zygote: _Zygote | None = None
+        self.failures = 0
+        self.retry_at = 0.0
+
+    def failed(self) -> None:
+        wait = min(_RETRY_FIRST * 2**self.failures, _RETRY_LONGEST)
+        self.failures += 1
+        self.retry_at = time.monotonic() + wait
+
+
 class Zygotes:
     """Of one driver, by the name of the template that they serve. Any thread may use it."""
 
@@ -77,8 +94,7 @@ class Zygotes:
         """`start` makes a process that waits for the order to become an interpreter."""
         self._start = start
         self._lock = threading.Lock()
-        self._live: dict[str, _Zygote] = {}
-        self._failed: dict[str, float] = {}
+        self._seats: dict[str, _Seat] = {}
         self.started = 0
 
     @contextmanager
@@ -88,71 +104,74 @@ class Zygotes:
         if spec.warm is None or spec.warm.copies == 0 or spec.image.uid_base is not None:
             yield -1
             return
-        zygote = self._take(spec)
+        with self._lock:
+            seat = self._seats.setdefault(spec.template, _Seat())
+        zygote = self._take(seat, spec)
         if zygote is None:
             yield -1
             return
         try:
             yield zygote.native.exec
         except NativeFault:
-            self._retire(zygote)
+            self._retire(seat, zygote)
             raise
         finally:
-            self._give_back(zygote)
+            self._give_back(seat, zygote)
 
     def pids(self) -> list[int]:
         """Of those that make copies now, as the host sees them."""
         with self._lock:
-            return [zygote.native.pid for zygote in self._live.values()]
+            zygotes = [seat.zygote for seat in self._seats.values()]
+        return [zygote.native.pid for zygote in zygotes if zygote is not None]
 
-    def _take(self, spec: Spec) -> _Zygote | None:
-        with self._lock:
-            zygote = self._live.get(spec.template)
-            if zygote is not None and not zygote.fresh():
-                del self._live[spec.template]
-                zygote.retire()
-                zygote = None
-            if zygote is None:
-                zygote = self._new(spec)
-                if zygote is None:
-                    return None
-                self._live[spec.template] = zygote
-            zygote.users += 1
-            zygote.left -= 1
-            return zygote
+    def _take(self, seat: _Seat, spec: Spec) -> _Zygote | None:
+        with seat.lock:
+            if seat.zygote is not None and not seat.zygote.fresh():
+                seat.zygote.retire()
+                seat.zygote = None
+            if seat.zygote is None:
+                seat.zygote = self._new(seat, spec)
+            if seat.zygote is not None:
+                seat.zygote.users += 1
+                seat.zygote.left -= 1
+            return seat.zygote
 
-    def _new(self, spec: Spec) -> _Zygote | None:
+    def _new(self, seat: _Seat, spec: Spec) -> _Zygote | None:
         assert spec.warm is not None
-        if time.monotonic() - self._failed.get(spec.template, -_RETRY) < _RETRY:
+        if time.monotonic() < seat.retry_at:
             return None
         try:
             native = self._start(spec)
             try:
-                warm_up(native.exec, spec.warm.zygote)
+                warm_up(native.exec, spec.warm.zygote, _ZYGOTE_TIMEOUT)
             except BaseException:
                 _Zygote(native, 0).retire()
                 raise
         except (DriverFault, NativeFault) as error:
             log.error("no zygote for %s, interpreters start one by one: %s", spec.template, error)
-            self._failed[spec.template] = time.monotonic()
+            seat.failed()
             return None
+        seat.failures = 0
         self.started += 1
         return _Zygote(native, spec.warm.copies)
 
-    def _give_back(self, zygote: _Zygote) -> None:
-        with self._lock:
+    def _give_back(self, seat: _Seat, zygote: _Zygote) -> None:
+        with seat.lock:
             zygote.users -= 1
             if zygote.retired:
                 zygote.retire()
 
-    def _retire(self, zygote: _Zygote) -> None:
-        with self._lock:
-            self._live = {name: other for name, other in self._live.items() if other is not zygote}
+    def _retire(self, seat: _Seat, zygote: _Zygote) -> None:
+        with seat.lock:
             zygote.retired = True
+            if seat.zygote is zygote:
+                seat.zygote = None
 
     def close(self) -> None:
         """End all of them; nobody may be using one."""
         with self._lock:
-            for zygote in self._live.values():
-                zygote.retire()
-            self._live.clear()
+            seats = list(self._seats.values())
+            self._seats.clear()
+        for seat in seats:
+            if seat.zygote is not None:
+                seat.zygote.retire()
