@@ -126,7 +126,7 @@ class Networks:
             held = self._held[slot.addresses.index] = _Held(slot, Use(slot, self.driver))
         async with held.turn:
             policy = self._offered.wanted(asked)
-            await asyncio.to_thread(self.driver.assign, slot, policy, member.group)
+            await self.driver.soon(self.driver.assign, slot, policy, member.group)
             held.asked, held.member = asked, member
             held.policy, held.assignment = policy, slot.assignments
             await self._tell(held, policy, member)
@@ -178,7 +178,7 @@ class Networks:
 
     async def _renew(self, held: _Held, policy: EgressPolicy, member: Member) -> None:
         slot = held.slot
-        there = await asyncio.to_thread(
+        there = await self.driver.soon(
             self.driver.renew, slot, held.assignment, policy, member.group
         )
         if there and self._held.get(slot.addresses.index) is held:

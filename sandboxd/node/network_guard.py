@@ -181,7 +181,7 @@ class Guard:
                 await self._up.wait()
                 self._forget(slot)
                 self._seen[ward.id] = ward
-                for address in _addresses(slot):
+                for address in slot.addresses.texts:
                     self._wards[address] = ward
                 self._tell(ward)
                 await future
@@ -205,11 +205,11 @@ class Guard:
     def release(self, slot: EgressSlot) -> None:
         """The slot's sandbox is gone."""
         if self._forget(slot):
-            self._send(Release(_addresses(slot)))
+            self._send(Release(slot.addresses.texts))
 
     def _forget(self, slot: EgressSlot) -> bool:
         """Whether it was known. What is cut is told in a moment."""
-        ward, _ = [self._wards.pop(address, None) for address in _addresses(slot)]
+        ward, _ = [self._wards.pop(address, None) for address in slot.addresses.texts]
         if ward is not None:
             asyncio.get_running_loop().call_later(_LATE, self._seen.pop, ward.id, None)
         return ward is not None
@@ -220,7 +220,7 @@ class Guard:
             self._learned[ward.group] = ward.policy
             attached = self._boundary.attached(ward.policy)
             self._send(Learn(ward.group, names(ward.policy, attached)))
-        self._send(Assign(ward.id, _addresses(ward.slot), ward.group, ward.member))
+        self._send(Assign(ward.id, ward.slot.addresses.texts, ward.group, ward.member))
 
     def _send(self, message: ToGuard) -> None:
         if self._writer is not None:
@@ -247,7 +247,7 @@ class Guard:
         try:
             if ward is not None:
                 openings = checked(message, ward.policy)
-                await asyncio.to_thread(self._network.open, ward.slot, ward.assignment, openings)
+                await self._network.soon(self._network.open, ward.slot, ward.assignment, openings)
                 done = True
         except (DriverFault, ValueError) as error:
             log.warning("the guard asked for what it may not have: %s", error)
@@ -295,10 +295,6 @@ def checked(message: Open, policy: EgressPolicy) -> list[Opening]:
 
 def _ports(given: list[int | str]) -> tuple[int, ...]:
     return tuple(int(port) for port in given) or _PORTS
-
-
-def _addresses(slot: EgressSlot) -> tuple[str, str]:
-    return str(slot.addresses.ipv4), str(slot.addresses.ipv6)
 
 
 def _bound(stack: ExitStack, address: str, port: int, kind: int) -> socket.socket:

@@ -38,6 +38,8 @@ class Addresses(Struct, frozen=True):
     mac: str
     ipv4: ipaddress.IPv4Address
     ipv6: ipaddress.IPv6Address
+    texts: tuple[str, str]
+    """Both, as text."""
 
 
 class Plan:
@@ -80,13 +82,15 @@ class Plan:
         """Of slot `index`, from 0 to below `slots`."""
         if not 0 <= index < self.slots:
             raise IndexError(index)
+        ipv4, ipv6 = self.ipv4[_FIRST + index], self.ipv6[_FIRST + index]
         return Addresses(
             index=index,
             device=f"{self.prefix}{index:x}",
             mac=f"02:5d:{index >> 24 & 255:02x}:{index >> 16 & 255:02x}:"
             f"{index >> 8 & 255:02x}:{index & 255:02x}",
-            ipv4=self.ipv4[_FIRST + index],
-            ipv6=self.ipv6[_FIRST + index],
+            ipv4=ipv4,
+            ipv6=ipv6,
+            texts=(str(ipv4), str(ipv6)),
         )
 
     def index_of(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int | None:

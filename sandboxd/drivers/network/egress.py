@@ -10,14 +10,16 @@ Everything that talks to the kernel runs in one thread: netlink sockets, the fir
 calling thread's namespace are no things to share.
 """
 
+import asyncio
 import ipaddress
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import dns.resolver
 
@@ -37,8 +39,11 @@ from sandboxd.model.overlay import Mate, Peer
 from sandboxd.settings import NetworkSettings, SettingsError
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
 T = TypeVar("T")
 
+_SETTLING = 10.0
+"""Seconds in which a new link's kernel says something by itself (multicast listener reports)."""
 _MTU = 1_500
 """Bytes of a sandbox's packet, unless it has to fit into another node's."""
 
@@ -55,6 +60,7 @@ class EgressNetwork:
         self.floor = floor(settings.private, (self.plan.ipv4, self.plan.ipv6))
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, "network")
+        self._ident = self._thread.submit(threading.get_ident).result()
         self._lock = threading.Lock()
         self._free = deque(range(settings.slots))
         self._warm: deque[EgressSlot] = deque()
@@ -109,15 +115,21 @@ class EgressNetwork:
         try:
             slot = self._warm.popleft()
         except IndexError:
-            slot = self._do(self._make)
+            slot = self._do(self._take)
         finally:
             self._refill()
-        slot.unused = fingerprint(slot.fd)
+        if slot.unused is None or time.monotonic() - slot.made_at < _SETTLING:
+            slot.unused = fingerprint(slot.fd)
         return slot
 
     def give_back(self, slot: Slot) -> None:
+        """In a moment: nobody waits for it."""
         assert isinstance(slot, EgressSlot)
-        self._do(self._end, slot)
+        self._thread.submit(self._end_or_tell, slot)
+
+    async def soon(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One of the methods here, without a second thread that waits for it. Raises as it does."""
+        return await asyncio.wrap_future(self._thread.submit(method, *args, **kwargs))
 
     def keep(self, policy: EgressPolicy) -> int:
         """Have the rules of this policy written ahead; the group that they are. Raises as `assign`."""
@@ -187,6 +199,10 @@ class EgressNetwork:
         self.flows.close()
         self._links.close()
 
+    def _take(self) -> EgressSlot:
+        """In its turn, after those that were to be given back."""
+        return self._warm.popleft() if self._warm else self._make()
+
     def _make(self) -> EgressSlot:
         for _ in range(len(self._free)):
             index = self._free.popleft()
@@ -200,7 +216,7 @@ class EgressNetwork:
             except BaseException:
                 self._free.append(index)
                 raise
-            return EgressSlot(fd=fd, addresses=addresses, device=device)
+            return EgressSlot(fd=fd, addresses=addresses, device=device, made_at=time.monotonic())
         raise Overload("every network slot of the node is in use", retry_after=1.0)
 
     def _assign(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> None:
@@ -267,6 +283,12 @@ class EgressNetwork:
             self._firewall.open(openings)
             slot.openings = [*slot.openings, *openings]
 
+    def _end_or_tell(self, slot: EgressSlot) -> None:
+        try:
+            self._end(slot)
+        except DriverFault as error:
+            log.error("a network slot did not end well: %s", error)
+
     def _end(self, slot: EgressSlot) -> None:
         kept = False
         try:
@@ -315,6 +337,8 @@ class EgressNetwork:
             self._refill()
 
     def _do(self, work: Callable[..., T], *arguments: object) -> T:
+        if threading.get_ident() == self._ident:
+            return work(*arguments)
         future: Future[T] = self._thread.submit(work, *arguments)
         return future.result()
 

@@ -22,8 +22,10 @@ class EgressSlot(Struct, kw_only=True):
     addresses: Addresses
     device: int
     """Index of the node's end."""
+    made_at: float
+    """Seconds of time.monotonic."""
     unused: bytes | None = None
-    """Its traces when it was handed out."""
+    """Fingerprint of the namespace before its sandbox."""
     group: int = QUARANTINE
     """Offset of the group whose rules hold for it."""
     rates: tuple[int | None, int | None] = UNSHAPED
