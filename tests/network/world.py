@@ -5,17 +5,18 @@ them, and records every packet that arrives, whatever became of it. Nothing of i
 host: the namespaces are held by descriptor and go with the test.
 """
 
+import os
 import secrets
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import dns.flags
 import dns.message
@@ -42,6 +43,8 @@ FLOOR6 = (
 TCP_PORTS = (22, 25, 53, 80, 443, 853, 6667, 8000, 8080)
 UDP_PORTS = (53, 443, 853, 4000)
 _NODAD = 2
+_HOPS = 6
+"""Devices that a packet goes through to `inet`, those of the question for its neighbour among them."""
 _UPLINK = (("192.0.2.1", "192.0.2.2", 30), ("2600:1::1", "2600:1::2", 126))
 
 
@@ -84,17 +87,19 @@ class World:
         )
 
     def settle(self) -> None:
-        """Wait until `inet` has seen what was sent before, by what is sent now, on the same wire."""
-        time.sleep(0.02)  # packets of another CPU's queue, and of slots, are first
-        for (target, _, _), kind in zip(_UPLINK, (socket.AF_INET, socket.AF_INET6), strict=True):
-            token = secrets.token_bytes(8)
-            with socket.socket(kind, socket.SOCK_DGRAM) as sender:
-                deadline = time.monotonic() + 5
-                sender.sendto(token, (target, 9))
-                while not any(packet.payload.endswith(token) for packet in self.packets[-50:]):
-                    if time.monotonic() > deadline:
-                        raise TimeoutError("nothing passes to inet")
-                    time.sleep(0.002)
+        """Wait until `inet` has seen what was sent before, by what is sent now.
+
+        Each device puts its packets behind those that wait for the same CPU, so what is sent there
+        now is behind them; what goes on to another device waits once more, hence the rounds.
+        """
+        for _ in range(_HOPS):
+            start = len(self.packets)
+            missing = {token for cpu in os.sched_getaffinity(0) for token in _sent_on(cpu)}
+            deadline = time.monotonic() + 20
+            while missing := missing - {packet.payload[-8:] for packet in self.packets[start:]}:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("nothing passes to inet")
+                time.sleep(0.001)
 
     def inside(self, namespace: int, work: Callable[[], T]) -> T:
         """The result of `work`, done in a namespace by a thread of its own."""
@@ -114,6 +119,19 @@ class World:
         if wrong:
             raise wrong[0]
         return found[0]
+
+
+def _sent_on(cpu: int) -> list[bytes]:
+    """The last bytes of two datagrams, of either family, that are sent to `inet` on that CPU."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        tokens = [secrets.token_bytes(8) for _ in _UPLINK]
+        for token, (target, _, _) in zip(tokens, _UPLINK, strict=True):
+            datagram(target, 9, token)
+        return tokens
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @contextmanager
@@ -304,26 +322,58 @@ def _plain(address: str) -> str:
     return address.removeprefix("::ffff:")
 
 
-def tcp(target: str, port: int, data: bytes = b"hello", timeout: float = 0.5) -> bytes:
+def tcp(target: str, port: int, data: bytes = b"hello", timeout: float = 10) -> bytes:
     """What comes back over TCP. Raises OSError, TimeoutError."""
     with socket.create_connection((target, port), timeout) as connection:
         connection.sendall(data)
         return connection.recv(65_536)
 
 
-def udp(target: str, port: int, data: bytes = b"hello", timeout: float = 0.3) -> bytes:
+def udp(target: str, port: int, data: bytes = b"hello", timeout: float = 10) -> bytes:
     """What comes back by UDP. Raises OSError, TimeoutError."""
-    family = socket.AF_INET6 if ":" in target else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+    with _udp_to(target, port) as sender:
         sender.settimeout(timeout)
-        sender.connect((target, port))
         sender.send(data)
         return sender.recv(65_536)
 
 
-def reaches(work: Callable[..., bytes], *arguments: Any) -> bool:
-    """Whether anything came back."""
+def reaches(
+    work: Callable[..., bytes], target: str, port: int, data: bytes = b"hello", timeout: float = 0.3
+) -> bool:
+    """Whether anything came back soon. For what must come back, `work` itself waits longer."""
     try:
-        return bool(work(*arguments))
+        return bool(work(target, port, data, timeout))
     except OSError:
         return False
+
+
+def knock(target: str, port: int, data: bytes = b"hello") -> None:
+    """Ask for a connection and send a datagram; wait for no answer."""
+    datagram(target, port, data)
+    call(target, port)
+
+
+def datagram(target: str, port: int, data: bytes = b"hello") -> None:
+    with suppress(OSError), _udp_to(target, port) as sender:
+        sender.send(data)
+
+
+def call(target: str, port: int) -> None:
+    """The first segment of a TCP connection, and no more."""
+    with socket.socket(_family(target), socket.SOCK_STREAM) as caller:
+        caller.setblocking(False)
+        caller.connect_ex((target, port))
+
+
+def _udp_to(target: str, port: int) -> socket.socket:
+    sender = socket.socket(_family(target), socket.SOCK_DGRAM)
+    try:
+        sender.connect((target, port))
+    except OSError:
+        sender.close()
+        raise
+    return sender
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

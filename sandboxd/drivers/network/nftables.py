@@ -129,6 +129,7 @@ class NftablesFirewall:
             "members_of": rules.MEMBERS if self._layout.overlay else rules.MEMBERS[:1],
             "mates_of": rules.MATES if self._layout.overlay else (),
             "refuse": rules.REFUSE,
+            **{f"over_{rule.name}": (rule,) for rule in rules.OVER},
             "local": rules.LOCAL,
             "inbound": rules.INBOUND,
             "node_sends": rules.NODE_SENDS,

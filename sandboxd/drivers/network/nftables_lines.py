@@ -29,6 +29,10 @@ class Scribe:
         for rule in of_chain:
             if rule.name not in self._layout.omit:
                 for match in self._matches(rule.match):
+                    if rule.match.cap is not None and rule.report:
+                        # A rate counts whenever it is asked: once, not for the report and the verdict.
+                        texts.append(f"{match} goto over_{rule.name}")
+                        continue
                     texts += self._reports(match, rule)
                     texts += [
                         f'{condition} counter {verdict} comment "{rule.name}"'

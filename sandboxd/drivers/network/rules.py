@@ -117,6 +117,8 @@ MEMBERS = (
 )
 MATES = (Rule("mates", Match(mates="from"), "accept"),)
 """Of packets that come from other nodes."""
+OVER = (Rule("new", Match(), "drop"), Rule("connections", Match(), "drop"))
+"""Of packets that a cap whose refusals are reported was asked about, and is beyond."""
 REFUSE = (Rule("default", Match(), "refuse"),)
 NODE_SENDS = (
     Rule("multicast", Match(nets=tuple(map(ip_network, ("224.0.0.0/4", "ff00::/8")))), "drop"),
