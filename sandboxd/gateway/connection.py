@@ -2,7 +2,8 @@
 
 uvicorn gives no time to a request's head and body, lets heads and pipelines grow without end, and
 buffers for peers that do not read. Here a head has `header_timeout` seconds and 64 KiB, a body
-`body_timeout` seconds, a pipeline eight requests, and a full write buffer has to move.
+`body_timeout` seconds, a pipeline eight requests, and a full write buffer has to move. A handler may
+take the rest of a body as a descriptor: see `raw_body`.
 """
 
 import asyncio
@@ -10,12 +11,14 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sandboxd.errors import MalformedBody, RequestTimeout, SandboxdError, Unavailable
 from sandboxd.gateway import problems
+from sandboxd.gateway.raw_body import RawBody
 from sandboxd.gateway.stall import WriteStall
 from sandboxd.settings import GatewaySettings
 
@@ -61,6 +64,10 @@ class Connection(HttpToolsProtocol):
         """Bytes of this request's URL and header fields, trailers included."""
         self._unseen = 0
         """Bytes fed since the parser last told us anything; it buffers fields until they end."""
+        self._body = 0
+        """Bytes of this request's body."""
+        self._raw_body: RawBody | None = None
+        """The last that was given away."""
         self._refusal: SandboxdError | None = None
         self._stall: WriteStall | None = None
 
@@ -76,6 +83,8 @@ class Connection(HttpToolsProtocol):
         self._unwatch()
         if self._stall is not None:
             self._stall.stop()
+        if self._raw_body is not None:
+            self._raw_body.cut()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -111,7 +120,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._phase = _Phase.HEAD
         self._request += 1
-        self._head = self._unseen = 0
+        self._head = self._unseen = self._body = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -131,15 +140,47 @@ class Connection(HttpToolsProtocol):
         self.app = cast(Any, _overloaded) if full else self.config.loaded_app
         super().on_headers_complete()
         self.scope["sandboxd.patient"] = partial(self._be_patient, self._request)  # type: ignore[typeddict-unknown-key]
+        self.scope["sandboxd.raw_body"] = partial(self._give_body, self._request)  # type: ignore[typeddict-unknown-key]
 
     def on_body(self, body: bytes) -> None:
         self._unseen = 0
+        self._body += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._phase = _Phase.IDLE
         self._unseen = 0
         super().on_message_complete()
+
+    # Bodies that are not read here
+
+    def _give_body(self, request: int) -> RawBody | None:
+        """What is to come of the `request`-th's body, if its length is known. From now on its handler
+        calls no `receive`."""
+        length = dict(self.scope["headers"]).get(b"content-length")
+        under_way = self._phase is _Phase.BODY and self._request == request
+        if not under_way or length is None or self.transport.is_closing():
+            return None
+        self.flow.pause_reading()
+        if self.cycle.waiting_for_100_continue:
+            self.cycle.waiting_for_100_continue = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        begun, self.cycle.body = bytes(self.cycle.body), bytearray()
+        connection = self.transport.get_extra_info("socket").fileno()
+        left = int(length) - self._body
+        self._raw_body = RawBody(connection, begun, left, self._body_taken, self._body_lost)
+        return self._raw_body
+
+    def _body_taken(self) -> None:
+        """Go on behind it. The parser still waits for what it has not seen: another takes its place."""
+        if self.parser is not None:
+            self.parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+            self._watch()
+
+    def _body_lost(self) -> None:
+        self.cycle.disconnected = True
+        self.transport.abort()
 
     # Limits
 

@@ -46,6 +46,25 @@ def test_a_large_content_comes_back_whole_and_in_parts(box: Box) -> None:
     assert box.get("large").content == expected
 
 
+def test_requests_behind_a_large_body_are_answered_on_its_connection(box: Box) -> None:
+    """The body goes past the gateway: what is behind it, in the same bytes, does not."""
+    first, second = os.urandom(3 * MIB), os.urandom(2 * MIB + 1)
+    sent = b""
+    for path, data in (("first", first), ("second", second)):
+        length = f"Content-Length: {len(data)}"
+        sent += request(box, "PUT", f"/files/content?path={path}", length).encode() + data
+    sent += request(box, "GET", "/files/stat?path=second", "Connection: close").encode()
+    with closing(raw(box, "")) as line:
+        line.settimeout(WAIT)
+        line.sendall(sent)
+        answered = b""
+        while piece := line.recv(65_536):
+            answered += piece
+    assert answered.count(b"HTTP/1.1 200 OK") == 3, answered
+    assert box.get("first").content == first
+    assert box.get("second").content == second
+
+
 def test_an_upload_of_known_size_that_breaks_off_changes_nothing(box: Box) -> None:
     box.put("whole", b"before")
     before = descriptors(box)

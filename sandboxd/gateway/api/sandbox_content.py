@@ -19,6 +19,7 @@ from sandboxd.errors import DriverFault, InvalidRequest, RequestTimeout, Sandbox
 from sandboxd.gateway import problems
 from sandboxd.gateway.api.sandbox_requests import answer, flag, known_query, number, path_query, who
 from sandboxd.gateway.context import Gateway
+from sandboxd.gateway.raw_body import pour
 from sandboxd.gateway.sessions import ranges
 from sandboxd.gateway.sessions.handover import LARGE
 from sandboxd.gateway.sessions.line import Line, decoded
@@ -101,7 +102,7 @@ class Contents:
         async with self._sandboxes.handed(replace(call, handover=True)) as (line, _, fd):
             pipe = Writer(fd)
             try:
-                await send_pieces(request, pipe.write, stall)
+                await _pour(request, pipe, stall)
             finally:
                 pipe.close()
             await line.write(frame(Kind.END))
@@ -149,6 +150,17 @@ async def send_pieces(
                 clock.reschedule(loop.time() + stall)
     except TimeoutError:
         raise RequestTimeout(f"nothing of the body came for {stall:g} seconds") from None
+
+
+async def _pour(request: Request, pipe: Writer, stall: float) -> None:
+    """The body, by the kernel where the server gives it away. Raises as `send_pieces`."""
+    raw_body = request.scope.get("sandboxd.raw_body")
+    body = raw_body() if raw_body is not None else None
+    if body is None:
+        await send_pieces(request, pipe.write, stall)
+        return
+    request.scope["sandboxd.patient"]()
+    await pour(body, pipe, stall)
 
 
 class _Download:
