@@ -6,6 +6,7 @@ import select
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -34,6 +35,11 @@ class Service:
     def __init__(self, native: Native) -> None:
         self.native = native
         self.line = spawn(native, 1, files=True)
+        self._open = ExitStack()  # also what a test that fails has left
+        self._open.callback(os.close, self.line)
+
+    def close(self) -> None:
+        self._open.close()
 
     def ask(self, op: Op, *paths: bytes, **fields: Any) -> Filed:
         send_request(self.line, 7, op, *paths, **fields)
@@ -45,6 +51,7 @@ class Service:
         self, op: Op, *paths: bytes, content: bytes | None = None, **fields: Any
     ) -> list[Filed]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._open.enter_context(ours)
         fds = [theirs.fileno()]
         read = write = -1
         if content is not None:
@@ -77,10 +84,8 @@ def _answer(fd: int) -> Filed:
 
 @pytest.fixture
 def service(workshop: Workshop) -> Iterator[Service]:
-    with workshop.sandbox(session=True) as native:
-        service = Service(native)
+    with workshop.sandbox(session=True) as native, closing(Service(native)) as service:
         yield service
-        os.close(service.line)
 
 
 def test_every_request_is_answered(service: Service) -> None:
