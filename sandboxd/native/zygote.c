@@ -12,13 +12,12 @@
  * open for them.
  */
 #include "init.h"
+#include "rehearsal.h"
 #include "script.h"
 
 #include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -47,47 +46,6 @@ static bool parse(struct request *request, const struct sbx_fork *message, ssize
 	if (message->flags & SBX_FORK_CGROUP)
 		request->cgroup = fds[next];
 	return true;
-}
-
-/* Writable memory of the interpreter when it began to serve. A copy gets its own of it at once,
- * while it waits for its order: page by page, as it runs, would cost it half a run of a small
- * program. Not where it is much, of which a program touches a part. */
-enum { OWN_MAX = 8 << 20 };
-
-static struct {
-	uintptr_t start, end;
-} ranges[256];
-static size_t range_count;
-
-static int find_ranges(void)
-{
-	FILE *maps = fopen("/proc/self/maps", "re");
-	unsigned long start, end;
-	char rights[5], line[512];
-	size_t total = 0;
-
-	if (maps == NULL)
-		return -1;
-	while (range_count < sizeof(ranges) / sizeof(*ranges) &&
-	       fgets(line, sizeof(line), maps) != NULL) {
-		if (sscanf(line, "%lx-%lx %4s", &start, &end, rights) != 3 ||
-		    strcmp(rights, "rw-p") != 0 || strstr(line, "[stack]") != NULL)
-			continue;
-		ranges[range_count].start = start;
-		ranges[range_count++].end = end;
-		total += end - start;
-	}
-	if (total > OWN_MAX)
-		range_count = 0;
-	return fclose(maps);
-}
-
-static void own_memory(void)
-{
-	/* A kernel that cannot lets it fault. */
-	for (size_t i = 0; i < range_count; i++)
-		madvise((void *)ranges[i].start, ranges[i].end - ranges[i].start,
-			MADV_POPULATE_WRITE);
 }
 
 /* The copy is the node's child, not ours. */
@@ -177,9 +135,8 @@ static PyObject *hold(PyObject *receive, PyObject *path)
 {
 	PyObject *hooks = PySys_GetObject("path_hooks"), *result;
 
-	if (find_ranges() != 0)
-		_exit(127);
-	serve();
+	if (!rehearse(SOCKET))
+		serve();
 	result = PyObject_CallNoArgs(receive);
 	if (result == NULL)
 		_exit(127); /* it has said why */
