@@ -67,7 +67,7 @@ class Connection(HttpToolsProtocol):
         self._body = 0
         """Bytes of this request's body."""
         self._raw_body: RawBody | None = None
-        """The last that was given away."""
+        """Given away, and not yet all taken."""
         self._refusal: SandboxdError | None = None
         self._stall: WriteStall | None = None
 
@@ -152,6 +152,11 @@ class Connection(HttpToolsProtocol):
         self._unseen = 0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        if self._raw_body is not None:
+            self.transport.close()  # where the next request begins is not known
+        super().on_response_complete()
+
     # Bodies that are not read here
 
     def _give_body(self, request: int) -> RawBody | None:
@@ -173,6 +178,7 @@ class Connection(HttpToolsProtocol):
 
     def _body_taken(self) -> None:
         """Go on behind it. The parser still waits for what it has not seen: another takes its place."""
+        self._raw_body = None
         if self.parser is not None:
             self.parser = httptools.HttpRequestParser(self)
             self.on_message_complete()

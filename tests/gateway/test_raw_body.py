@@ -32,6 +32,7 @@ class Taker:
     def __init__(self) -> None:
         self.given = 0
         """Bodies that were poured."""
+        self.pours = True
         self.ends: list[str] = []
         self.asked = asyncio.Event()
         """A request has begun, and taken or been refused its body."""
@@ -46,6 +47,10 @@ class Taker:
             await self._answer(send, f"read {hashlib.sha256(whole + piece['body']).hexdigest()}")
             return
         scope["sandboxd.patient"]()
+        if not self.pours:
+            body.close()
+            await self._answer(send, "not poured")
+            return
         self.given += 1
         theirs, ours = os.pipe()
         pipe = Writer(ours)
@@ -211,6 +216,17 @@ async def test_silence_is_bounded_and_slowness_is_not(served: int, taker: Taker)
         writer.write(put(len(data)) + data[:3])
         assert (await answer(reader))[0] == f"poured {digest(data[:3])}"
     assert taker.ends == ["RequestTimeout"]
+
+
+async def test_a_body_that_was_not_taken_to_its_end_ends_its_connection(
+    served: int, taker: Taker
+) -> None:
+    """What is left of it would be taken for a request, or a request for it."""
+    taker.pours = False
+    async with connected(served) as (reader, writer):
+        writer.write(put(MIB) + bytes(1000))
+        assert (await answer(reader))[0] == "not poured"
+        assert await reader.read() == b""
 
 
 class Ends:
