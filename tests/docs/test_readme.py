@@ -1,7 +1,6 @@
 """The README's commands, run as printed (but for the port, which is the test service's)."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plain import environment
 from tests.service.instance import Service
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
@@ -24,9 +24,6 @@ def run(kind: str, text: str, service: Service, directory: Path) -> str:
     # The CLI that the README names lives in the clone's environment; here it is that of the test.
     text = text.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
     argv = [sys.executable, "-"] if kind == "python" else ["bash", "-euo", "pipefail"]
-    # Debian's curl waits for itself for ever beside the runtime of `make sanitize`. The programs are
-    # clients, in which nothing of the core is.
-    inherited = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
         argv,
         input=text,
@@ -34,7 +31,7 @@ def run(kind: str, text: str, service: Service, directory: Path) -> str:
         text=True,
         cwd=directory,
         timeout=60,
-        env={**inherited, "SANDBOXD_URL": service.url},
+        env={**environment(), "SANDBOXD_URL": service.url},
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ import pytest
 from sandboxd.drivers.graph import host_image
 from sandboxd.drivers.graph.image import Image
 from tests.compat.inside.outside import ENVIRONMENT
+from tests.plain import environment
 from tests.service.instance import Service, running
 
 ALL = os.environ.get("COMPAT") == "all"
@@ -68,7 +69,8 @@ def binds() -> dict[str, str]:
 
 
 def _said(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 @pytest.fixture(scope="session")
