@@ -1,21 +1,19 @@
 """Connections to Redis, and the one place where its failures become ours.
 
 redis-py's client objects cost as much again as the exchange itself (locks, retries, callbacks,
-telemetry), so this drives its connections directly. A blocking command holds a connection of its
-own; the short ones share a few, because the server answers one at a time anyway.
+telemetry), and its streams once more, so it only connects here: see `wire`. A blocking command holds a
+connection of its own; the short ones share a few, because the server answers one at a time anyway.
 """
 
 import asyncio
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio import ConnectionPool
 
 from sandboxd.errors import DriverFault, Unavailable
-
-Command = Sequence[str | bytes | int]
+from sandboxd.queue.wire import Command, Wire
 
 _CONNECT_TIMEOUT = 1.0
 _ANSWER_TIMEOUT = 5.0
@@ -36,7 +34,7 @@ class Connections:
             socket_timeout=None,
             driver_info=None,
         )
-        self._idle: list[Connection] = []
+        self._idle: list[Wire] = []
         self._closed = False
         self._short = asyncio.Semaphore(_SHORT_CALLS)
 
@@ -55,20 +53,18 @@ class Connections:
 
     async def _drop_idle(self) -> None:
         while self._idle:
-            await self._idle.pop().disconnect(nowait=True)
+            await self._idle.pop().close()
 
     async def _exchange(self, commands: Sequence[Command], seconds: float) -> list[Any]:
         try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT + seconds):
+            wire = self._kept()
+            if wire is not None:
                 try:
-                    reused = bool(self._idle)
-                    return await self._try(commands)
+                    return await self._try(wire, commands, seconds)
                 except exceptions.ConnectionError:
-                    if not reused:
-                        raise
                     # The server restarted while the connection lay idle; so have the others'.
                     await self._drop_idle()
-                    return await self._try(commands)
+            return await self._try(await self._connect(), commands, seconds)
         except exceptions.NoScriptError:
             raise
         except exceptions.OutOfMemoryError as error:
@@ -86,29 +82,25 @@ class Connections:
                 raise Unavailable(f"queue: {error}", retry_after=_RETRY_AFTER) from error
             raise DriverFault("redis", str(commands[-1][0]), str(error)) from error
 
-    async def _try(self, commands: Sequence[Command]) -> list[Any]:
-        connection = self._idle.pop() if self._idle else self._connection()
+    async def _try(self, wire: Wire, commands: Sequence[Command], seconds: float) -> list[Any]:
         try:
-            await connection.send_packed_command(connection.pack_commands(commands))
-            answers = [await connection.read_response(timeout=math.inf) for _ in commands]
-        except exceptions.ResponseError:
-            # Only a lone command's refusal leaves the connection in step.
-            if len(commands) == 1:
-                await self._keep(connection)
-            else:
-                await connection.disconnect(nowait=True)
-            raise
+            answers = await wire.exchange(commands, _ANSWER_TIMEOUT + seconds)
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await wire.close()
             raise
-        await self._keep(connection)
+        if self._closed or len(self._idle) >= _IDLE_MAX:
+            await wire.close()
+        else:
+            self._idle.append(wire)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         return answers
 
-    def _connection(self) -> Connection:
-        return self._factory.make_connection()  # type: ignore[no-any-return, no-untyped-call]
+    async def _connect(self) -> Wire:
+        connection = self._factory.make_connection()  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(_ANSWER_TIMEOUT):
+            return await Wire.connect(connection)
 
-    async def _keep(self, connection: Connection) -> None:
-        if self._closed or len(self._idle) >= _IDLE_MAX:
-            await connection.disconnect(nowait=True)
-        else:
-            self._idle.append(connection)
+    def _kept(self) -> Wire | None:
+        return self._idle.pop() if self._idle else None
