@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -17,6 +18,7 @@ from sandboxd.drivers.graph.unpack.parent import IDS
 from sandboxd.errors import DriverFault, InvalidImage, UnknownImage
 from sandboxd.native import idmap
 
+T = TypeVar("T")
 BASE, HOST = "sandboxd.base", "host"
 """Label of an image that goes on top of the host's own directories, and its value."""
 
@@ -41,7 +43,7 @@ class Rootfs:
             lease.add(digest)
             details = self._graph.images.details(digest)
             layers = self._graph.layers.ensure(
-                layer.digest for layer in reversed(details.manifest.layers)
+                _stacked([layer.digest for layer in details.manifest.layers])
             )
             if not layers:
                 raise InvalidImage(f"{name}: has no layers")
@@ -75,7 +77,7 @@ class Rootfs:
 
     def of_layers(self, layers: Sequence[Layer]) -> Image:
         """A root of layers from the bottom up, which the caller keeps by a lease of its own."""
-        paths = [layer.path for layer in reversed(layers)]
+        paths = _stacked([layer.path for layer in layers])
         return Image(
             name="", lower=paths[0], below=tuple(paths[1:]), binds=(), uid_base=self._uid_base
         )
@@ -103,6 +105,12 @@ class Rootfs:
             self._users[digest] -= 1
             if self._users[digest] == 0:
                 self._leases.pop(digest).release()
+
+
+def _stacked(layers: Sequence[T]) -> list[T]:
+    """From the top down, what occurs twice only where it is higher: it covers there all that it could
+    show below, and the kernel refuses an overlay that has a directory twice (ELOOP)."""
+    return list(dict.fromkeys(reversed(layers)))
 
 
 def _mappable(graph: Graph, uid_base: int) -> bool:

@@ -83,6 +83,18 @@ def test_a_hundred_layers_make_one_root(graph: Graph, rootfs: Rootfs, driver: Na
     assert said(driver, rootfs.image("many"), "cat /same; ls / | grep -c ^l") == "119120\n"
 
 
+def test_a_layer_that_an_image_has_twice_is_seen_where_it_is_higher(
+    graph: Graph, rootfs: Rootfs, driver: NativeDriver
+) -> None:
+    """As of two snapshots one after the other whose changes are the same."""
+    twice = archive([Item("a", b"twice"), Item(".wh.gone")])
+    between = archive([Item("a", b"between"), Item("gone", b"x"), Item("only", b"between")])
+    tagged(graph, "x", archive([BUSYBOX]), twice, between, twice)
+    image = rootfs.image("x")
+    assert said(driver, image, "cat /a /only; ls /gone 2>/dev/null || true") == "twicebetween"
+    assert not image.has("/gone")
+
+
 def test_owners_of_the_image_are_ids_of_the_sandbox(
     graph: Graph, rootfs: Rootfs, driver: NativeDriver
 ) -> None:
