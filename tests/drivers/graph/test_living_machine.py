@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -126,8 +126,10 @@ class LivingMachine(RuleBasedStateMachine):
         shutil.rmtree(self._directory)
 
 
+# A failure is told as it was found: to make it shorter would take more than the test's time.
+UNSHRUNK = [phase for phase in Phase if phase is not Phase.shrink]
 TestLiving = LivingMachine.TestCase
 TestLiving.settings = settings(
-    max_examples=12, stateful_step_count=20, deadline=None,
+    max_examples=12, phases=UNSHRUNK, stateful_step_count=20, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
