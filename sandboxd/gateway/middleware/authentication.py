@@ -40,7 +40,8 @@ class Authentication:
         if not self._keys.required:
             _check_host(scope, headers)
             return DEFAULT_TENANT
-        tenant = self._keys.tenant(_presented(scope, headers))
+        presented = _presented(scope, headers)
+        tenant = self._keys.tenant(presented)
         if tenant is not None:
             return tenant
         if scope["path"].startswith(self._own_keys):
@@ -49,6 +50,8 @@ class Authentication:
             return DEFAULT_TENANT
         if scope["path"] in self._open or (scope["path"] in _OPEN_LOCALLY and is_local(scope)):
             return DEFAULT_TENANT
+        if presented is not None:
+            raise Unauthorized("the key in the header Authorization is none of this service's")
         raise Unauthorized("send the header Authorization: Bearer <key>")
 
 

@@ -25,6 +25,8 @@ from sandboxd.native import Armed, receive
 from sandboxd.native.file_service import Filed, Op, receive_answer, send_request
 from sandboxd.node.sessions.init_line import InitLine
 
+_SHOWN = 200
+"""Characters of a path in an error."""
 _KINDS: dict[int, type[RequestError]] = {
     errno.ENOENT: PathNotFound,
     errno.EEXIST: PathExists,
@@ -41,16 +43,24 @@ _KINDS: dict[int, type[RequestError]] = {
 }
 
 
-def problem(number: int) -> RequestError:
-    """What the sandbox's file system answered, as an error of ours."""
-    return _KINDS.get(number, FileProblem)(os.strerror(number))
+def problem(number: int, *paths: bytes) -> RequestError:
+    """What the sandbox's file system answered about `paths`, as an error of ours."""
+    named = ", ".join(map(_shown, paths))
+    return _KINDS.get(number, FileProblem)(f"{named}: {os.strerror(number)}")
+
+
+def _shown(path: bytes) -> str:
+    """Its end, where it is long: that is where paths differ. Nothing in it speaks to a terminal."""
+    text = path.decode(errors="backslashreplace")
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= _SHOWN else "…" + text[-_SHOWN:]
 
 
 class Work:
     """One request with a process of its own in the sandbox; ends with `close`."""
 
-    def __init__(self, line: socket.socket) -> None:
-        self._line = line
+    def __init__(self, line: socket.socket, paths: Sequence[bytes]) -> None:
+        self._line, self._paths = line, paths
 
     async def answer(self) -> Filed:
         """The next answer. Raises FileProblem if the process was ended, or an error of the file
@@ -64,7 +74,7 @@ class Work:
                 break
             await readable(self._line.fileno())
         if answer.errno:
-            raise problem(answer.errno)
+            raise problem(answer.errno, *self._paths)
         return answer
 
     def confirm(self) -> None:
@@ -109,7 +119,7 @@ class FileLine:
         finally:
             self._pending.pop(number, None)
         if filed.errno:
-            raise problem(filed.errno)
+            raise problem(filed.errno, *paths)
         return filed
 
     async def work(
@@ -135,7 +145,7 @@ class FileLine:
         except BaseException:
             ours.close()
             raise
-        return Work(ours)
+        return Work(ours, paths)
 
     async def _send(
         self,

@@ -79,7 +79,7 @@ class Files:
     async def open(self, path: bytes) -> OpenFile:
         answer = await self._line.call(Op.OPEN, path)
         if answer.fd < 0:
-            raise problem(errno.EIO)
+            raise problem(errno.EIO, path)
         # What the descriptor says, not what the sandbox does.
         size = os.fstat(answer.fd).st_size
         return OpenFile(info(answer.entries[0], path, size), answer.fd)
