@@ -209,7 +209,8 @@ class _Exchange:
                     case Read():
                         return await self._read()
         except httpx.TransportError as error:
-            raise translated(error, deadline) from error
+            request = None if isinstance(effect, Read) else effect.request
+            raise translated(error, deadline, request) from error
         except TimeoutError as error:
             raise deadline.passed() from error
 

@@ -177,7 +177,10 @@ class AsyncFiles:
                 for change in changes_of(document):
                     yield change
 
-    async def read_tar(self, path: Path, target: IO[bytes], *, wait: float = TRANSFER) -> int:
+    async def read_tar(
+        self, path: Path, target: IO[bytes], *, wait: float = TRANSFER,
+        progress: Progress | None = None,
+    ) -> int:  # fmt: skip
         """A directory, as tar, into a file of this machine; how many bytes. Nobody vouches for the
         names in it: unpack it with tarfile's `data` filter."""
         deadline, count = Deadline(wait), 0
@@ -188,15 +191,18 @@ class AsyncFiles:
             while (piece := await exchange.drive(_next(deadline))) is not None:
                 await awrite(target, piece)
                 count += len(piece)
+                if progress is not None:
+                    progress(count, None)
         finally:
             await exchange.aclose()
         return count
 
     async def write_tar(
-        self, path: Path, source: bytes | IO[bytes], *, wait: float = TRANSFER
-    ) -> None:
+        self, path: Path, source: bytes | IO[bytes], *, wait: float = TRANSFER,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
         """Unpacks a tar into a directory of the sandbox."""
-        upload = AsyncUpload(source, None)
+        upload = AsyncUpload(source, progress)
         await self._do(self._core.write(self._id, path, {}, upload, Deadline(wait), "archive"))
 
     async def sign(

@@ -40,7 +40,7 @@ class AsyncSocket:
                 context = connect(uri, proxy=None, **options)
             self._connection = await self._stack.enter_async_context(context)
         except (OSError, ValueError, WebSocketException) as error:
-            raise stream_refused(error, self._deadline) from error
+            raise stream_refused(error, self._deadline, self._endpoint) from error
 
     async def close(self, *, over: bool) -> None:
         """Left early, not `over`: a handshake would wait for a peer that may not listen."""

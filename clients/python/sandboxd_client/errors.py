@@ -1,7 +1,7 @@
 """The tree of errors; nothing else leaves this package.
 
     SandboxdError
-    ├── RequestError       the request is wrong or not allowed (4xx): `code`, `field`, `status`
+    ├── RequestError       the request is wrong or not allowed (4xx, 507): `code`, `field`, `status`
     ├── Overload           not accepted, try later (429, 503): `retry_after`
     ├── ServerError        the service failed, or answered what this client does not understand
     ├── ConnectionFailed   the service could not be reached, or the connection broke
@@ -46,7 +46,7 @@ class SandboxdError(Exception):
 
 
 class RequestError(SandboxdError):
-    """The request is wrong or not allowed (4xx)."""
+    """The request is wrong or not allowed (4xx), or more than there is room for (507)."""
 
     code = "invalid_request"
 
@@ -105,7 +105,7 @@ def from_problem(problem: Mapping[str, Any]) -> SandboxdError:
 def _kind(status: int) -> type[SandboxdError]:
     if status in (429, 503):
         return Overload
-    return RequestError if 400 <= status < 500 else ServerError
+    return RequestError if 400 <= status < 500 or status == 507 else ServerError
 
 
 def _text(value: object) -> str | None:

@@ -210,7 +210,8 @@ class _Exchange:
                     effect.deadline.check()
                     return next(self._chunks, None)
         except httpx.TransportError as error:
-            raise translated(error, effect.deadline) from error
+            request = None if isinstance(effect, Read) else effect.request
+            raise translated(error, effect.deadline, request) from error
 
     def _send(self, request: httpx.Request, deadline: Deadline) -> Answer:
         left = timeouts(deadline.check())

@@ -171,7 +171,10 @@ class Files:
             for document in documents:
                 yield from changes_of(document)
 
-    def read_tar(self, path: Path, target: IO[bytes], *, wait: float = TRANSFER) -> int:
+    def read_tar(
+        self, path: Path, target: IO[bytes], *, wait: float = TRANSFER,
+        progress: Progress | None = None,
+    ) -> int:  # fmt: skip
         """A directory, as tar, into a file of this machine; how many bytes. Nobody vouches for the
         names in it: unpack it with tarfile's `data` filter."""
         deadline, count = Deadline(wait), 0
@@ -182,13 +185,18 @@ class Files:
             while (piece := exchange.drive(_next(deadline))) is not None:
                 write(target, piece)
                 count += len(piece)
+                if progress is not None:
+                    progress(count, None)
         finally:
             exchange.close()
         return count
 
-    def write_tar(self, path: Path, source: bytes | IO[bytes], *, wait: float = TRANSFER) -> None:
+    def write_tar(
+        self, path: Path, source: bytes | IO[bytes], *, wait: float = TRANSFER,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
         """Unpacks a tar into a directory of the sandbox."""
-        upload = SyncUpload(source, None)
+        upload = SyncUpload(source, progress)
         self._do(self._core.write(self._id, path, {}, upload, Deadline(wait), "archive"))
 
     def sign(

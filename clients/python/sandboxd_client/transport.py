@@ -36,7 +36,9 @@ def timeouts(left: float) -> dict[str, float]:
     return {"connect": min(CONNECT_TIMEOUT, left), "read": left, "write": left, "pool": left}
 
 
-def translated(error: httpx.TransportError, deadline: Deadline) -> SandboxdError:
+def translated(
+    error: httpx.TransportError, deadline: Deadline, request: httpx.Request | None = None
+) -> SandboxdError:
     """Our error for one of httpx's. `retryable` only if nothing of the request was sent."""
     text = str(error) or type(error).__name__
     if isinstance(error, httpx.PoolTimeout):
@@ -46,7 +48,12 @@ def translated(error: httpx.TransportError, deadline: Deadline) -> SandboxdError
     if isinstance(error, late) and not deadline.remaining():
         return deadline.passed()
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return ConnectionFailed(f"no connection to the service: {text}", retryable=True)
+        where = (
+            "the service"
+            if request is None
+            else f"{request.url.scheme}://{request.headers['host']}"
+        )
+        return ConnectionFailed(f"no connection to {where}: {text}", retryable=True)
     if isinstance(error, httpx.TimeoutException):
         return deadline.passed()
     return ConnectionFailed(f"the connection broke: {text}")

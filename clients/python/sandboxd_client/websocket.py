@@ -28,14 +28,14 @@ def stream_options(endpoint: Endpoint, deadline: Deadline) -> dict[str, Any]:
     }
 
 
-def stream_refused(error: Exception, deadline: Deadline) -> SandboxdError:
+def stream_refused(error: Exception, deadline: Deadline, endpoint: Endpoint) -> SandboxdError:
     """Our error for a stream that could not be opened."""
     if isinstance(error, InvalidStatus):
         answer = error.response
         return from_answer(answer.status_code, answer.headers, bytes(answer.body))
     if isinstance(error, TimeoutError) and not deadline.remaining():
         return deadline.passed()
-    return ConnectionFailed(f"no stream from the service: {error}", retryable=True)
+    return ConnectionFailed(f"no stream from {endpoint.origin}: {error}", retryable=True)
 
 
 def gone(error: ConnectionClosed) -> bool:

@@ -65,6 +65,7 @@ def test_stdin_is_cut_into_frames_and_nothing_is_lost(size):
         (500, ServerError, False),
         (503, Overload, True),
         (504, ServerError, False),
+        (507, RequestError, False),
     ],
 )
 def test_status_tells_the_kind_of_error(status, kind, retryable):
