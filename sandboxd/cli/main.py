@@ -30,6 +30,12 @@ _CLIENTS = {"run", "sandbox", "shell", "judge", "demo", "volume", "template", "m
 
 
 class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click's own way says "Aborted!" and exits as after a failure
+            raise SystemExit(130) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

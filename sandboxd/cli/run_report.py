@@ -62,7 +62,7 @@ def failure(error: SandboxdError, who: str = "sandboxd run") -> int:
     """Says in one line why there is no verdict; gives the exit code."""
     detail = " ".join(error.detail.split())
     field = f" ({error.field})" if error.field else ""
-    click.echo(f"{who}: {detail}{field} [{error.code}]", err=True)
+    click.echo(f"{who}: {detail}{field} [{error.code}]{_advice(error)}", err=True)
     match error:
         case Overload():
             return 75
@@ -71,6 +71,12 @@ def failure(error: SandboxdError, who: str = "sandboxd run") -> int:
         case ConnectionFailed() | Timeout():
             return 69
     return _FAILED
+
+
+def _advice(error: SandboxdError) -> str:
+    if isinstance(error, ConnectionFailed) and error.retryable:
+        return "; is `sandboxd serve` running? SANDBOXD_URL says where to look"
+    return "; SANDBOXD_API_KEY has the key" if error.status == 401 else ""
 
 
 def compiler_output(result: Result) -> bytes:

@@ -30,7 +30,7 @@ def cp(source: str, target: str, quiet: bool, url: str | None) -> None:
     """Copy a file or directory into a sandbox or out of it; one of the two is ID:PATH."""
     (name, inner), (other, outer) = place(source), place(target)
     if (name is None) == (other is None):
-        raise click.UsageError("one of the two, and not both, is ID:PATH")
+        raise click.UsageError("one of the two, and not both, is ID:PATH; an ID begins with sbx_")
     try:
         with Client(url) as client:
             if name is not None:
@@ -39,7 +39,11 @@ def cp(source: str, target: str, quiet: bool, url: str | None) -> None:
                 _in(Sandbox.connect(other, client=client), Path(inner), outer, quiet)
     except SandboxdError as error:
         raise SystemExit(run_report.failure(error, "sandboxd sandbox cp")) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"sandboxd: {where}{error.strerror or error}", err=True)
+        raise SystemExit(1) from None
+    except ValueError as error:
         click.echo(f"sandboxd: {error}", err=True)
         raise SystemExit(1) from None
 
@@ -56,7 +60,8 @@ def _in(sandbox: Sandbox, source: Path, target: str, quiet: bool) -> None:
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
             archive.add(source, arcname=".")
         packed.seek(0)
-        sandbox.files.write_tar(target, packed)
+        with _bar(source.name, quiet) as progress:
+            sandbox.files.write_tar(target, packed, progress=progress)
 
 
 def _out(sandbox: Sandbox, source: str, target: Path, quiet: bool) -> None:
@@ -67,7 +72,8 @@ def _out(sandbox: Sandbox, source: str, target: Path, quiet: bool) -> None:
             sandbox.files.download(source, target, progress=progress)
         return
     with tempfile.TemporaryFile() as packed:
-        sandbox.files.read_tar(source, packed)
+        with _bar(target.name, quiet) as progress:
+            sandbox.files.read_tar(source, packed, progress=progress)
         packed.seek(0)
         for name in unpack_tar(packed, target):
             click.echo(f"sandboxd: left out {printable(name)}", err=True)
@@ -75,15 +81,22 @@ def _out(sandbox: Sandbox, source: str, target: Path, quiet: bool) -> None:
 
 @contextmanager
 def _bar(label: str, quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Hears of bytes, and shows them where stderr is a terminal and there are many."""
+    """Hears of bytes, and shows them where stderr is a terminal and there are many. How many there will
+    be is not known of what tar makes: then only what has come is shown."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     bar = None
+    shown = 0
 
     def progress(done: int, size: int | None) -> None:
-        nonlocal bar
-        if size is None or size < _WORTH_A_BAR:
+        nonlocal bar, shown
+        if size is None:
+            if done - shown >= _WORTH_A_BAR:
+                shown = done
+                click.echo(f"\r{label}  {done / 1e6:.1f} MB", err=True, nl=False)
+            return
+        if size < _WORTH_A_BAR:
             return
         if bar is None:
             bar = click.progressbar(length=size, label=label, file=sys.stderr)
@@ -95,3 +108,5 @@ def _bar(label: str, quiet: bool) -> Iterator[Callable[[int, int | None], None] 
     finally:
         if bar is not None:
             bar.__exit__(None, None, None)
+        elif shown:
+            click.echo(err=True)

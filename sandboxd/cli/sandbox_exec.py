@@ -48,10 +48,7 @@ def execute(
         raise SystemExit(_INTERRUPTED) from None
     except BrokenPipeError:
         raise SystemExit(_BROKEN_PIPE) from None
-    if process.timed_out:
-        click.echo("sandboxd: killed: its timeout has passed", err=True)
-    elif process.error is not None:
-        click.echo(f"sandboxd: cannot start {words[0]}: {process.error}", err=True)
+    terminal.complain(process)
     raise SystemExit(terminal.exit_code(process))
 
 

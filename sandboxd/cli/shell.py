@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 
 import click
@@ -10,21 +11,32 @@ from sandboxd_client import AsyncClient, AsyncSandbox, ProcessInfo, SandboxdErro
 from sandboxd.cli import run_report, terminal
 from sandboxd.cli.sandbox_words import options_of
 
+_HUNG_UP = 129
 _FIRST = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash -i; exec sh -i")
 
 
-@click.command("shell")
+class _Shell(click.Command):
+    """Keeps the words behind `--` apart: where there is no ID the first of them would be it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.obj = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+
+@click.command("shell", cls=_Shell)
 @click.argument("sandbox", required=False, metavar="[ID]")
-@click.argument("command", nargs=-1, metavar="[-- COMMAND]...")
+@click.argument("words", nargs=-1, metavar="[-- COMMAND]...")
 @click.option("--attach", metavar="PROCESS", help="A terminal that was opened before.")
 @click.option("--keep", is_flag=True, help="Do not end a sandbox that was made for it.")
 @click.option("--template")
 @click.option("--image", help="An image or snapshot instead of the template's.")
 @click.option("--env", multiple=True, metavar="K=V")
 @click.option("--url", envvar="SANDBOXD_URL", help="The service: http://host:port, unix:/path.")
+@click.pass_obj
 def shell(
-    sandbox: str | None, command: tuple[str, ...], attach: str | None, keep: bool,
-    template: str | None, image: str | None, env: tuple[str, ...], url: str | None,
+    behind: tuple[str, ...], sandbox: str | None, words: tuple[str, ...], attach: str | None,
+    keep: bool, template: str | None, image: str | None, env: tuple[str, ...], url: str | None,
 ) -> None:  # fmt: skip
     """A terminal in a sandbox. Without ID it is a new one, which ends with the shell.
 
@@ -32,9 +44,11 @@ def shell(
     """
     if attach and not sandbox:
         raise click.UsageError("--attach needs the sandbox's ID")
+    command = (*words, *behind)
     options = options_of(template=template, image=image, env=env)
 
     async def session() -> ProcessInfo:
+        _end_in_order()
         async with AsyncClient(url) as client:
             made = sandbox is None
             opened = (
@@ -57,7 +71,23 @@ def shell(
         raise SystemExit(run_report.failure(error, "sandboxd shell")) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    except (asyncio.CancelledError, OSError):
+        raise SystemExit(_HUNG_UP) from None
+    terminal.complain(process)
     raise SystemExit(terminal.exit_code(process))
+
+
+def _end_in_order() -> None:
+    """Also if our terminal is closed: a sandbox that was made for it must not outlive it."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def end() -> None:
+        if not task.cancelling():  # the end takes a request, and may not be cut short
+            task.cancel()
+
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end)
 
 
 async def _terminal(

@@ -16,9 +16,15 @@ import tty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
+import click
 from sandboxd_client import AsyncTerminal, ProcessInfo, SandboxdError
 
 _CHUNK = 1 << 16
+_CANNOT_START = {
+    "not_found": "there is no such program",
+    "denied": "may not be executed",
+    "bad_cwd": "cannot start, there is no such working directory",
+}
 
 
 def size() -> tuple[int, int]:
@@ -39,7 +45,8 @@ def raw(fd: int) -> Iterator[None]:
         tty.setraw(fd, termios.TCSADRAIN)
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # it has hung up
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 async def joined(terminal: AsyncTerminal, *, typing: bool, stdin: bool) -> ProcessInfo:
@@ -119,6 +126,15 @@ def _show(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def complain(process: ProcessInfo) -> None:
+    """What the process could not say itself: that it did not start, or was killed for its time."""
+    if process.timed_out:
+        click.echo("sandboxd: killed: its timeout has passed", err=True)
+    elif process.error is not None:
+        why = _CANNOT_START.get(process.error, process.error)
+        click.echo(f"sandboxd: {process.command[0]}: {why}", err=True)
 
 
 def exit_code(process: ProcessInfo) -> int:

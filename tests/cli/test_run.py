@@ -285,8 +285,9 @@ def test_refusal_is_one_line(invoke, service, running_service, status, code, exi
     service.answers.append(lambda: problem(status, code, field="limits.memory"))
     answer = invoke()
     assert answer.exit_code == exit_code
-    expected = f"sandboxd run: detail of {code} (limits.memory) [{code}]\n"
-    assert answer.stderr == expected and answer.stdout == ""
+    expected = f"sandboxd run: detail of {code} (limits.memory) [{code}]"
+    advice = "; SANDBOXD_API_KEY has the key" if status == 401 else ""
+    assert answer.stderr == f"{expected}{advice}\n" and answer.stdout == ""
 
 
 def test_overload_is_one_line(invoke, service):

@@ -69,7 +69,7 @@ def test_a_sandbox_from_create_to_kill(cli, tmp_path: Path) -> None:  # type: ig
                "echo $A; pwd") == "1\n/tmp\n"  # fmt: skip
     cli("sandbox", "exec", name, "--", "sh", "-c", "exit 7", code=7)
     assert "timeout" in cli("sandbox", "exec", "--timeout", "0.3", name, "sleep", "9", code=137)
-    assert "not_found" in cli("sandbox", "exec", name, "no-such", code=127)
+    assert "there is no such program" in cli("sandbox", "exec", name, "no-such", code=127)
     process = cli("sandbox", "exec", "-d", name, "sleep", "60").strip()
     assert re.search(rf"{process}\s+running", cli("sandbox", "ps", name))
     cli("sandbox", "pause", name)
@@ -115,7 +115,9 @@ def test_files_go_in_and_out(cli, box: Box, tmp_path: Path) -> None:  # type: ig
     listed = cli("sandbox", "files", "ls", "-l", f"{box.id}:cli")
     assert "\\x1b[2Jb" in listed and "\x1b" not in listed and "note" in listed
     cli("sandbox", "files", "rm", "-r", f"{box.id}:cli")
-    assert "path_not_found" in cli("sandbox", "files", "ls", f"{box.id}:cli", code=2)
+    missing = cli("sandbox", "files", "ls", f"{box.id}:cli\x1b[2J", code=2)
+    assert "cli\\x1b[2J: No such file or directory" in missing and "path_not_found" in missing
+    assert "x: No such file" in cli("sandbox", "cp", str(tmp_path / "x"), f"{box.id}:x", code=1)
 
 
 def test_a_port_is_forwarded(environment: dict[str, str], box: Box) -> None:
@@ -129,7 +131,7 @@ def test_a_port_is_forwarded(environment: dict[str, str], box: Box) -> None:
         assert forwarding.stdout is not None
         where = forwarding.stdout.readline().split()[0]
         for _ in range(2):
-            answer = httpx.get(f"http://{where}/hostname", trust_env=False)
+            answer = httpx.get(f"http://{where}/hostname", trust_env=False, timeout=WITHIN)
             assert answer.text == box.sh("cat /etc/hostname")
     finally:
         forwarding.send_signal(signal.SIGINT)
@@ -141,7 +143,9 @@ def test_a_port_has_a_link_and_a_network_its_record(cli, box: Box) -> None:
     box.start("python3", "-m", "http.server", "8001", "--bind", "127.0.0.1", cwd="/etc")
     assert box.ok("GET", "/ports/8001?wait=20")["open"]
     url = cli("sandbox", "link", box.id, "8001", "--expires", "60").strip()
-    assert httpx.get(f"{url}hostname", trust_env=False).text == box.sh("cat /etc/hostname")
+    assert httpx.get(f"{url}hostname", trust_env=False, timeout=WITHIN).text == box.sh(
+        "cat /etc/hostname"
+    )
     assert cli("sandbox", "network", box.id) == ""
 
 
@@ -207,6 +211,56 @@ def test_a_shell_without_a_name_opens_a_sandbox_and_ends_it(
     typist.type("exec sh -c 'echo id:$(hostname):$$; exit 3'\n")
     typist.until("id:")
     assert typist.code() == 3
+
+
+def test_what_is_behind_two_dashes_is_a_command_without_a_name_too(cli) -> None:  # type: ignore[no-untyped-def]
+    assert cli("shell", "--", "sh", "-c", "echo $1 --url", "-", "it").split() == ["it", "--url"]
+    assert "nosuch: there is no such program" in cli("shell", "--", "nosuch", code=127)
+
+
+def test_a_terminal_that_is_closed_ends_the_sandbox_of_its_shell(
+    environment: dict[str, str],
+    cli,  # type: ignore[no-untyped-def]
+) -> None:
+    before = set(cli("sandbox", "ls").split())
+    typist = Typist(environment, "shell")
+    typist.type("echo he''re\n")
+    typist.until("here")
+    assert (made := set(cli("sandbox", "ls").split()) - before)
+    os.close(typist.fd)
+    _, status = os.waitpid(typist.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    assert not made & set(cli("sandbox", "ls").split())
+
+
+def test_an_interrupt_ends_what_follows_without_a_word(
+    environment: dict[str, str], box: Box
+) -> None:
+    typist = Typist(environment, "sandbox", "events", box.id)
+    typist.until('"created"')
+    typist.type("\x03")
+    assert typist.code() == 130
+    assert b"Aborted" not in typist.seen
+
+
+def test_what_a_user_meets_first_is_told_what_to_do(
+    environment: dict[str, str],
+    cli,  # type: ignore[no-untyped-def]
+) -> None:
+    def said(code: int, **changed: str) -> str:
+        done = subprocess.run(
+            [*CLI, "sandbox", "ls"], env=environment | changed, capture_output=True, text=True,
+            timeout=WITHIN, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stderr
+
+    down = said(69, SANDBOXD_URL="http://127.0.0.1:1")
+    assert "http://127.0.0.1:1: " in down and "`sandboxd serve`" in down
+    assert "Authorization: Bearer" in said(77, SANDBOXD_API_KEY="")
+    wrong = said(77, SANDBOXD_API_KEY="wrong")
+    assert "none of this service's" in wrong and "SANDBOXD_API_KEY" in wrong
+    assert "[not_found]" in cli("shell", "sbx_" + "a" * 26, code=2)
 
 
 def test_a_sandbox_is_changed_and_followed(cli, box: Box) -> None:  # type: ignore[no-untyped-def]
