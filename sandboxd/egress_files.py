@@ -11,7 +11,7 @@ from pathlib import Path
 from sandboxd import policy
 from sandboxd.errors import SandboxdError
 from sandboxd.model.egress import EgressPolicy
-from sandboxd.settings import SettingsError
+from sandboxd.settings import MacvlanSettings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +19,11 @@ Policies = Mapping[str, EgressPolicy]
 
 
 class EgressFiles:
-    def __init__(self, directory: Path, policies: Policies) -> None:
-        """`policies` are those that were read from `directory` at the start."""
-        self._directory = directory
+    def __init__(
+        self, directory: Path, policies: Policies, lans: Mapping[str, MacvlanSettings]
+    ) -> None:
+        """`policies` are those that were read from `directory` at the start; `lans` as for them."""
+        self._directory, self._lans = directory, lans
         self.policies = dict(policies)
         """By name. Another object after each change."""
         self._attached = _attached(policies)
@@ -49,7 +51,7 @@ class EgressFiles:
             )  # one that cannot be looked into is not an empty one
         except OSError as error:
             raise SettingsError(str(error)) from error
-        found = policy.egress(self._directory)
+        found = policy.egress(self._directory, self._lans)
         # Certificates are made, and secrets chosen, when a node starts.
         for domain, secret in sorted(_attached(found) - self._attached):
             raise SettingsError(

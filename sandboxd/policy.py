@@ -5,16 +5,18 @@ name without suffix is the object's name.
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sandboxd.model import Language, Limits, Template, above_maximum
 from sandboxd.model.egress import EgressPolicy, loose_attachment
 from sandboxd.model.image import Recipe
-from sandboxd.settings import SettingsError
+from sandboxd.settings import MacvlanSettings, NetworkSettings, SettingsError
 
 T = TypeVar("T", bound=Struct)
 
@@ -43,7 +45,7 @@ class Policies(Struct, frozen=True, kw_only=True):
         return found
 
 
-def load(directory: Path, *, networks: bool = False) -> Policies:
+def load(directory: Path, networks: NetworkSettings | None = None) -> Policies:
     """Every policy below `directory`; those of networks only if they are enabled.
 
     Raises SettingsError, naming the file and the field.
@@ -56,7 +58,9 @@ def load(directory: Path, *, networks: bool = False) -> Policies:
         limits=limits,
         languages=_all(directory / "languages", Language),
         templates=_all(directory / "templates", Template),
-        egress=egress(directory / "egress") if networks else {},
+        egress=egress(directory / "egress", networks.macvlan)
+        if networks is not None and networks.enabled
+        else {},
     )
     taken: dict[str, str] = {}
     for language in policies.languages.values():
@@ -73,9 +77,10 @@ def load(directory: Path, *, networks: bool = False) -> Policies:
     return policies
 
 
-def egress(directory: Path) -> dict[str, EgressPolicy]:
-    """The policies of networks that `directory` has, by name. Raises SettingsError."""
-    found = _all(directory, EgressPolicy)
+def egress(directory: Path, lans: Mapping[str, MacvlanSettings]) -> dict[str, EgressPolicy]:
+    """The policies of networks that `directory` has, by name; those of an interface are for no tenant
+    that `lans` does not let on it. Raises SettingsError."""
+    found = {name: _within(policy, lans) for name, policy in _all(directory, EgressPolicy).items()}
     if "none" in found:
         raise SettingsError("egress/none.toml: none is the name of no network")
     for policy in found.values():
@@ -85,6 +90,25 @@ def egress(directory: Path) -> dict[str, EgressPolicy]:
                 f"egress/{policy.name}.toml: attach: no rule lets the proxy see {domain}"
             )
     return found
+
+
+def _within(policy: EgressPolicy, lans: Mapping[str, MacvlanSettings]) -> EgressPolicy:
+    if policy.interface is None:
+        return policy
+    lan = lans.get(policy.interface)
+    if lan is None:
+        raise SettingsError(f"egress/{policy.name}.toml: no network.macvlan.{policy.interface}")
+    if policy.named or policy.attach:
+        raise SettingsError(
+            f"egress/{policy.name}.toml: on an interface nothing can be allowed by its name"
+        )
+    everybody = "*" in policy.tenants
+    tenants = lan.tenants if everybody else [name for name in policy.tenants if _lets(lan, name)]
+    return replace(policy, tenants=list(tenants))
+
+
+def _lets(lan: MacvlanSettings, tenant: str) -> bool:
+    return "*" in lan.tenants or tenant in lan.tenants
 
 
 def images(directory: Path) -> dict[str, Recipe]:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sandboxd.errors import SandboxdError
+from sandboxd.model.names import Name
 
 _PREFIX = "SANDBOXD_"
 _NOT_SETTINGS = {"SANDBOXD_CONFIG", "SANDBOXD_URL", "SANDBOXD_API_KEY", "SANDBOXD_READY_FD"}
@@ -211,6 +212,25 @@ class JudgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Tries of a webhook, with growing pauses between them."""
 
 
+class MacvlanSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network that one of this host's interfaces is on, for sandboxes of policies that say so. Their
+    packets do not meet the host's firewall, only the one in their own namespace."""
+
+    interface: str
+    """The host's name of it."""
+    tenants: list[str] = []
+    """Who may be on it, whatever a policy says; `*` is everybody."""
+    ipv4: str = ""
+    """Range of addresses that nobody else on that network has; one address is a range of one. Empty: none
+    of this family."""
+    gateway4: str = ""
+    """The router, with the length of the network's prefix: `192.168.7.1/24`."""
+    ipv6: str = ""
+    gateway6: str = ""
+    private: list[str] = []
+    """As `network.private`, for these sandboxes; that network's own range too is closed without it."""
+
+
 class NetworkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enabled: bool = False
     """Give sandboxes networks. The node then switches its network namespace to forwarding, and keeps
@@ -240,6 +260,9 @@ class NetworkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     each of which needs ranges of its own. By vxlan, not encrypted. Empty: groups are of one node."""
     overlay_id: Annotated[int, Meta(ge=1, le=0xFF_FFFF)] = 5_213
     """Number of that network (VNI), the same on every node."""
+    macvlan: dict[Name, MacvlanSettings] = {}
+    """Interfaces of this host that sandboxes may be put on, by the name that a policy's `interface` says.
+    Needs nftables, whatever `firewall` is."""
     firewall: Literal["auto", "nftables", "iptables"] = "auto"
     """`auto`: the first of them that is seen to stop packets on this host."""
     nat: bool = True

@@ -99,7 +99,11 @@ class Gateway:
     async def _follow_networks(self) -> None:
         if not self.settings.network.enabled:
             return
-        files = EgressFiles(self.settings.policy_path / "egress", self.policies.egress)
+        files = EgressFiles(
+            self.settings.policy_path / "egress",
+            self.policies.egress,
+            self.settings.network.macvlan,
+        )
         while True:
             await self._reread.wait()
             self._reread.clear()

@@ -43,7 +43,7 @@ def main(settings: Settings, filters: Filters) -> int:
         address = listening.parse(settings.gateway.listen)
         keys = Keys(settings.gateway.keys_file)
         listening.check_exposure(address, keys.required)
-        policies = policy.load(settings.policy_path, networks=settings.network.enabled)
+        policies = policy.load(settings.policy_path, settings.network)
         _raise_file_limit()
         listeners = [listening.bind(address, settings.gateway.uid)]
         fronts = _fronts(settings, keys, listeners)

@@ -53,7 +53,7 @@ class Host:
         settings.run_path.mkdir(parents=True, exist_ok=True)
         lock = InstanceLock(settings.run_path / "node.lock")
         made.callback(lock.release)
-        self.policies = policy.load(settings.policy_path, networks=settings.network.enabled)
+        self.policies = policy.load(settings.policy_path, settings.network)
         self.cgroups: Cgroups = find_cgroups(settings.instance, settings.judge.cores)
         made.callback(self.cgroups.close)
         survivors = Survivors(fetch(settings.keeper_socket))

@@ -22,11 +22,12 @@ from sandboxd.drivers.network import flows, nflog
 from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.egress_files import EgressFiles
-from sandboxd.errors import DriverFault, SandboxdError
+from sandboxd.errors import DriverFault, SandboxdError, SandboxEnded
 from sandboxd.model.egress import EgressPolicy, SandboxNetwork
 from sandboxd.model.network_use import NetworkRecord
 from sandboxd.node.network_boundary import Boundary
 from sandboxd.node.network_guard import Guard
+from sandboxd.node.network_hearing import Hearing
 from sandboxd.node.network_overlay import Overlay
 from sandboxd.node.network_policies import CUT_OFF, Asked, Offered
 from sandboxd.node.network_use import Use, of_firewall, of_flow, of_guard
@@ -64,6 +65,7 @@ class _Held(Struct, eq=False):
     member: Member = _ALONE
     policy: EgressPolicy = CUT_OFF
     assignment: int = 0
+    hearing: Hearing | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Of who changes it: the last word is the last one that was asked for, or that the files say."""
 
@@ -74,7 +76,9 @@ class Networks:
         self._held: dict[int, _Held] = {}
         self.driver = EgressNetwork(settings.instance, settings.network)
         try:
-            files = EgressFiles(settings.policy_path / "egress", policies)
+            files = EgressFiles(
+                settings.policy_path / "egress", policies, settings.network.macvlan
+            )
             self._offered = Offered(files, self.driver)
             self._boundary = Boundary(settings.network, policies.values())
             self.guard = Guard(settings, self.driver, self._boundary)
@@ -123,13 +127,28 @@ class Networks:
             raise DriverFault("network", "find the link", "the sandbox was built without one")
         held = self._held.get(slot.addresses.index)
         if held is None or held.slot is not slot:
-            held = self._held[slot.addresses.index] = _Held(slot, Use(slot, self.driver))
+            return await self._begin(slot, asked, member)
         async with held.turn:
             policy = self._offered.wanted(asked)
-            await self.driver.soon(self.driver.assign, slot, policy, member.group)
+            if not await self._renew(held, policy, member):
+                raise SandboxEnded("the sandbox has ended")
             held.asked, held.member = asked, member
-            held.policy, held.assignment = policy, slot.assignments
-            await self._tell(held, policy, member)
+        return held.use
+
+    async def _begin(self, slot: EgressSlot, asked: Asked, member: Member) -> Use:
+        held = self._held[slot.addresses.index] = _Held(slot, Use(slot, self.driver))
+        try:
+            async with held.turn:
+                policy = self._offered.wanted(asked)
+                await self.driver.soon(self.driver.assign, slot, policy, member.group)
+                held.asked, held.member = asked, member
+                held.policy, held.assignment = policy, slot.assignments
+                self._listen(held)
+                await self._tell(held, policy, member)
+        except BaseException:
+            if self._held.get(slot.addresses.index) is held:
+                del self._held[slot.addresses.index]
+            raise
         return held.use
 
     async def _tell(self, held: _Held, policy: EgressPolicy, member: Member) -> None:
@@ -176,14 +195,30 @@ class Networks:
             except SandboxdError as fault:
                 log.error("and is not: %s", fault)
 
-    async def _renew(self, held: _Held, policy: EgressPolicy, member: Member) -> None:
+    async def _renew(self, held: _Held, policy: EgressPolicy, member: Member) -> bool:
+        """Whether the sandbox is still there: another may have its slot by now."""
         slot = held.slot
-        there = await self.driver.soon(
-            self.driver.renew, slot, held.assignment, policy, member.group
-        )
+        try:
+            there = await self.driver.soon(
+                self.driver.renew, slot, held.assignment, policy, member.group
+            )
+        except SandboxdError:
+            held.assignment = slot.assignments  # half of it may hold by now
+            raise
         if there and self._held.get(slot.addresses.index) is held:
             held.policy, held.assignment = policy, slot.assignments
+            self._listen(held)
             await self._tell(held, policy, member)
+        return there
+
+    def _listen(self, held: _Held) -> None:
+        """To what is told of it where the node itself sees no packet."""
+        port, hearing = held.slot.port, held.hearing
+        if hearing is not None and hearing.port is not port:
+            hearing.close()
+            held.hearing = None
+        if port is not None and held.hearing is None:
+            held.hearing = Hearing(port, held.use.add)
 
     async def run(self, changed: asyncio.Event) -> None:
         """Keep what answers names and carries connections running, and read the policies again whenever
@@ -209,7 +244,9 @@ class Networks:
         self.guard.release(slot)
         if self._overlay is not None:
             self._overlay.left(slot)
-        self._held.pop(slot.addresses.index, None)
+        held = self._held.pop(slot.addresses.index, None)
+        if held is not None:
+            self._listen(held)
 
     def _reported(self) -> None:
         with suppress(OSError):  # nothing left, or the kernel had more than it could keep

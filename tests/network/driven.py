@@ -62,4 +62,6 @@ def sandbox(network: EgressNetwork, policy: EgressPolicy | None) -> Iterator[Egr
             network.assign(slot, policy)
         yield slot
     finally:
+        if slot.port is not None:
+            slot.port.close()  # nobody listens
         network.give_back(slot)

@@ -64,8 +64,11 @@ class Packet:
 class World:
     """Enter it with `making`. The calling thread, and all that it starts, is in `svc`."""
 
-    def __init__(self, home: int, svc: int, inet: int) -> None:
-        self.home, self.svc, self.inet = home, svc, inet
+    def __init__(
+        self, home: int, svc: int, inet: int, marks: tuple[str, ...] = tuple(up[0] for up in _UPLINK)
+    ) -> None:
+        """`marks` are `inet`'s nearest addresses, by which it is told what has passed."""
+        self.home, self.svc, self.inet, self._marks = home, svc, inet, marks
         self.packets: list[Packet] = []
         """In the order of their arrival at `inet`."""
         self.names: dict[tuple[str, str], list[str]] = {}
@@ -94,7 +97,7 @@ class World:
         """
         for _ in range(_HOPS):
             start = len(self.packets)
-            missing = {token for cpu in os.sched_getaffinity(0) for token in _sent_on(cpu)}
+            missing = {token for cpu in os.sched_getaffinity(0) for token in _sent_on(cpu, self._marks)}
             deadline = time.monotonic() + 20
             while missing := missing - {packet.payload[-8:] for packet in self.packets[start:]}:
                 if time.monotonic() > deadline:
@@ -121,13 +124,13 @@ class World:
         return found[0]
 
 
-def _sent_on(cpu: int) -> list[bytes]:
-    """The last bytes of two datagrams, of either family, that are sent to `inet` on that CPU."""
+def _sent_on(cpu: int, targets: tuple[str, ...]) -> list[bytes]:
+    """The last bytes of datagrams that are sent to `inet`'s addresses on that CPU."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})
     try:
-        tokens = [secrets.token_bytes(8) for _ in _UPLINK]
-        for token, (target, _, _) in zip(tokens, _UPLINK, strict=True):
+        tokens = [secrets.token_bytes(8) for _ in targets]
+        for token, target in zip(tokens, targets, strict=True):
             datagram(target, 9, token)
         return tokens
     finally:
@@ -143,7 +146,7 @@ def making() -> Iterator[World]:
         made.callback(close, home, svc, inet)
         _connect(world)
         stop = threading.Event()
-        threads = world.inside(inet, lambda: _people(world, stop))
+        threads = world.inside(inet, lambda: people(world, stop))
         made.callback(lambda: [thread.join() for thread in threads])
         made.callback(stop.set)
         enter(svc)
@@ -189,8 +192,8 @@ def _connect(world: World) -> None:
     world.inside(world.svc, service)
 
 
-def _people(world: World, stop: threading.Event) -> list[threading.Thread]:
-    """The threads of `inet`: one that listens to the wire, one that answers."""
+def people(world: World, stop: threading.Event) -> list[threading.Thread]:
+    """The threads of `inet`: those that listen to the wire, which is its device `up`, and that answer."""
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
     wire.bind(("up", 3))
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)

@@ -30,6 +30,7 @@ from sandboxd.drivers.network.firewall import Firewall, Layout, Opening
 from sandboxd.drivers.network.floor import Address, floor
 from sandboxd.drivers.network.groups import Groups
 from sandboxd.drivers.network.links import Links
+from sandboxd.drivers.network.macvlan.lans import Lans
 from sandboxd.drivers.network.overlay import OverlayLink
 from sandboxd.drivers.network.probe import choose
 from sandboxd.drivers.network.slots import UNSHAPED, EgressSlot, fingerprint
@@ -44,6 +45,7 @@ T = TypeVar("T")
 
 _SETTLING = 10.0
 """Seconds in which a new link's kernel says something by itself (multicast listener reports)."""
+_NOTHING = EgressPolicy(name="none")
 _MTU = 1_500
 """Bytes of a sandbox's packet, unless it has to fit into another node's."""
 
@@ -94,6 +96,7 @@ class EgressNetwork:
 
     def _set_up(self, layout: Layout) -> None:
         self._links = Links(self.plan)
+        self._lans = Lans(self._settings.macvlan, self.plan, layout.omit)
         self._firewall: Firewall = choose(self._settings.firewall, layout)
         if layout.overlay and self._firewall.name != "nftables":
             raise SettingsError("network.overlay: only nftables has rules for that")
@@ -175,7 +178,7 @@ class EgressNetwork:
     def traffic(self, slot: Slot) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got."""
         assert isinstance(slot, EgressSlot)
-        return self._do(self._links.traffic, slot.device)
+        return self._do(self._traffic, slot)
 
     def dropped(self) -> dict[str, int]:
         """Packets that were stopped, by the rule's name."""
@@ -219,13 +222,47 @@ class EgressNetwork:
             return EgressSlot(fd=fd, addresses=addresses, device=device, made_at=time.monotonic())
         raise Overload("every network slot of the node is in use", retry_after=1.0)
 
+    def _traffic(self, slot: EgressSlot) -> tuple[int, int]:
+        sent, received = self._links.traffic(slot.device)
+        if slot.port is not None:
+            more_sent, more_received = slot.port.traffic()
+            return sent + more_sent, received + more_received
+        return sent, received
+
     def _assign(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> None:
+        """On an interface, it may do nothing by way of the node."""
+        if policy.interface is None or (slot.port and slot.port.name != policy.interface):
+            self._leave_port(slot)
+        self._assign_link(slot, policy if policy.interface is None else _NOTHING, network)
+        if policy.interface is not None:
+            slot.port = self._lans.put(slot.port, policy, slot.fd)
+            slot.unused = None  # the device will go again, what stands in the namespace stays
+
+    def _leave_port(self, slot: EgressSlot) -> None:
+        if slot.port is not None:
+            self._lans.leave(slot.port)
+            slot.port = None
+
+    def _end_port(self, slot: EgressSlot) -> None:
+        try:
+            self._leave_port(slot)
+        except DriverFault as error:
+            log.error("an address of an interface's network is not used again: %s", error)
+            assert slot.port is not None
+            slot.port.let_go()
+            slot.port = None
+
+    def _assign_link(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> None:
         former, group = slot.group, self._write(policy, network)
-        rates = (policy.upload, policy.download)
-        if rates != slot.rates:
-            self._links.shape(slot.fd, slot.device, *rates)
-            slot.rates = rates
-        self._links.assign(slot.device, group)
+        try:
+            rates = (policy.upload, policy.download)
+            if rates != slot.rates:
+                self._links.shape(slot.fd, slot.device, *rates)
+                slot.rates = rates
+            self._links.assign(slot.device, group)
+        except BaseException:
+            self._leave(group)
+            raise
         slot.group = group
         slot.assignments += 1
         if former != QUARANTINE:
@@ -299,6 +336,7 @@ class EgressNetwork:
                 and slot.rates == UNSHAPED
                 and fingerprint(slot.fd) == slot.unused is not None
             )
+            self._end_port(slot)
             if not kept:
                 self._links.cut(slot.addresses)
                 if slot.group != QUARANTINE:

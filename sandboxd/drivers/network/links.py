@@ -28,6 +28,8 @@ _PERMANENT, _NODAD = 0x80, 0x02
 _GATEWAY4, _GATEWAY6 = "169.254.1.1", "fe80::1"
 """The next hop as a sandbox sees it. Nobody has these addresses; their link-layer address is fixed."""
 _DEVICE = "eth0"
+_METRIC = 1_024
+"""Of its way out: another device's may go before it."""
 
 
 class Links:
@@ -121,7 +123,9 @@ class Links:
             for address, length, flags in ((slot.ipv4, 32, 0), (slot.ipv6, 128, _NODAD)):
                 link.addr("add", index=index, address=str(address), prefixlen=length, flags=flags)
             for default, gateway in (("0.0.0.0/0", _GATEWAY4), ("::/0", _GATEWAY6)):
-                self._route(link, dst=default, gateway=gateway, oif=index, flags=["onlink"])
+                self._route(
+                    link, dst=default, gateway=gateway, oif=index, flags=["onlink"], priority=_METRIC
+                )
 
     def _arrange(self, link: Any, index: int, slot: Addresses, next4: str, next6: str) -> None:
         """Bring one end up, with the other end's addresses known to it."""
@@ -146,7 +150,7 @@ class Links:
         has no right to change, and the node's end for what it gets. Raises DriverFault.
         """
         with _translated("shape a device"):
-            _bucket(self._netlink, index, download)
+            bucket(self._netlink, index, download)
             inside(namespace, self._home, lambda: _shape_inside(upload))
 
     def traffic(self, index: int) -> tuple[int, int]:
@@ -175,10 +179,11 @@ class Links:
 
 def _shape_inside(rate: int | None) -> None:
     with IPRoute() as link:
-        _bucket(link, socket.if_nametoindex(_DEVICE), rate)
+        bucket(link, socket.if_nametoindex(_DEVICE), rate)
 
 
-def _bucket(link: Any, index: int, rate: int | None) -> None:
+def bucket(link: Any, index: int, rate: int | None) -> None:
+    """Bound what a device sends, in bytes a second; None lifts the bound. Raises NetlinkError."""
     if rate is None:
         with suppress(NetlinkError):  # there was none
             link.tc("del", index=index, root=True)

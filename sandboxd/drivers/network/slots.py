@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses
 from sandboxd.drivers.network.firewall import Opening
+from sandboxd.drivers.network.macvlan.port import Port
 from sandboxd.drivers.network.traces import traces
 
 _OBJECTS = re.compile(rb"sockets: used \d+")
@@ -33,6 +34,8 @@ class EgressSlot(Struct, kw_only=True):
     assignments: int = 0
     """How often it was put under a policy: tells one sandbox's requests from the next one's."""
     openings: list[Opening] = []
+    port: Port | None = None
+    """On the network of one of the host's interfaces, if it is on one."""
 
 
 def fingerprint(fd: int) -> bytes | None:
