@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
@@ -310,6 +311,24 @@ def test_addresses_run_out_as_overload_and_come_back_when_their_device_is_gone(
             assert own_address(again, 4) == was
             assert again.port is not None and again.port.seat.mac.startswith("02:5f:c0:a8:4d")
             assert world.inside(again.fd, lambda: tcp(PUBLIC4, 8080)) == b"hello"
+
+
+def test_what_it_says_to_itself_takes_no_memory_of_the_kernels(world: World, lan: Lan) -> None:
+    """A record of a connection is on nobody's account; the policy bounds those on the interface."""
+    count = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+
+    def flood(*targets: str) -> int:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for target in targets:
+                for port in range(20_000, 20_400):
+                    with suppress(OSError):  # what is told of the one before
+                        sender.sendto(b"x", (target, port))
+        return int(count.read_text())
+
+    few = policy(*ANY_UDP, interface="lan", connections=5)
+    with on(lan) as net, sandbox(net, few) as slot:
+        assert world.inside(slot.fd, lambda: flood("127.0.0.1", str(slot.addresses.ipv4))) == 0
+        assert 0 < world.inside(slot.fd, lambda: flood(PUBLIC4)) <= 5
 
 
 def test_what_it_sends_too_fast_waits(world: World, lan: Lan) -> None:

@@ -18,6 +18,15 @@ REPORTS = 1
 """NFLOG group, of the sandbox's own namespace."""
 _COUNTS = ("packets", "bytes", "new", "connections", "reported")
 _WIRE, _TABLE = "netdev sandboxd", "inet sandboxd"
+_UNTRACKED = "\n".join(
+    f"""chain untracked_{hook} {{
+type filter hook {hook} priority raw; policy accept;
+{device} != "{DEVICE}" notrack
+}}"""
+    for hook, device in (("output", "oifname"), ("prerouting", "iifname"))
+)
+"""Of connections by any other device, its loopback for one, no record is kept: no cap bounds how many
+there are, and no limit of the sandbox counts that memory."""
 _SANE = tuple(rule for rule in rules.SANE if rule.match.flaw != "spoofed")
 
 
@@ -41,6 +50,7 @@ delete table {_TABLE}
 table {_TABLE} {{
 {_sets()}
 {_chains(written, scribe)}
+{_UNTRACKED}
 chain output {{
 type filter hook output priority filter; policy {_otherwise("default", layout.omit)};
 oifname != "{DEVICE}" accept
