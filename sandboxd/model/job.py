@@ -44,7 +44,9 @@ class Lease(Struct, frozen=True, kw_only=True):
 
 
 class Command(Struct, frozen=True, kw_only=True):
-    """What the queue tells one node besides work: `cancel` a job."""
+    """What the queue tells one node: `cancel` a job, or take a `job` that it was given unasked."""
 
     kind: str
     job: str
+    lease: Lease | None = None
+    """Of a `job`."""

@@ -6,8 +6,9 @@ task. A job that was started here is always completed, however long Redis is awa
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import ParamSpec
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, ParamSpec
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import DriverFault, Overload, RequestError, SystemFault, Unavailable
@@ -61,7 +62,7 @@ class Worker:
         self._behind = True
         """Jobs may wait that this node had no room for."""
         self._freed = 0
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: set[asyncio.Task[object]] = set()
         self._draining = False
         self.finished: dict[str, int] = {}
         """Runs ended on this node since its start, by status."""
@@ -80,6 +81,8 @@ class Worker:
     async def drain(self, grace: float) -> None:
         """Claim no more, and give running jobs `grace` seconds to end; the rest is cancelled."""
         self._draining = True
+        with suppress(Unavailable):  # then leases expire of what comes unasked
+            await self._queue.withdraw(self._node)
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=grace)
         for _, execution in self._active.values():
@@ -99,7 +102,9 @@ class Worker:
                 continue
             pause = _RETRY_FIRST
             for command in commands:
-                if command.kind == "cancel" and command.job in self._active:
+                if command.lease is not None:
+                    self._take(command.lease)
+                elif command.kind == "cancel" and command.job in self._active:
                     self._active[command.job][1].cancel()
             self._news.set()
 
@@ -113,7 +118,11 @@ class Worker:
                 continue
             try:
                 leases = await self._queue.claim(
-                    self._node, jobs=_CLAIM_MAX, cpu=capacity.cpu_free, memory=capacity.memory_free
+                    self._node,
+                    jobs=_CLAIM_MAX,
+                    cpu=capacity.cpu_free,
+                    memory=capacity.memory_free,
+                    takes=True,
                 )
             except Unavailable:
                 self._behind = True
@@ -122,10 +131,25 @@ class Worker:
             if self._behind and self._freed != freed:
                 self._news.set()  # there may be room now for what did not fit
             for lease in leases:
-                capacity.reserve(lease.job.reserve_cpu, lease.job.reserve_memory)
-                task = asyncio.create_task(self._serve(lease))
-                self._jobs.add(task)
-                task.add_done_callback(self._jobs.discard)
+                self._begin(lease)
+
+    def _take(self, lease: Lease) -> None:
+        """A job that came unasked, for which there may be no room any more: a claim overtook it."""
+        job, capacity = lease.job, self.capacity
+        fits = job.reserve_cpu <= capacity.cpu_free and job.reserve_memory <= capacity.memory_free
+        if fits and not self._draining:
+            self._begin(lease)
+        else:
+            self._keep(self._insist(self._queue.release, lease))
+
+    def _begin(self, lease: Lease) -> None:
+        self.capacity.reserve(lease.job.reserve_cpu, lease.job.reserve_memory)
+        self._keep(self._serve(lease))
+
+    def _keep(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
 
     async def _renew(self) -> None:
         while True:

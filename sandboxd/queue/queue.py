@@ -54,6 +54,8 @@ class Queue:
         self._open_claims: dict[str, str] = {}
         self._cut_off: set[str] = set()
         self._left_behind: dict[str, bool] = {}
+        self._handled: dict[str, str] = {}
+        """Positions before which a node's inbox may be trimmed."""
 
     @classmethod
     def connect(cls, settings: Settings) -> "Queue":
@@ -86,9 +88,12 @@ class Queue:
             raise QueueFull(f"{self._queue_max} jobs are waiting", retry_after=_RETRY_AFTER)
         raise QuotaExceeded(f"{job.tenant} has {most} unfinished jobs", retry_after=_RETRY_AFTER)
 
-    async def claim(self, node: str, *, jobs: int, cpu: int, memory: int) -> list[Lease]:
+    async def claim(
+        self, node: str, *, jobs: int, cpu: int, memory: int, takes: bool = False
+    ) -> list[Lease]:
         """Up to `jobs` waiting jobs, from the head, as long as their reservations fit in `cpu`
         (thousandths of a core) and `memory` (bytes) together; the first that does not fit ends it.
+        A node that `takes` jobs may get the next one that fits from `wait`, leased already.
 
         A node calls this first, then after every `wait`, and if jobs were `left_behind` also whenever its
         capacity has grown. If it raises, jobs may have been leased all the same: the next call gives
@@ -96,7 +101,9 @@ class Queue:
         """
         call = self._open_claims.pop(node, None) or token_hex(8)
         try:
-            left, *answer = await self._transition("claim", node, call, jobs, cpu, memory)
+            left, *answer = await self._transition(
+                "claim", node, call, jobs, cpu, memory, int(takes), self._handled.pop(node, "")
+            )
         except BaseException:
             self._open_claims[node] = call
             self._cut_off.add(node)
@@ -113,7 +120,7 @@ class Queue:
 
     async def wait(self, node: str, timeout: float) -> list[Command]:
         """Returns when there may be work to claim or there are commands, at the latest after
-        `timeout` seconds, which should stay well below the lease."""
+        `timeout` seconds, which should stay well below the lease. Jobs that come so are leased."""
         if node in self._cut_off:
             # A claim may have failed after its wake-up was used, so there may be work.
             await self.ping()
@@ -126,11 +133,9 @@ class Queue:
             self._cut_off.add(node)
             raise
         self._advance(inbox, entries)
-        return [
-            Command(kind=kind.decode(), job=value.decode())
-            for _, (kind, value) in entries
-            if kind != b"work"
-        ]
+        if any(kind == b"job" for _, (kind, _) in entries):
+            self._handled[node] = _after(self._read[inbox])
+        return [_command(node, kind, value) for _, (kind, value) in entries if kind != b"work"]
 
     async def start(self, lease: Lease) -> bool:
         """leased -> started. False: do not execute, the job was cancelled or is another's."""
@@ -168,6 +173,10 @@ class Queue:
     async def release(self, lease: Lease) -> bool:
         """leased -> queued, at its old place. False: it was started, cancelled or lost."""
         return bool(await self._transition("release", lease.job.id, lease.node, lease.attempt))
+
+    async def withdraw(self, node: str) -> None:
+        """The node will claim no more. What it was given before, the next `wait` brings."""
+        await self._transition("withdraw", node)
 
     async def cancel(self, job_id: str) -> CancelOutcome:
         return CancelOutcome((await self._transition("cancel", job_id)).decode())
@@ -264,10 +273,23 @@ class Queue:
             "XREAD", "COUNT", _BATCH, "BLOCK", max(1, int(block * 1000)), "STREAMS", key, after,
         )  # fmt: skip
         if trim and after != _START:
-            milliseconds, _, number = after.partition("-")
-            drop = ("XTRIM", key, "MINID", f"{milliseconds}-{int(number) + 1}")
+            drop = ("XTRIM", key, "MINID", _after(after))
             return (await self._connections.block(drop, read, seconds=block))[-1]
         return (await self._connections.block(read, seconds=block))[-1]
+
+
+def _command(node: str, kind: bytes, value: bytes) -> Command:
+    if kind != b"job":
+        return Command(kind=kind.decode(), job=value.decode())
+    attempt, _, document = value.partition(b" ")
+    lease = Lease(job=_job.decode(document), attempt=int(attempt), node=node)
+    return Command(kind="job", job=lease.job.id, lease=lease)
+
+
+def _after(position: str) -> str:
+    """The first position beyond."""
+    milliseconds, _, number = position.partition("-")
+    return f"{milliseconds}-{int(number) + 1}"
 
 
 def _entries(answer: Any) -> list[Any]:

@@ -18,11 +18,12 @@
 --   tenants          hash   tenant -> unfinished jobs; no field when it has none
 --   counters         hash   submitted, finished (monotonic), started (now running)
 --   idle             zset   nodes whose last claim emptied the queue, by the time of that claim
+--   room             hash   node -> what it had left then, `cpu memory`, if it takes jobs unasked
 --   nodes            set    ids of announced nodes
 --   node:ID          string what that node announced; expires
 --   claim:NODE       string the node's latest claim: its call, then attempt and id of each job; expires
 --                           with the leases, and answers the same call again
---   inbox:NODE       stream `work` and `cancel` entries for one node; expires when it stops coming
+--   inbox:NODE       stream `work`, `job` and `cancel` entries for one node; expires when it stops coming
 --   replies:GATEWAY  stream results for one gateway, which trims what it has read; expires likewise
 --   job:ID           hash   state tenant node attempt cpu memory retry reply idem created language place
 --                           pin losses cancel completed told; values stay short, so it is stored compactly
@@ -40,6 +41,10 @@
 -- list pop loses what it popped when the connection breaks. If a woken node dies, reap wakes another.
 -- The same holds of a pinned job and its node, which nobody else can stand in for: if that stays silent,
 -- reap ends the job.
+--
+-- Handing over. Where no job waits and a node is idle, submit leases the job to it at once, and a `job`
+-- entry brings it: attempt and document. It is taken out of `idle` as if it had been woken, and claims as
+-- then, so it gets one job unasked and no second before it has said what room is left.
 
 local root, transition, clock, at, lease, keep, cap =
   KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
@@ -49,6 +54,7 @@ local INBOX_LEASES = 4    -- an inbox outlives its node's last sign of life by s
 local ABSENT_LEASES = 4   -- a node that was silent for so many leases does not come back for its jobs
 local LEASED_LOSSES = 10  -- a job whose nodes keep dying before they start it is not blameless
 local SAFE_LOSSES = 3     -- starts of a job that says `retry: safe`
+local HANDED_MAX = 65536  -- bytes of a document that is worth to be in the inbox once more
 
 local function now()
   if clock ~= 0 then
@@ -88,6 +94,36 @@ local function await(id, place, pin)
   if redis.call('ZREM', root .. 'idle', pin) == 1 then
     tell(pin, 'work', '1')
   end
+end
+
+local function give(id, node, attempt)
+  redis.call('HSET', root .. 'job:' .. id, 'state', 'leased', 'node', node, 'attempt', attempt)
+  redis.call('ZADD', root .. 'leases', now() + lease, id)
+  emit(id, 'leased', 'node', node, 'attempt', attempt)
+end
+
+-- Whether the first attempt of a job that was never waiting could be given to an idle node.
+local function hand_over(id, document, cpu, memory, pin)
+  local node = pin
+  if #document > HANDED_MAX then
+    return false
+  elseif pin == '' then
+    node = redis.call('ZREVRANGE', root .. 'idle', 0, 0)[1]
+  elseif not redis.call('ZSCORE', root .. 'idle', pin) then
+    return false
+  end
+  local room = node and redis.call('HGET', root .. 'room', node)
+  if not room then
+    return false
+  end
+  local free_cpu, free_memory = string.match(room, '^(%S+) (%S+)$')
+  if tonumber(cpu) > tonumber(free_cpu) or tonumber(memory) > tonumber(free_memory) then
+    return false
+  end
+  redis.call('ZREM', root .. 'idle', node)
+  give(id, node, 1)
+  tell(node, 'job', '1 ' .. document)
+  return true
 end
 
 local function wait_no_more(id, pin)
@@ -252,7 +288,8 @@ function transitions.submit(id, document, tenant, cpu, memory, retry, reply, cre
   if earlier then
     return {'accepted', earlier}
   end
-  if waiting() >= tonumber(queue_max) then
+  local before = waiting()
+  if before >= tonumber(queue_max) then
     return {'queue_full'}
   end
   if tonumber(redis.call('HGET', root .. 'tenants', tenant) or 0) >= tonumber(tenant_max) then
@@ -268,14 +305,20 @@ function transitions.submit(id, document, tenant, cpu, memory, retry, reply, cre
     redis.call('SET', root .. 'idem:' .. idem, id)
   end
   emit(id, 'queued')
-  await(id, place, pin)
+  if before > 0 or not hand_over(id, document, cpu, memory, pin) then
+    await(id, place, pin)
+  end
   return {'accepted', id}
 end
 
 -- First whether jobs are left waiting (then nobody wakes the node for them: it must claim again when it has
--- room), then attempt and document of each job.
-function transitions.claim(node, call, jobs, cpu, memory)
+-- room), then attempt and document of each job. The node `takes` jobs unasked; it has `read` its inbox
+-- up to, but not with, that position.
+function transitions.claim(node, call, jobs, cpu, memory, takes, read)
   local last, claimed = root .. 'claim:' .. node, {1}
+  if read ~= '' then
+    redis.call('XTRIM', root .. 'inbox:' .. node, 'MINID', read)
+  end
   local before = redis.call('GET', last)
   if before and string.find(before, call .. ' ', 1, true) == 1 then
     for attempt, id in string.gmatch(before, ' (%d+) (%S+)') do
@@ -288,7 +331,7 @@ function transitions.claim(node, call, jobs, cpu, memory)
   end
   redis.call('ZREM', root .. 'idle', node)
   jobs, cpu, memory = tonumber(jobs), tonumber(cpu), tonumber(memory)
-  local time, ids = now(), {call}
+  local ids = {call}
   for _, id in ipairs(heads(node, jobs)) do
     local key = root .. 'job:' .. id
     local job = redis.call('HMGET', key, 'cpu', 'memory', 'attempt', 'pin')
@@ -297,10 +340,8 @@ function transitions.claim(node, call, jobs, cpu, memory)
       break
     end
     local attempt = job[3] + 1
-    redis.call('HSET', key, 'state', 'leased', 'node', node, 'attempt', attempt)
     wait_no_more(id, job[4] or '')
-    redis.call('ZADD', root .. 'leases', time + lease, id)
-    emit(id, 'leased', 'node', node, 'attempt', attempt)
+    give(id, node, attempt)
     claimed[#claimed + 1] = attempt
     claimed[#claimed + 1] = redis.call('GET', root .. 'document:' .. id)
     ids[#ids + 1] = attempt .. ' ' .. id
@@ -311,7 +352,13 @@ function transitions.claim(node, call, jobs, cpu, memory)
   if redis.call('ZCARD', root .. 'queue') > 0 then
     wake()
   elseif redis.call('ZCARD', root .. 'pinned:' .. node) == 0 then
-    redis.call('ZADD', root .. 'idle', time, node)
+    redis.call('ZADD', root .. 'idle', now(), node)
+    if takes == '1' then
+      -- Nothing was left behind, so nothing was counted that it did not get.
+      redis.call('HSET', root .. 'room', node, cpu .. ' ' .. memory)
+    else
+      redis.call('HDEL', root .. 'room', node)
+    end
     claimed[1] = 0
   end
   return claimed
@@ -406,9 +453,20 @@ function transitions.cancel(id)
   return 'cancelled'
 end
 
+-- The node claims no more: nothing is handed to it after this, and what it was woken for, another gets.
+function transitions.withdraw(node)
+  redis.call('ZREM', root .. 'idle', node)
+  redis.call('HDEL', root .. 'room', node)
+  if redis.call('ZCARD', root .. 'queue') > 0 then
+    wake()
+  end
+  return 1
+end
+
 function transitions.recover(node)
   redis.call('UNLINK', root .. 'inbox:' .. node, root .. 'node:' .. node)
   redis.call('ZREM', root .. 'idle', node)
+  redis.call('HDEL', root .. 'room', node)
   return lose_all(redis.call('ZRANGE', root .. 'leases', 0, -1), node)
 end
 

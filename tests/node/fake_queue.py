@@ -42,6 +42,7 @@ class FakeQueue:
         """Names of transitions that answer False."""
         self.lost: set[str] = set()
         self.offers: list[tuple[int, int]] = []
+        self.withdrawn = False
         self.slow: asyncio.Event | None = None
         """Holds back the answer of a claim until it is set."""
 
@@ -56,7 +57,19 @@ class FakeQueue:
         command = await self.commands.get()
         return [] if command is None else [command]
 
-    async def claim(self, node: str, *, jobs: int, cpu: int, memory: int) -> list[Lease]:
+    def hand_over(self, job: Job) -> None:
+        """As a queue does to whom it knows to be idle."""
+        self.attempts[job.id] += 1
+        lease = Lease(job=job, attempt=self.attempts[job.id], node="n1")
+        self.commands.put_nowait(Command(kind="job", job=job.id, lease=lease))
+
+    async def withdraw(self, node: str) -> None:
+        self.withdrawn = True
+
+    async def claim(
+        self, node: str, *, jobs: int, cpu: int, memory: int, takes: bool
+    ) -> list[Lease]:
+        assert takes
         self.offers.append((cpu, memory))
         leases: list[Lease] = []
         while self.waiting and len(leases) < jobs:

@@ -304,6 +304,43 @@ async def test_drain_lets_jobs_end_and_claims_no_more(
     assert "late" not in executions.made and bench.queue.waiting
 
 
+async def test_a_job_that_was_handed_over_runs_as_one_that_was_claimed(bench: Bench) -> None:
+    bench.queue.hand_over(job("a"))
+    await bench.finished("a")
+    assert bench.queue.transitions("a") == ["start", "complete"]
+    assert bench.queue.offers[-1] == (2000, 900), "and the node claims beside it"
+
+
+async def test_a_job_that_was_handed_over_and_no_longer_fits_goes_back(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    executions.gates_open = False
+    bench.queue.submit(job("a", reserve_cpu=2500))
+    await bench.until(lambda: bench.worker.running == 1)
+    bench.queue.hand_over(job("b"))
+    await bench.until(lambda: bench.queue.transitions("b"))
+    assert bench.queue.transitions("b") == ["release"]
+    executions.gates_open = True
+    executions.made["a"].open()
+    await bench.finished("a", "b")
+    assert bench.queue.transitions("b") == ["release", "start", "complete"]
+
+
+async def test_a_node_that_drains_withdraws_and_gives_back_what_it_was_handed(
+    bench: Bench, executions: type[FakeExecution]
+) -> None:
+    executions.gates_open = False
+    bench.queue.submit(job("a"))
+    await bench.until(lambda: bench.worker.running == 1)
+    draining = asyncio.create_task(bench.worker.drain(20.0))
+    await bench.until(lambda: bench.queue.withdrawn)
+    bench.queue.hand_over(job("b"))
+    await bench.until(lambda: bench.queue.transitions("b"))
+    assert bench.queue.transitions("b") == ["release"]
+    executions.made["a"].open()
+    await draining
+
+
 async def test_drain_cancels_what_does_not_end_in_time(
     bench: Bench, executions: type[FakeExecution]
 ) -> None:
