@@ -16,7 +16,7 @@ PACKAGES += clang-format apparmor bubblewrap iproute2 busybox-static cpio zstd e
 	qemu-system-x86 qemu-system-common
 PACKAGES += nftables iptables iperf3
 PACKAGES += mmdebstrap umoci skopeo docker-registry runc crun
-PACKAGES += python3-ipython python3-matplotlib nodejs r-base-core
+PACKAGES += python3-ipython python3-matplotlib nodejs r-base-core r-cran-irkernel python3-jupyter-client
 PACKAGES += clang libclang-rt-14-dev libpython3.11-testsuite python3-numpy python3-pandas git sqlite3
 NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \
 	CMakeLists.txt pyproject.toml clients/python/pyproject.toml

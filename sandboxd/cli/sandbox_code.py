@@ -37,7 +37,7 @@ def code(
     program = source.read()
     with service(url) as client:
         sandbox = Sandbox.connect(name, client=client)
-        used = sandbox.contexts.get(context) if context else sandbox.contexts.default(language)  # type: ignore[arg-type]
+        used = sandbox.contexts.get(context) if context else sandbox.contexts.default(language)
         shown: list[CodeValue] = []
         try:
             result = used.run(

@@ -19,28 +19,38 @@ class Start(Struct, frozen=True):
 
 _INSIDE = files("sandboxd.kernels") / "inside"
 _PACKAGE = "sandboxd_kernel"
+_JUPYTER = ("wire", "formats", "serial", "rwords", "messages", "jupyter")
 _MODULES = {
-    ContextLanguage.PYTHON: ("python", ("wire", "python", "shell", "figures", "charts")),
-    ContextLanguage.BASH: ("bash", ("wire", "bridge", "bash")),
-    ContextLanguage.R: ("r", ("wire", "bridge", "r")),
-    ContextLanguage.JAVA: ("java", ("wire", "bridge", "java")),
+    ContextLanguage.PYTHON: ("python", ("wire", "formats", "python", "shell", "figures", "charts")),
+    ContextLanguage.BASH: ("bash", ("wire", "serial", "bridge", "bash")),
+    ContextLanguage.R: ("r", (*_JUPYTER, "bridge", "r")),
+    ContextLanguage.JAVA: ("java", ("wire", "serial", "bridge", "java")),
 }
 
 
-def start(language: ContextLanguage) -> Start:
-    return _STARTS[language]
+def start(language: str) -> Start:
+    """Of a `ContextLanguage`, else of the kernelspec of that name."""
+    return _STARTS.get(language) or _python("jupyter", _KERNELSPEC, repr(language))
 
 
 def _start(language: ContextLanguage) -> Start:
     if language is ContextLanguage.JAVASCRIPT:
         return _node()
     main, names = _MODULES[language]
-    sources = {f"{_PACKAGE}.{name}": _text(f"{name}.py") for name in names}
+    sources = _sources(names)
     if language is ContextLanguage.JAVA:
         sources[f"{_PACKAGE}.sources"] = f"KERNEL = {_text('Kernel.java')!r}"
+    return _python(main, sources)
+
+
+def _python(main: str, sources: dict[str, str], argument: str = "") -> Start:
     bundle = json.dumps({_PACKAGE: "", **sources}).encode()
-    loader = f"{_text('boot.py')}\nfrom {_PACKAGE}.{main} import main\nmain()\n"
+    loader = f"{_BOOT}\nfrom {_PACKAGE}.{main} import main\nmain({argument})\n"
     return Start(["python3", "-c", loader], _counted(bundle))
+
+
+def _sources(names: tuple[str, ...]) -> dict[str, str]:
+    return {f"{_PACKAGE}.{name}": _text(f"{name}.py") for name in names}
 
 
 def _node() -> Start:
@@ -58,5 +68,7 @@ def _text(name: str) -> str:
     return (_INSIDE / name).read_text()
 
 
-_STARTS = {language: _start(language) for language in ContextLanguage}
-"""Read once, at import: an event loop reads no files."""
+# Read once, at import: an event loop reads no files.
+_BOOT = _text("boot.py")
+_KERNELSPEC = _sources(_JUPYTER)
+_STARTS: dict[str, Start] = {language: _start(language) for language in ContextLanguage}

@@ -17,11 +17,17 @@ CODE_MAX = 1 << 20
 
 
 class ContextLanguage(StrEnum):
+    """Those with an interpreter of ours; any other is the name of a kernelspec of the image."""
+
     PYTHON = "python"
     JAVASCRIPT = "javascript"
     BASH = "bash"
     R = "r"
     JAVA = "java"
+
+
+LANGUAGE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,24}"
+"""Also of a kernelspec. Shorter than what is random in an id."""
 
 
 def default_context_id(language: str) -> str:
@@ -34,7 +40,7 @@ class ContextRequest(
 ):
     """Body of `POST /v1/sandboxes/{id}/contexts`."""
 
-    language: ContextLanguage = ContextLanguage.PYTHON
+    language: Annotated[str, Meta(pattern=f"^{LANGUAGE}$")] = ContextLanguage.PYTHON
     cwd: Annotated[str, Meta(max_length=4096)] = "/work"
     env: Annotated[dict[str, Arg], Meta(max_length=256)] = {}
     """Besides the sandbox's own."""

@@ -12,6 +12,7 @@ from tests.sandboxes.test_contexts import Ctx
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
 
+PLAIN_R = "r without IRkernel"
 ENDLESS = {
     "bash": ("while :; do :; done", "sleep 60"),
     "javascript": ("while (true) {}", "await new Promise(() => {})"),
@@ -27,17 +28,31 @@ WHERE = {
 FAILS = {
     "bash": ("ls /nowhere; (exit 7)", "ExitStatus", "7"),
     "javascript": ("throw new TypeError('odd')", "TypeError", "odd"),
-    "r": ("stop('odd')", "simpleError", "odd"),
+    "r": ("stop('odd')", "ERROR", "Error in eval(expr, envir, enclos): odd\n"),
 }
 STATE = {"bash": ("x=5; f() { echo f$x; }", "f"), "javascript": ("const x = 5", "console.log('f' + x)"),
          "r": ("x <- 5", "cat('f', x, '\\n', sep='')")}  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["bash", "javascript", "r"])
+for _words in (ENDLESS, ONE, WHERE, STATE):
+    _words[PLAIN_R] = _words["r"]  # type: ignore[index]
+FAILS[PLAIN_R] = ("stop('odd')", "simpleError", "odd")
+
+
+def without_jupyter(box: Box) -> str:
+    """A directory for Python's path, by which a sandbox looks like one without `jupyter_client`."""
+    box.sh("mkdir -p /work/without && echo 'raise ImportError' > /work/without/jupyter_client.py")
+    return "/work/without"
+
+
+@pytest.fixture(scope="module", params=["bash", "javascript", "r", PLAIN_R])
 def context(request: pytest.FixtureRequest, ann: Tenant) -> Iterator[Ctx]:
     box = ann.create(env={"OF": "sandbox"})
     box.sh("mkdir /work/there")
-    made = Ctx.create(box, language=request.param, cwd="/work/there", env={"OWN": "context"})
+    env = {"OWN": "context"}
+    if request.param == PLAIN_R:
+        env["PYTHONPATH"] = without_jupyter(box)
+    made = Ctx.create(box, language=request.param.split()[0], cwd="/work/there", env=env)
     made.language = request.param  # type: ignore[attr-defined]
     yield made
     box.kill()
@@ -84,18 +99,19 @@ def test_code_of_any_size_and_kind(context: Ctx) -> None:
 
 
 def test_a_directory_that_is_none_is_refused(context: Ctx) -> None:
-    language = context.language  # type: ignore[attr-defined]
+    language = context.language.split()[0]  # type: ignore[attr-defined]
     body = {"language": language, "cwd": "/nowhere"}
     assert context.box.code("POST", "/contexts", json=body) == "context_unavailable"
 
 
 def test_r_shows_values_and_plots(box: Box) -> None:
-    done = Ctx(box, "ctx_r").run("1:3; y <- 2; invisible(3); 'last'; plot(1:2)")
+    made = Ctx.create(box, language="r", env={"PYTHONPATH": without_jupyter(box)})
+    done = made.run("1:3; y <- 2; invisible(3); 'last'; plot(1:2)")
     texts = [each["text"] for each in done["results"] if "text" in each]
     assert texts == ["[1] 1 2 3", '[1] "last"']
     (plot,) = [each["png"] for each in done["results"] if "png" in each]
     assert base64.b64decode(plot).startswith(b"\x89PNG")
-    assert Ctx(box, "ctx_r").run("q()")["exception"]["value"].startswith("a context is ended")
+    assert made.run("q()")["exception"]["value"].startswith("a context is ended")
 
 
 def test_javascript_has_the_console_of_a_debugger(box: Box) -> None:

@@ -69,6 +69,9 @@ class AsyncSandbox:
         self.ports = AsyncPorts(self)
         self.contexts = AsyncContexts(self)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}, {self.info.state} when last seen>"
+
     @classmethod
     async def create(
         cls,
@@ -184,7 +187,7 @@ class AsyncSandbox:
 
     async def context(
         self,
-        language: ContextLanguage = "python",
+        language: ContextLanguage | str = "python",
         *,
         cwd: str = "/work",
         env: Mapping[str, str] | None = None,
@@ -395,6 +398,9 @@ class AsyncProcess:
         self.id = info.id
         self.info = info
         """As it was last seen."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}, {self.info.state} when last seen>"
 
     async def refresh(self, *, wait: float = SHORT) -> ProcessInfo:
         return await self._wait(0, Deadline(wait))

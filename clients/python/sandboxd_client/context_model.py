@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 ContextLanguage = Literal["python", "javascript", "bash", "r", "java"]
+"""Those with an interpreter of the service's; others are kernelspecs of the image, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

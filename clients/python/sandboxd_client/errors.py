@@ -44,6 +44,10 @@ class SandboxdError(Exception):
         self.retry_after = retry_after
         """Seconds after which a retry makes sense, or None."""
 
+    def __str__(self) -> str:
+        field = "" if self.field is None else f" ({self.field})"
+        return f"{self.detail}{field} [{self.code}]"
+
 
 class RequestError(SandboxdError):
     """The request is wrong or not allowed (4xx), or more than there is room for (507)."""

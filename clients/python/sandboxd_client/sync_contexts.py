@@ -40,7 +40,7 @@ class Contexts:
 
     def create(
         self,
-        language: ContextLanguage = "python",
+        language: ContextLanguage | str = "python",
         *,
         cwd: str = "/work",
         env: Mapping[str, str] | None = None,
@@ -51,7 +51,7 @@ class Contexts:
         flow = self._core.create(language, cwd, env or {}, Deadline(wait))
         return Context(self._sandbox, (self._sandbox._do(flow)).id)
 
-    def default(self, language: ContextLanguage = "python") -> "Context":
+    def default(self, language: ContextLanguage | str = "python") -> "Context":
         """The one of a language that is always there: it starts with the first code for it."""
         return Context(self._sandbox, f"ctx_{language}")
 

@@ -69,6 +69,9 @@ class Sandbox:
         self.ports = Ports(self)
         self.contexts = Contexts(self)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}, {self.info.state} when last seen>"
+
     @classmethod
     def create(
         cls,
@@ -180,7 +183,7 @@ class Sandbox:
 
     def context(
         self,
-        language: ContextLanguage = "python",
+        language: ContextLanguage | str = "python",
         *,
         cwd: str = "/work",
         env: Mapping[str, str] | None = None,
@@ -385,6 +388,9 @@ class Process:
         self.id = info.id
         self.info = info
         """As it was last seen."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}, {self.info.state} when last seen>"
 
     def refresh(self, *, wait: float = SHORT) -> ProcessInfo:
         return self._wait(0, Deadline(wait))

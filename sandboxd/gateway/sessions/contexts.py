@@ -17,7 +17,7 @@ from sandboxd.gateway.bodies import Budget
 from sandboxd.gateway.sessions import admission
 from sandboxd.gateway.sessions.following import Exit, Item, Output, Started, followed
 from sandboxd.gateway.sessions.line import Line, NodeLost
-from sandboxd.gateway.sessions.names import is_context_id, new_context_id
+from sandboxd.gateway.sessions.names import default_language, is_context_id, new_context_id
 from sandboxd.gateway.sessions.sandboxes import PATIENCE, Sandboxes
 from sandboxd.kernels import protocol
 from sandboxd.model import agent
@@ -27,7 +27,6 @@ from sandboxd.model.context import (
     CodeRequest,
     Configured,
     Context,
-    ContextLanguage,
     ContextRequest,
     Ended,
     EndStatus,
@@ -48,7 +47,6 @@ _GRACE = 3.0
 """Seconds for an interrupted run to end."""
 _TAIL = 2048
 """Bytes of a kernel's own stderr that are told with its end."""
-_DEFAULTS = {default_context_id(language): language for language in ContextLanguage}
 
 
 class ContextUnavailable(RequestError):
@@ -144,7 +142,7 @@ class Contexts:
     async def _attached(
         self, stack: AsyncExitStack, tenant: str, sandbox: str, context: str
     ) -> tuple[Line, AsyncIterator[Item]]:
-        language = _DEFAULTS.get(context)
+        language = default_language(context)
         call = agent.Attach(tenant=tenant, sandbox=sandbox, process=context, history=False)
         try:
             line, items, first = await self._follow(stack, call)
@@ -173,7 +171,7 @@ class Contexts:
         assert isinstance(first, Started)  # of `followed`
         return line, items, first
 
-    async def _start_default(self, tenant: str, sandbox: str, language: ContextLanguage) -> None:
+    async def _start_default(self, tenant: str, sandbox: str, language: str) -> None:
         call = agent.StartContext(
             tenant=tenant, sandbox=sandbox, id=default_context_id(language),
             context=ContextRequest(language=language),

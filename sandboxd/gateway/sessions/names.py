@@ -6,12 +6,14 @@ import hmac
 import re
 import secrets
 
+from sandboxd.model.context import LANGUAGE
 from sandboxd.model.context import default_context_id as default_context_id
 
 _SANDBOX = re.compile(r"sbx_[a-z2-7]{26}")
 _PROCESS = re.compile(r"prc_[a-z2-7]{26}")
-CONTEXT_ID = r"^ctx_([a-z2-7]{26}|[a-z]{1,16})$"
+CONTEXT_ID = f"^ctx_([a-z2-7]{{26}}|{LANGUAGE})$"
 _CONTEXT = re.compile(CONTEXT_ID)
+_DEFAULT = re.compile(f"ctx_({LANGUAGE})")
 
 
 def new_sandbox_id() -> str:
@@ -36,6 +38,12 @@ def new_context_id() -> str:
 def is_context_id(text: str) -> bool:
     """Of a process that is a context, too."""
     return _CONTEXT.fullmatch(text) is not None
+
+
+def default_language(context: str) -> str | None:
+    """Of a default context, whose id it is in; None for one that somebody made."""
+    found = _DEFAULT.fullmatch(context)
+    return found and found[1]
 
 
 def is_sandbox_id(text: str) -> bool:

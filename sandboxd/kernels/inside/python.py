@@ -17,23 +17,9 @@ import threading
 import traceback
 from collections import deque
 
-from sandboxd_kernel.wire import Wire, bounded, refused, shortened, use_streams
+from sandboxd_kernel.formats import result
+from sandboxd_kernel.wire import Wire, refused, shortened, use_streams
 
-FORMATS = {
-    "text/plain": "text",
-    "text/html": "html",
-    "text/markdown": "markdown",
-    "image/svg+xml": "svg",
-    "image/png": "png",
-    "image/jpeg": "jpeg",
-    "application/pdf": "pdf",
-    "text/latex": "latex",
-    "application/json": "json",
-    "application/javascript": "javascript",
-    "application/vnd.sandboxd.data": "data",
-    "application/vnd.sandboxd.chart": "chart",
-}
-"""Formats with a name of their own; others are in `extra`."""
 FIGURES = "module://sandboxd_kernel.figures"
 
 
@@ -236,19 +222,7 @@ class Kernel:
 
     def show(self, formats, main):
         """A result: formats by MIME type."""
-        named, extra = {}, {}
-        for kind, value in formats.items():
-            if kind in FORMATS:
-                named[FORMATS[kind]] = value
-            else:
-                extra[kind] = value
-        kept, dropped = bounded({**named, **extra})
-        self._wire.send(
-            "result", main=main,
-            **{name: value for name, value in kept.items() if name in named},
-            extra={name: value for name, value in kept.items() if name in extra},
-            truncated=dropped,
-        )  # fmt: skip
+        self._wire.send(**result(formats, main))
 
     def fail(self, name, value, traceback):
         self.failed = True

@@ -1,11 +1,15 @@
-"""The R context: values that R would print are results, plots are pictures."""
+"""The R context: IRkernel where the image has it and `jupyter_client`.
 
-import json
+Elsewhere a program of ours, to which values that R would print are results, and plots pictures.
+"""
+
 import os
 import shutil
 import tempfile
 
 from sandboxd_kernel.bridge import SAID, Bridge
+from sandboxd_kernel.jupyter import Missing, kernelspec, serve
+from sandboxd_kernel.rwords import listed, quoted
 from sandboxd_kernel.wire import Wire, bounded, shortened
 
 _TOLD = 7
@@ -84,7 +88,12 @@ def main():
     if shutil.which("R") is None:
         wire.send("refused", reason="no_interpreter", detail="there is no R in this image")
         return
-    R(wire).serve()
+    try:
+        spec = kernelspec("ir")
+    except Missing:
+        R(wire).serve()
+    else:
+        serve(wire, spec)
 
 
 class R(Bridge):
@@ -99,13 +108,13 @@ class R(Bridge):
         super().__init__(wire)
 
     def piece(self, code, env, number):
-        return self._call(f"run({self._file('code', code)}, {_listed(env)}, {number})")
+        return self._call(f"run({self._file('code', code)}, {listed(env)}, {number})")
 
     def moved(self, directory, number):
-        return self._call(f"move({_quoted(directory)}, {number})")
+        return self._call(f"move({quoted(directory)}, {number})")
 
     def exported(self, env, number):
-        return self._call(f"export({_listed(env)}, {number})")
+        return self._call(f"export({listed(env)}, {number})")
 
     def heard(self, document):
         if "plot" in document:
@@ -127,12 +136,4 @@ class R(Bridge):
         path = os.path.join(self._place, name)
         with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
-        return _quoted(path)
-
-
-def _quoted(text):
-    return json.dumps(text.replace("\0", ""), ensure_ascii=False)
-
-
-def _listed(env):
-    return "list(" + ", ".join(f"`{name}`={_quoted(value)}" for name, value in env.items()) + ")"
+        return quoted(path)

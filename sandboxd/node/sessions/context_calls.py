@@ -7,7 +7,7 @@ from typing import Any
 
 from sandboxd.kernels.languages import start
 from sandboxd.model import agent
-from sandboxd.model.context import ContextLanguage, ContextRequest
+from sandboxd.model.context import ContextRequest
 from sandboxd.model.session import Process, ProcessRequest
 from sandboxd.node.sessions.link import Link
 from sandboxd.node.sessions.process import LiveProcess
@@ -35,9 +35,7 @@ async def start_context(session: Session, call: agent.StartContext, link: Link) 
 async def restart_context(session: Session, call: agent.RestartContext, link: Link) -> Process:
     process = session.processes.get(call.id)
     request = process.request
-    context = ContextRequest(
-        language=ContextLanguage(request.tag), cwd=request.cwd, env=request.env
-    )
+    context = ContextRequest(language=request.tag or "", cwd=request.cwd, env=request.env)
     if process.running:
         session.processes.signal(call.id, signal.SIGKILL)
         await asyncio.shield(process.ended)

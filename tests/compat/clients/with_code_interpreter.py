@@ -137,8 +137,14 @@ def languages(box: Sandbox) -> None:
     say("run_code bash state", lambda: "".join(run("echo $A", language="bash").logs.stdout), "5\n")
     say("run_code js", lambda: run("let a = 6; a * 7", language="js").text, "42")
     say("run_code javascript state", lambda: run("a", language="javascript").text, "6")
+    say("run_code R", lambda: run("x <- c(1, 4)\nmean(x)", language="r").text, "[1] 2.5")
+    say(
+        "run_code R again",
+        lambda: [r.formats() for r in run("plot(x)\ndata.frame(x)", language="R").results],
+        lambda shown: any("html" in each for each in shown) and any("png" in e for e in shown),
+    )
     say.raises(
-        "run_code cobol", lambda: run("x", language="cobol"), SandboxException, "not offered"
+        "run_code cobol", lambda: run("x", language="cobol"), SandboxException, "no kernelspec"
     )
 
 

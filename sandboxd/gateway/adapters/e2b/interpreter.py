@@ -5,6 +5,7 @@ Code that names no context runs in its language's own, which begins at the user'
 
 import asyncio
 import contextlib
+import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Any
@@ -27,6 +28,7 @@ from sandboxd.gateway.sessions.names import default_context_id, is_context_id
 from sandboxd.gateway.waiting import ClientGone, disconnected, unless
 from sandboxd.model import agent
 from sandboxd.model.context import (
+    LANGUAGE,
     CodeEvent,
     CodeRequest,
     Context,
@@ -48,7 +50,10 @@ _LANGUAGES = {
     "javascript": ContextLanguage.JAVASCRIPT,
     "js": ContextLanguage.JAVASCRIPT,
     "bash": ContextLanguage.BASH,
+    "r": ContextLanguage.R,
+    "java": ContextLanguage.JAVA,
 }
+"""Clients write names in any case; what is none of these is a kernelspec."""
 _FORMATS = (
     "text", "html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "json", "javascript", "data",
     "chart",
@@ -152,7 +157,7 @@ class Interpreter:
         finally:
             await events.aclose()  # type: ignore[attr-defined]
 
-    async def _default(self, target: Target, language: ContextLanguage) -> str:
+    async def _default(self, target: Target, language: str) -> str:
         """The id of the language's own context, which has been started."""
         name = default_context_id(language)
         key = (target.sandbox, name)
@@ -255,14 +260,12 @@ def _shown(context: Context) -> dict[str, str]:
     return {"id": context.id, "language": context.language, "cwd": context.cwd}
 
 
-def _language(name: str | None) -> ContextLanguage:
-    """Raises NotOffered."""
-    found = _LANGUAGES.get((name or "python").lower())
-    if found is None:
-        raise NotOffered(
-            f"code in {(name or '')[:32]!r} is not offered; {', '.join(_LANGUAGES)} is"
-        )
-    return found
+def _language(name: str | None) -> str:
+    """Raises NotOffered for what no language and no kernelspec could be called."""
+    name = name or ContextLanguage.PYTHON
+    if re.fullmatch(LANGUAGE, name) is None:
+        raise NotOffered(f"{name[:32]!r} is the name of no language")
+    return _LANGUAGES.get(name.lower(), name)
 
 
 def _checked(name: str) -> str:
