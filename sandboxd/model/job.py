@@ -33,6 +33,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """Set if the program is to be judged, on these cases, and not only run."""
     together: Together | None = None
     """Set if these commands, of which `request` is the first, are to run together."""
+    exact_env: bool = False
+    """Commands find the variables of their request and none of the sandbox's or the image's."""
 
 
 class Lease(Struct, frozen=True, kw_only=True):

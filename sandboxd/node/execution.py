@@ -147,7 +147,8 @@ class Execution:
         else:
             argv, env = [*(request.command or ()), *request.args], {}
         image = built.spec.image
-        order = make_order(argv, {**base_env(image), **env, **request.env}, files, limits)
+        basis = {} if self._job.exact_env else base_env(image)
+        order = make_order(argv, {**basis, **env, **request.env}, files, limits)
         if language is None and not files and image.workdir:
             order = msgspec.structs.replace(order, cwd=image.workdir)
         stdin: Input

@@ -65,6 +65,18 @@ def test_each_of_the_joined_commands_has_its_own_end(go):
         assert (found[1]["status"], found[1]["exitStatus"]) == ("Nonzero Exit Status", 3)
 
 
+@pytest.mark.parametrize("given", [[], ["A=1"], ["PATH=/bin", "LANG=x"]])
+def test_a_command_finds_the_variables_that_it_was_given_and_no_others(go, given):
+    show = {**command("", OUT), "args": ["/usr/bin/env"], "env": given}
+    alone = go.post("/run", json={"cmd": [show]}).json()
+    quiet = {**command("", [None]), "args": ["/usr/bin/true"]}
+    joined_to = [{**show, "files": [None, None, OUT[2]]}, quiet]
+    pipe = joined(0, 1, proxy=True, name="stdout", max=4096)
+    together = go.post("/run", json={"cmd": joined_to, "pipeMapping": [pipe]}).json()
+    for found in (alone[0], together[0]):
+        assert sorted(found["files"]["stdout"].splitlines()) == sorted(given), found
+
+
 def test_two_that_wait_for_each_other_end_by_their_own_clocks(go):
     wait = command("read x", [], clockLimit=SECOND // 2)
     patient = command("read x; exit 7", [], clockLimit=20 * SECOND)

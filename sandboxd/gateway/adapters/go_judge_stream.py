@@ -108,7 +108,9 @@ class LiveRequests:
         if line.terminal is not None:
             line.result = await line.terminal.run(line)
             return
-        submission = submit_run(self._gateway, tenant, line.asked.request, run_id=run_id)
+        submission = submit_run(
+            self._gateway, tenant, line.asked.request, run_id=run_id, exact_env=True
+        )
         await submitted(self._gateway, run_id, submission)
         try:
             await Stream(self._gateway, line, run_id).run()  # type: ignore[arg-type]

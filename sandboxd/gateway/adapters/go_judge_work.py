@@ -94,7 +94,13 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(
-                        run(self._gateway, tenant, asked.request, receive if index == 0 else None)
+                        run(
+                            self._gateway,
+                            tenant,
+                            asked.request,
+                            receive if index == 0 else None,
+                            exact_env=True,
+                        )
                     )
                     for index, asked in enumerate(work.commands)
                 ]

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive
@@ -57,6 +58,8 @@ async def submit_run(
     request: RunRequest,
     reply_to: str | None = None,
     run_id: str = "",
+    *,
+    exact_env: bool = False,
 ) -> str:
     """Queue a run. Raises InvalidRequest, Overload."""
     job = admit(
@@ -64,7 +67,7 @@ async def submit_run(
         created_at=timestamp(), reply_to=reply_to,
     )  # fmt: skip
     await gateway.offers.check(job.request.language)
-    return await gateway.queue.submit(job)
+    return await gateway.queue.submit(replace(job, exact_env=exact_env))
 
 
 async def submit_judged(
@@ -87,12 +90,13 @@ async def submit_together(
     reply_to: str,
     run_id: str,
 ) -> str:
-    """Queue commands that run together. Raises InvalidRequest, Overload."""
+    """Queue commands that run together, each with its own variables alone. Raises InvalidRequest,
+    Overload."""
     job = admit_together(
         requests, pipes, gateway.policies, room=await gateway.offers.room(), tenant=tenant,
         run_id=run_id, created_at=timestamp(), reply_to=reply_to,
     )  # fmt: skip
-    return await gateway.queue.submit(job)
+    return await gateway.queue.submit(replace(job, exact_env=True))
 
 
 async def submitted(gateway: Gateway, run_id: str, submission: Coroutine[Any, Any, str]) -> None:
@@ -108,14 +112,21 @@ async def submitted(gateway: Gateway, run_id: str, submission: Coroutine[Any, An
 
 
 async def run(
-    gateway: Gateway, tenant: str, request: RunRequest, receive: Receive | None = None
+    gateway: Gateway,
+    tenant: str,
+    request: RunRequest,
+    receive: Receive | None = None,
+    *,
+    exact_env: bool = False,
 ) -> Result:
     """The result of a run, waited for; cancelled when the client leaves.
 
     Raises InvalidRequest, Overload, ClientGone; Unavailable when it takes too long.
     """
     return await _result(
-        gateway, receive, partial(submit_run, gateway, tenant, request, gateway.id)
+        gateway,
+        receive,
+        partial(submit_run, gateway, tenant, request, gateway.id, exact_env=exact_env),
     )
 
 

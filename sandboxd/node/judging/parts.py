@@ -106,9 +106,10 @@ class Parts:
         files = [(path, FILE_MODE, content.data()) for path, content in request.files.items()]
         given = request.stdin
         data = given.data() if isinstance(given, FileContent) else given.encode()
+        found = {} if self._job.exact_env else job_environment.BASE_ENV
         order = job_environment.order(
             [*(request.command or ()), *request.args],
-            {**job_environment.BASE_ENV, **request.env}, files, limits,
+            {**found, **request.env}, files, limits,
         )  # fmt: skip
         return await place.run(
             self.shelves, order, limits, stdin if stdin is not None else data,
