@@ -27,7 +27,7 @@ READY_WITHIN = 60.0 * PATIENCE
 STOPPED_WITHIN = 30.0 * PATIENCE
 ROLES = ("gateway", "courier", "node", "redis")
 BLOCKS = 40
-_LOCKS = Path(tempfile.gettempdir()) / "sandboxd-test-uids"
+_LOCKS = Path("/tmp/sandboxd-test-uids")  # of the whole host, as uids are, whatever TMPDIR is
 
 
 class ServiceError(AssertionError):
