@@ -76,9 +76,9 @@ class IptablesFirewall:
         empty: dict[str, list[Line]] = {name: [] for name in ("members", "resolving")}
         empty |= {f"by-{part}": [] for part in _PARTS}
         ways = {
-            "leaving": ("by-sent", "sane", "members", "floor", "by-policy", "refuse"),
+            "leaving": ("sane", "by-sent", "members", "floor", "by-policy", "refuse"),
             "arriving": ("by-received", "by-replies", "inbound"),
-            "here": ("by-sent", "sane", "resolving", "local"),
+            "here": ("sane", "by-sent", "resolving", "local"),
             "told": ("node", "by-received"),
         }
         jumps = {

@@ -148,8 +148,8 @@ set members {{ typeof meta iifgroup . meta oifgroup; }}
 {self._sets()}
 {written}
 chain leaving {{
-iifgroup vmap @by_sent
 jump sane
+iifgroup vmap @by_sent
 jump members_of
 jump floor
 iifgroup vmap @by_policy
@@ -162,8 +162,8 @@ oifgroup vmap @by_replies
 goto inbound
 }}
 chain here {{
-iifgroup vmap @by_sent
 jump sane
+iifgroup vmap @by_sent
 goto local
 }}
 chain forward {{

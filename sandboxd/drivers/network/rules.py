@@ -3,12 +3,13 @@
 Two backends write them to the kernel. Every rule has a name, and the tests take each one away and see
 its probe get through. The order of the chains, for a packet that a sandbox sends:
 
-    forward   caps of its policy → sane → floor → its policy → refuse
-    input     caps of its policy → sane → the resolver, the proxy → drop
+    forward   sane → caps of its policy → floor → its policy → refuse
+    input     sane → caps of its policy → the resolver, the proxy → drop
 
 and for one that it shall get: caps → replies to what its policy let out → drop. Which policy a sandbox
 has is the link group of its device, so a sandbox adds no rule; a policy adds the same few chains
-whatever the number of its sandboxes.
+whatever the number of its sandboxes. Caps count by source, and a sandbox may give any (IP_FREEBIND): so
+what is not its own is stopped before.
 
 A connection that a rule lets out carries the policy's mark from then on. The mark is new each time that
 the policy is written, so its open connections meet the new rules at their next packet, both ways.
@@ -69,8 +70,11 @@ class Mark(Struct, frozen=True):
 Verdict = Literal["accept", "drop", "refuse"] | Mark
 
 
-_COUNTED_ONLY = frozenset({"packets", "bytes", "multicast", "inbound", "invalid", "guard"})
-"""Rules whose packets are many, or not the sandbox's deed: they are counted and not reported."""
+_COUNTED_ONLY = frozenset(
+    {"packets", "bytes", "multicast", "inbound", "invalid", "guard", "spoofed"}
+)
+"""Rules whose packets are many, or not the sandbox's deed, or do not say whose they are: they are counted
+and not reported."""
 REPORTS_RATE, REPORTS_BURST = 10, 50
 """Reports a second of one sandbox, and at once."""
 

@@ -56,8 +56,8 @@ type filter hook output priority filter; policy {_otherwise("default", layout.om
 oifname != "{DEVICE}" accept
 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }} accept
 {_source(seat, layout.omit)}
-jump sent
 jump sane
+jump sent
 jump floor
 jump allowed
 goto refuse
