@@ -2,7 +2,6 @@
 
 The same rules as `nftables` writes: chains where that has maps, sets of the kernel (ipset) where that
 has sets. Sources are checked before routing, in the raw table, the only place where rpfilter may be.
-Packets are counted and not reported: NFLOG's options overwrite python-iptables' memory.
 """
 
 from collections import Counter
@@ -65,6 +64,7 @@ class IptablesFirewall:
             "sane": self._lines(version, flaws),
             "floor": self._lines(version, rules.floor_rules(self._layout.floor)),
             "refuse": self._lines(version, rules.REFUSE),
+            **{self._scribe.over(rule): self._lines(version, (rule,)) for rule in rules.OVER},
             "local": self._lines(version, local),
             "inbound": self._lines(version, rules.INBOUND),
             "node": self._lines(version, rules.NODE_SENDS),

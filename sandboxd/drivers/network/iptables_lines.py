@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from sandboxd.drivers.network import rules
 from sandboxd.drivers.network.addresses import GROUPS
 from sandboxd.drivers.network.firewall import PROXY_PORT, Layout
 from sandboxd.drivers.network.rules import Cap, Mark, Match, Rule
@@ -20,7 +21,7 @@ _HAS_OPTIONS = "5,48 0 0 0,84 0 0 15,37 0 1 5,6 0 0 1,6 0 0 0"
 
 class Scribe:
     def __init__(self, layout: Layout) -> None:
-        self._plan = layout.plan
+        self._plan, self._reports = layout.plan, layout.reports
         self.groups = f"{layout.plan.group_base:#x}/{0xFFFF_FFFF & ~(GROUPS - 1):#x}"
         """All link groups of the instance, as value and mask."""
 
@@ -32,7 +33,25 @@ class Scribe:
 
     def lines(self, rule: Rule, version: int, group: int) -> Iterator[Line]:
         for line in self._conditions(rule.match, version, group):
+            if rule.match.cap is not None and rule.report:
+                # A rate counts whenever it is asked: once, not for the report and the verdict.
+                over = Part(f"{self._plan.prefix}-{self.over(rule)}")
+                yield msgspec.structs.replace(line, target=over)
+                continue
+            if rule.report and self._reports:
+                yield self._report(line, rule)
             yield from _verdicts(line, rule, version)
+
+    def over(self, rule: Rule) -> str:
+        """Name of the chain for packets that are beyond a cap."""
+        return f"over-{rule.name}"
+
+    def _report(self, line: Line, rule: Rule) -> Line:
+        """Reports a packet, so many of each sandbox, and lets the next one decide."""
+        rate = _rate(f"{self._plan.prefix[2:]}r", rules.REPORTS_BURST)
+        few = Part("hashlimit", {"hashlimit-upto": f"{rules.REPORTS_RATE}/sec", **rate})
+        target = Part("NFLOG", {"nflog-group": str(self._reports), "nflog-prefix": rule.report})
+        return msgspec.structs.replace(line, target=target, matches=(*line.matches, few))
 
     def _conditions(self, match: Match, version: int, group: int) -> Iterator[Line]:
         """What is matched, as lines without a target."""
@@ -86,16 +105,9 @@ class Scribe:
             }
             yield Line(nothing, (new, Part("connlimit", count)))
         else:
-            rate: Options = {
-                "hashlimit-above": f"{min(cap.amount, _RATE_MAX)}/sec",
-                "hashlimit-burst": str(min(cap.amount, _BURST_MAX)),
-                "hashlimit-mode": "srcip",
-                "hashlimit-htable-max": "65536",
-                "hashlimit-htable-expire": "10000",  # ms; a full bucket by then
-                "hashlimit-htable-gcinterval": "1000",
-                "hashlimit-name": f"{self._plan.prefix[2:]}{cap.kind[0]}{group % GROUPS:x}",
-            }
-            parts = (Part("hashlimit", rate),)
+            amount = f"{min(cap.amount, _RATE_MAX)}/sec"
+            rate = _rate(f"{self._plan.prefix[2:]}{cap.kind[0]}{group % GROUPS:x}", cap.amount)
+            parts = (Part("hashlimit", {"hashlimit-above": amount, **rate}),)
             yield Line(nothing, (new, *parts) if cap.kind == "new" else parts)
 
     def jump(self, name: str, part: str, group: int) -> Line:
@@ -117,6 +129,18 @@ class Scribe:
     def members(self, group: int) -> list[Line]:
         both = Part("devgroup", {"src-group": hex(group), "dst-group": hex(group)})
         return [Line(Part("ACCEPT"), (both,), comment="members")]
+
+
+def _rate(name: str, burst: int) -> Options:
+    """A bucket of `burst` for each source, those of one name in one table."""
+    return {
+        "hashlimit-burst": str(min(burst, _BURST_MAX)),
+        "hashlimit-mode": "srcip",
+        "hashlimit-htable-max": "65536",
+        "hashlimit-htable-expire": "10000",  # ms; a full bucket by then
+        "hashlimit-htable-gcinterval": "1000",
+        "hashlimit-name": name,
+    }
 
 
 def _flaw(flaw: str, version: int) -> list[Part]:

@@ -9,6 +9,7 @@ understand, which makes a rule wider, so that rules are built part by part here,
 changed and committed as a whole.
 """
 
+import ctypes
 import fcntl
 import os
 import sys
@@ -19,6 +20,29 @@ import iptc
 import msgspec
 
 from sandboxd.drivers.network.xtables import Answer, Line, Part, Request, Step
+
+_scratch: dict[tuple[Any, Any], Any] = {}
+
+
+def _lend_scratch(kind: Any) -> None:
+    """Give extensions the memory of their own that they ask for. The library does so too, but frees it
+    before they write there: NFLOG its prefix, hashlimit its units."""
+    reset = kind.reset
+
+    def lending(module: Any) -> None:
+        reset(module)
+        size = module._module.udata_size
+        if size:
+            key = (module._module.name, module._module.family)
+            lent = _scratch.setdefault(key, (ctypes.c_ubyte * size)())
+            ctypes.memset(lent, 0, size)
+            module._module.udata = ctypes.cast(lent, ctypes.c_void_p)
+
+    kind.reset = lending
+
+
+for _kind in (iptc.Match, iptc.Target):
+    _lend_scratch(_kind)
 
 _LOCK = Path("/run/xtables.lock")
 """Of the iptables programs."""
