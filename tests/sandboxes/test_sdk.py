@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.root, pytest.mark.service]
 def test_leaving_the_context_ends_it(client: Client) -> None:
     with Sandbox.create(client=client, limits=SandboxLimits(memory=128 << 20)) as sandbox:
         assert sandbox.info.limits.memory == 128 << 20
+        assert f"{sandbox.id}, running" in repr(sandbox)
         assert sandbox.run("echo $((6 * 7))").stdout == "42\n"
     info = sandbox.refresh()
     assert info.state == "ended" and info.end is not None and info.end.reason == "killed"

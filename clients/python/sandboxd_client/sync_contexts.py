@@ -73,6 +73,9 @@ class Context:
         self._core = ContextCore(sandbox._core, sandbox.id)
         self.id = name
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
     def run(
         self,
         code: str,

@@ -104,7 +104,9 @@ def test_retry_after_is_read_from_the_problem_or_the_header(headers, body, after
 def test_errors_survive_pickling():
     error = from_problem({"status": 422, "code": "c", "detail": "d", "field": "f"})
     again = pickle.loads(pickle.dumps(error))
-    assert (type(again), again.code, again.field, str(again)) == (RequestError, "c", "f", "d")
+    assert (type(again), again.code, again.field, str(again)) == (
+        RequestError, "c", "f", "d (f) [c]",
+    )  # fmt: skip
 
 
 @calm
