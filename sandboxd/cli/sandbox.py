@@ -18,11 +18,7 @@ from sandboxd.cli.sandbox_forward import forward
 from sandboxd.cli.sandbox_link import link
 from sandboxd.cli.sandbox_network import network
 from sandboxd.cli.sandbox_service import service
-from sandboxd.cli.sandbox_words import options_of
-
-_URL = click.option(
-    "--url", envvar="SANDBOXD_URL", help="The service: http://host:port, unix:/path."
-)
+from sandboxd.cli.sandbox_words import URL, options_of
 
 
 @click.group("sandbox")
@@ -47,25 +43,37 @@ def show(value: Any) -> None:
 
 
 @sandbox.command()
-@click.option("--template")
+@click.option(
+    "--template", help="What it is made from; the service's own for sandboxes unless given."
+)
 @click.option("--image", help="An image or snapshot instead of the template's.")
-@click.option("--volume", "volumes", multiple=True, metavar="NAME:PATH[:ro]")
+@click.option(
+    "--volume",
+    "volumes",
+    multiple=True,
+    metavar="NAME:PATH[:ro]",
+    help="A volume, mounted at PATH.",
+)
 @click.option("--data", multiple=True, metavar="DIGEST:PATH", help="An image of one layer.")
 @click.option("--key", help="While there is a sandbox of this key, that one is the answer.")
-@click.option("--metadata", multiple=True, metavar="K=V")
-@click.option("--env", multiple=True, metavar="K=V")
+@click.option("--metadata", multiple=True, metavar="K=V", help="To tell it by, as in ls.")
+@click.option("--env", multiple=True, metavar="K=V", help="A variable of every command in it.")
 @click.option("--timeout", type=float, help="Seconds until it ends.")
 @click.option("--idle-timeout", type=float, help="Seconds without use after which it ends.")
-@click.option("--on-timeout", type=click.Choice(["kill", "pause"]))
+@click.option(
+    "--on-timeout",
+    type=click.Choice(["kill", "pause"]),
+    help="What happens then; kill unless given.",
+)
 @click.option("--limit", "limits", multiple=True, metavar="K=V", help="memory=512M, cpus=2 …")
-@click.option("--network", metavar="POLICY")
+@click.option("--network", metavar="POLICY", help="One of the operator's; none unless given.")
 @click.option("--group", help="See the sandboxes that name the same group.")
 @click.option("--hostname", help="Its name there: NAME.internal; its id unless given.")
 @click.option(
     "--callback", metavar="URL", help="Is told what happens to it; SANDBOXD_SECRET signs."
 )
 @click.option("--json", "as_json", is_flag=True, help="All there is to say, not the id alone.")
-@_URL
+@URL
 def create(url: str | None, as_json: bool, callback: str | None, **given: Any) -> None:
     """Open a sandbox and print its id."""
     if callback is not None:
@@ -82,8 +90,8 @@ def create(url: str | None, as_json: bool, callback: str | None, **given: Any) -
 @sandbox.command("ls")
 @click.option("--all", "ended", is_flag=True, help="Those too that ended within a day.")
 @click.option("--metadata", multiple=True, metavar="K=V", help="Only those that have this.")
-@click.option("--json", "as_json", is_flag=True)
-@_URL
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@URL
 def list_(url: str | None, ended: bool, metadata: tuple[str, ...], as_json: bool) -> None:
     """The sandboxes there are, the newest first."""
     wanted = options_of(metadata=metadata).get("metadata")
@@ -108,7 +116,7 @@ def _line(info: SandboxInfo) -> str:
 
 @sandbox.command()
 @click.argument("name", metavar="ID")
-@_URL
+@URL
 def get(url: str | None, name: str) -> None:
     """A sandbox as JSON."""
     with service(url) as client:
@@ -117,7 +125,7 @@ def get(url: str | None, name: str) -> None:
 
 @sandbox.command()
 @click.argument("names", nargs=-1, required=True, metavar="ID...")
-@_URL
+@URL
 def kill(url: str | None, names: tuple[str, ...]) -> None:
     """End sandboxes with everything in them."""
     with service(url) as client:
@@ -130,9 +138,13 @@ def kill(url: str | None, names: tuple[str, ...]) -> None:
 @click.option("--limit", "limits", multiple=True, metavar="K=V", help="memory=512M, cpus=2 …")
 @click.option("--metadata", multiple=True, metavar="K=V", help="In place of what there is.")
 @click.option("--idle-timeout", type=float, help="Seconds without use; 0 takes it away.")
-@click.option("--on-timeout", type=click.Choice(["kill", "pause"]))
-@click.option("--network", metavar="POLICY")
-@_URL
+@click.option(
+    "--on-timeout",
+    type=click.Choice(["kill", "pause"]),
+    help="What happens when its time is up.",
+)
+@click.option("--network", metavar="POLICY", help="Another of the operator's, or none.")
+@URL
 def update(url: str | None, name: str, **given: Any) -> None:
     """Change it while it lives; what is not given stays."""
     with service(url) as client:
@@ -141,7 +153,7 @@ def update(url: str | None, name: str, **given: Any) -> None:
 
 @sandbox.command()
 @click.argument("name", metavar="ID")
-@_URL
+@URL
 def pause(url: str | None, name: str) -> None:
     """Let everything in it stand still, until it is used again."""
     with service(url) as client:
@@ -150,7 +162,7 @@ def pause(url: str | None, name: str) -> None:
 
 @sandbox.command()
 @click.argument("name", metavar="ID")
-@_URL
+@URL
 def resume(url: str | None, name: str) -> None:
     """Let it go on."""
     with service(url) as client:
@@ -160,7 +172,7 @@ def resume(url: str | None, name: str) -> None:
 @sandbox.command()
 @click.argument("name", metavar="ID")
 @click.argument("timeout", type=float, required=False, metavar="[SECONDS]")
-@_URL
+@URL
 def extend(url: str | None, name: str, timeout: float | None) -> None:
     """Start its time to live again, with SECONDS as a new one; print when it ends."""
     with service(url) as client:
@@ -170,7 +182,7 @@ def extend(url: str | None, name: str, timeout: float | None) -> None:
 @sandbox.command()
 @click.argument("name", metavar="ID")
 @click.argument("image", required=False, metavar="[NAME]")
-@_URL
+@URL
 def snapshot(url: str | None, name: str, image: str | None) -> None:
     """Make an image of its files; print what to give as --image."""
     with service(url) as client:
@@ -179,8 +191,8 @@ def snapshot(url: str | None, name: str, image: str | None) -> None:
 
 @sandbox.command()
 @click.argument("name", metavar="ID")
-@click.option("--count", "-n", type=int, default=1)
-@_URL
+@click.option("--count", "-n", type=int, default=1, show_default=True, help="How many.")
+@URL
 def fork(url: str | None, name: str, count: int) -> None:
     """Open new ones with the files that this one has now; print their ids."""
     with service(url) as client:
@@ -191,7 +203,7 @@ def fork(url: str | None, name: str, count: int) -> None:
 @sandbox.command()
 @click.argument("name", metavar="ID")
 @click.option("--history", is_flag=True, help="What it has used over time, a line for each sample.")
-@_URL
+@URL
 def metrics(url: str | None, name: str, history: bool) -> None:
     """What it uses now, or has used over time."""
     with service(url) as client:
@@ -210,8 +222,8 @@ def metrics(url: str | None, name: str, history: bool) -> None:
 
 @sandbox.command()
 @click.argument("name", metavar="ID")
-@click.option("--json", "as_json", is_flag=True)
-@_URL
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@URL
 def ps(url: str | None, name: str, as_json: bool) -> None:
     """Its processes: those that run, and the last that ended."""
     with service(url) as client:

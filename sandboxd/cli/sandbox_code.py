@@ -8,6 +8,7 @@ import click
 from sandboxd_client import CodeValue, Sandbox, save_files
 
 from sandboxd.cli.sandbox_service import service
+from sandboxd.cli.sandbox_words import URL
 
 _INTERRUPTED = 130
 _PICTURES = ("png", "jpeg", "pdf")
@@ -23,7 +24,7 @@ _PICTURES = ("png", "jpeg", "pdf")
     metavar="DIR",
     help="Keep pictures here as value-N.png.",
 )
-@click.option("--url", envvar="SANDBOXD_URL")
+@URL
 @click.argument("name", metavar="ID")
 @click.argument("source", type=click.File("r"), default="-", metavar="[FILE]")
 def code(

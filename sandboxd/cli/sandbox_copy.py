@@ -16,7 +16,7 @@ from sandboxd_client import Client, Sandbox, SandboxdError, unpack_tar
 
 from sandboxd.cli import run_report
 from sandboxd.cli.sandbox_files import printable
-from sandboxd.cli.sandbox_words import place
+from sandboxd.cli.sandbox_words import URL, place
 
 _WORTH_A_BAR = 1 << 20
 
@@ -25,7 +25,7 @@ _WORTH_A_BAR = 1 << 20
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-@click.option("--url", envvar="SANDBOXD_URL")
+@URL
 def cp(source: str, target: str, quiet: bool, url: str | None) -> None:
     """Copy a file or directory into a sandbox or out of it; one of the two is ID:PATH."""
     (name, inner), (other, outer) = place(source), place(target)

@@ -8,7 +8,7 @@ import click
 from sandboxd_client import AsyncClient, AsyncSandbox, Client, ProcessInfo, Sandbox, SandboxdError
 
 from sandboxd.cli import run_report, terminal
-from sandboxd.cli.sandbox_words import options_of
+from sandboxd.cli.sandbox_words import URL, options_of
 
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
@@ -17,10 +17,10 @@ _INTERRUPTED, _BROKEN_PIPE = 130, 141
 @click.option("--interactive", "-i", is_flag=True, help="Our stdin is its stdin.")
 @click.option("--tty", "-t", is_flag=True, help="On a terminal.")
 @click.option("--detach", "-d", is_flag=True, help="Start it, print its id, leave it.")
-@click.option("--env", multiple=True, metavar="K=V")
-@click.option("--cwd", default="/work", show_default=True)
+@click.option("--env", multiple=True, metavar="K=V", help="A variable of the command.")
+@click.option("--cwd", default="/work", show_default=True, help="Directory that it begins in.")
 @click.option("--timeout", type=float, help="Seconds after which it is killed.")
-@click.option("--url", envvar="SANDBOXD_URL")
+@URL
 @click.argument("name", metavar="ID")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(

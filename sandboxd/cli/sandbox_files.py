@@ -8,9 +8,8 @@ import click
 from sandboxd_client import FileInfo, Sandbox
 
 from sandboxd.cli.sandbox_service import service
-from sandboxd.cli.sandbox_words import place
+from sandboxd.cli.sandbox_words import URL, place
 
-_URL = click.option("--url", envvar="SANDBOXD_URL")
 _PLACE = click.argument("where", metavar="ID:PATH")
 _KINDS = {"directory": "d", "symlink": "l", "fifo": "p", "socket": "s", "device": "c"}
 
@@ -37,9 +36,9 @@ def printable(name: bytes | str) -> str:
 
 @files.command("ls")
 @_PLACE
-@click.option("--depth", type=int, default=1, show_default=True)
+@click.option("--depth", type=int, default=1, show_default=True, help="Levels of directories.")
 @click.option("-l", "long", is_flag=True, help="With type, permissions and size.")
-@_URL
+@URL
 def list_(where: str, depth: int, long: bool, url: str | None) -> None:
     """What is below a directory."""
     with _at(url, where) as (sandbox, path):
@@ -55,7 +54,7 @@ def _line(info: FileInfo) -> str:
 
 @files.command()
 @_PLACE
-@_URL
+@URL
 def cat(where: str, url: str | None) -> None:
     """A file, to stdout as it is."""
     with _at(url, where) as (sandbox, path):
@@ -65,7 +64,7 @@ def cat(where: str, url: str | None) -> None:
 
 @files.command()
 @_PLACE
-@_URL
+@URL
 def write(where: str, url: str | None) -> None:
     """stdin becomes a file, whole or not at all."""
     with _at(url, where) as (sandbox, path):
@@ -74,8 +73,8 @@ def write(where: str, url: str | None) -> None:
 
 @files.command()
 @_PLACE
-@click.option("-r", "recursive", is_flag=True)
-@_URL
+@click.option("-r", "recursive", is_flag=True, help="With all that is in it.")
+@URL
 def rm(where: str, recursive: bool, url: str | None) -> None:
     """Remove a file, or with -r a directory."""
     with _at(url, where) as (sandbox, path):
@@ -84,7 +83,7 @@ def rm(where: str, recursive: bool, url: str | None) -> None:
 
 @files.command()
 @_PLACE
-@_URL
+@URL
 def mkdir(where: str, url: str | None) -> None:
     """Make a directory and its parents."""
     with _at(url, where) as (sandbox, path):
@@ -94,7 +93,7 @@ def mkdir(where: str, url: str | None) -> None:
 @files.command()
 @_PLACE
 @click.argument("target", metavar="PATH")
-@_URL
+@URL
 def mv(where: str, target: str, url: str | None) -> None:
     """Move within a sandbox."""
     with _at(url, where) as (sandbox, path):
@@ -103,7 +102,7 @@ def mv(where: str, target: str, url: str | None) -> None:
 
 @files.command()
 @_PLACE
-@_URL
+@URL
 def stat(where: str, url: str | None) -> None:
     """A file's type, permissions and size."""
     with _at(url, where) as (sandbox, path):
@@ -113,7 +112,7 @@ def stat(where: str, url: str | None) -> None:
 @files.command()
 @_PLACE
 @click.argument("mode")
-@_URL
+@URL
 def chmod(where: str, mode: str, url: str | None) -> None:
     """Set permissions, as an octal number."""
     try:
@@ -128,7 +127,7 @@ def chmod(where: str, mode: str, url: str | None) -> None:
 @_PLACE
 @click.option("--put", is_flag=True, help="To write it.")
 @click.option("--expires-in", type=float, default=3600.0, show_default=True, help="Seconds.")
-@_URL
+@URL
 def sign(where: str, put: bool, expires_in: float, url: str | None) -> None:
     """Print a URL that reads the file without a key."""
     with _at(url, where) as (sandbox, path):
@@ -138,7 +137,7 @@ def sign(where: str, put: bool, expires_in: float, url: str | None) -> None:
 
 @files.command()
 @_PLACE
-@_URL
+@URL
 def watch(where: str, url: str | None) -> None:
     """What changes below a directory, a line for each change, until it is interrupted."""
     with _at(url, where) as (sandbox, path):

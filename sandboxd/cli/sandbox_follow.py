@@ -7,15 +7,15 @@ import click
 from sandboxd_client import Sandbox
 
 from sandboxd.cli.sandbox_service import service
+from sandboxd.cli.sandbox_words import URL
 
-_URL = click.option("--url", envvar="SANDBOXD_URL")
 _NAME = click.argument("name", metavar="ID")
 
 
 @click.command()
 @click.argument("name", metavar="[ID]", required=False)
 @click.option("--after", help="The id of the last event that is known.")
-@_URL
+@URL
 def events(name: str | None, after: str | None, url: str | None) -> None:
     """What happens, a line of JSON each: to one sandbox from its beginning to its end, or to all of them
     from now on."""
@@ -34,7 +34,7 @@ def events(name: str | None, after: str | None, url: str | None) -> None:
 @click.command()
 @_NAME
 @click.argument("process")
-@_URL
+@URL
 def output(name: str, process: str, url: str | None) -> None:
     """What is kept of a process' output, and all that comes, to its end; leaving it leaves it alone."""
     with service(url) as client:
@@ -48,7 +48,7 @@ def output(name: str, process: str, url: str | None) -> None:
 @_NAME
 @click.argument("process")
 @click.argument("number", metavar="SIGNAL", default="TERM")
-@_URL
+@URL
 def signal(name: str, process: str, number: str, url: str | None) -> None:
     """Send a signal, by name or number, to a process and its group."""
     with service(url) as client:

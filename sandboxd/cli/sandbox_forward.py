@@ -8,6 +8,7 @@ from sandboxd_client import AsyncClient, AsyncSandbox, SandboxdError
 from sandboxd_client.async_port import AsyncPortStream
 
 from sandboxd.cli import run_report
+from sandboxd.cli.sandbox_words import URL
 
 _CHUNK = 1 << 16
 
@@ -18,7 +19,7 @@ _CHUNK = 1 << 16
 @click.option(
     "--local", type=click.IntRange(0, 65_535), help="Port here; the same unless given, 0: any."
 )
-@click.option("--url", envvar="SANDBOXD_URL")
+@URL
 def forward(name: str, port: int, local: int | None, url: str | None) -> None:
     """Listen on 127.0.0.1 and pass each connection on to PORT in a sandbox, until interrupted.
 

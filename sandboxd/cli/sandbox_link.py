@@ -4,6 +4,7 @@ import click
 from sandboxd_client import Client, Sandbox, SandboxdError
 
 from sandboxd.cli import run_report
+from sandboxd.cli.sandbox_words import URL
 
 
 @click.command("link")
@@ -13,7 +14,7 @@ from sandboxd.cli import run_report
     "--expires", type=click.FloatRange(1, 30 * 86_400), default=3600.0, show_default=True,
     help="Seconds.",
 )  # fmt: skip
-@click.option("--url", envvar="SANDBOXD_URL")
+@URL
 def link(name: str, port: int, expires: float, url: str | None) -> None:
     """Print a URL that opens PORT of a sandbox to whoever has it."""
     try:

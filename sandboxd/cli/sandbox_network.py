@@ -5,13 +5,14 @@ from sandboxd_client import Client, NetworkRecord, Sandbox, SandboxdError
 
 from sandboxd.cli import run_report
 from sandboxd.cli.sandbox_files import printable
+from sandboxd.cli.sandbox_words import URL
 
 _PAGE = 1_000
 
 
 @click.command("network")
 @click.argument("name", metavar="ID")
-@click.option("--url", envvar="SANDBOXD_URL")
+@URL
 def network(name: str, url: str | None) -> None:
     """Print names, connections and refusals, the oldest first; also of a sandbox that has ended."""
     try:

@@ -9,6 +9,9 @@ import click
 from sandboxd.cli import mount_words
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+URL = click.option(
+    "--url", envvar="SANDBOXD_URL", help="The service: http://host:port, unix:/path."
+)
 _NAMED = re.compile(r"(sbx_[a-z2-7]{26}):(.+)", re.DOTALL)
 
 

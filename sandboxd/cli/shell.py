@@ -9,7 +9,7 @@ import click
 from sandboxd_client import AsyncClient, AsyncSandbox, ProcessInfo, SandboxdError
 
 from sandboxd.cli import run_report, terminal
-from sandboxd.cli.sandbox_words import options_of
+from sandboxd.cli.sandbox_words import URL, options_of
 
 _HUNG_UP = 129
 _FIRST = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash -i; exec sh -i")
@@ -29,10 +29,12 @@ class _Shell(click.Command):
 @click.argument("words", nargs=-1, metavar="[-- COMMAND]...")
 @click.option("--attach", metavar="PROCESS", help="A terminal that was opened before.")
 @click.option("--keep", is_flag=True, help="Do not end a sandbox that was made for it.")
-@click.option("--template")
+@click.option(
+    "--template", help="What it is made from; the service's own for sandboxes unless given."
+)
 @click.option("--image", help="An image or snapshot instead of the template's.")
-@click.option("--env", multiple=True, metavar="K=V")
-@click.option("--url", envvar="SANDBOXD_URL", help="The service: http://host:port, unix:/path.")
+@click.option("--env", multiple=True, metavar="K=V", help="A variable of every command in it.")
+@URL
 @click.pass_obj
 def shell(
     behind: tuple[str, ...], sandbox: str | None, words: tuple[str, ...], attach: str | None,
