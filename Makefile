@@ -16,7 +16,7 @@ PACKAGES += clang-format apparmor bubblewrap iproute2 busybox-static cpio zstd e
 	qemu-system-x86 qemu-system-common
 PACKAGES += nftables iptables iperf3
 PACKAGES += mmdebstrap umoci skopeo docker-registry runc crun
-PACKAGES += python3-ipython python3-matplotlib nodejs r-base-core r-cran-irkernel python3-jupyter-client
+PACKAGES += python3-ipython python3-matplotlib python3-pip nodejs r-base-core r-cran-irkernel python3-jupyter-client
 PACKAGES += clang libclang-rt-14-dev libpython3.11-testsuite python3-numpy python3-pandas git sqlite3
 NATIVE := $(wildcard sandboxd/native/*.[ch]) sandboxd/native/cdef.txt sandboxd/native/generate.py \
 	CMakeLists.txt pyproject.toml clients/python/pyproject.toml
@@ -83,7 +83,7 @@ doctor: setup ## what this host gives, layer by layer
 	$(BIN)/sandboxd doctor
 
 OUT ?= build/bench
-bench: setup ## this service beside its peers, in one interleaved run; the report in OUT
+bench: setup .setup/compat ## this service beside its peers, in one interleaved run; the report in OUT
 	mkdir -p $(OUT) && rm -f $(OUT)/*.md $(OUT)/*.svg $(OUT)/*.json
 	$(BIN)/python -m loadtest bench --out $(OUT) $(ARGS)
 	$(BIN)/python -m loadtest network --out $(OUT)
@@ -130,12 +130,19 @@ adapters: setup ## the client's adapters for agent frameworks, with their real l
 		-e 'clients/python[smolagents,inspect]'
 	$(BIN)/pytest -rs tests/sandboxes/test_adapters.py
 
-compat: setup .setup/compat .setup/compat-oldest ## other services' unmodified clients, call by call, against this service
+compat: setup .setup/compat .setup/compat-oldest .setup/compat-javascript ## other services' unmodified clients, call by call, against this service
 	$(BIN)/pytest -rs tests/compat/clients $(ARGS)
 
 .setup/compat .setup/compat-oldest: .setup/%: requirements-%.lock .setup/packages
 	$(PYTHON) -m venv --clear $@
 	$@/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
+
+# They need Node 20.18 and npm, which are not Debian 12's own: without these, Python's clients are run alone.
+.setup/compat-javascript: $(wildcard tests/compat/clients/javascript/*) .setup/packages
+	rm -rf $@ && mkdir -p $@ && cp tests/compat/clients/javascript/* $@/
+	@(npm --version && node -e 'const [a, b] = process.versions.node.split("."); process.exit(+a > 20 || +a == 20 && +b >= 18 ? 0 : 1)' \
+		&& cd $@ && npm ci --silent --ignore-scripts --no-audit --no-fund) >/dev/null 2>&1 \
+		|| { rm -rf $@/node_modules; echo "left out: E2B's clients for JavaScript, which need npm and Node 20.18"; }
 
 compat-inside: setup ## honest programs and CPython's own tests, inside and outside compared; a quarter of an hour
 	COMPAT=all $(BIN)/pytest tests/compat/inside tests/warm/test_regression.py $(ARGS)
@@ -147,6 +154,8 @@ lock: ## write the locks anew: exact versions and hashes
 			--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate \
 			-o $$name.lock $$name.in || exit; \
 	done
+	cd tests/compat/clients/javascript && npm install --package-lock-only --omit-lockfile-registry-resolved \
+		--no-audit --no-fund --silent
 
 clean: ## remove what make made
 	rm -rf .setup $(VENV) build

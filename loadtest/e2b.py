@@ -29,7 +29,7 @@ _GOALS = {
 async def measure(server: Server, plan: Plan, say: Callable[[str], None]) -> list[Row]:
     """Nothing where the client is not installed. Raises RuntimeError if it fails."""
     if not PYTHON.exists():
-        say("e2b: left out, since make compat has not installed the client")
+        say("e2b: left out, since its client is not installed (make .setup/compat)")
         return []
     url = f"http://{server.host}:{server.port}/compat/e2b"
     echo = await asyncio.start_server(_echo, "127.0.0.1", 0)

@@ -21,6 +21,7 @@ from tests.service.instance import ROOT, running
 
 PYTHON = ROOT / ".setup/compat/bin/python"
 OLDEST = ROOT / ".setup/compat-oldest/bin/python"
+JAVASCRIPT = ROOT / ".setup/compat-javascript"
 HERE = Path(__file__).parent
 KEY = "e2b_0123456789abcdef"
 IMAGE = "compat-image"
@@ -80,9 +81,8 @@ def run(environment: dict[str, str]) -> Callable[[str], dict[str, Any]]:
     def once(script: str) -> dict[str, Any]:
         if script not in done:
             with tempfile.NamedTemporaryFile() as file:
-                python = OLDEST if "oldest" in script else PYTHON
                 ended = subprocess.run(
-                    [python, HERE / script], env={**environment, "COMPAT_TABLE": file.name},
+                    _command(script), env={**environment, "COMPAT_TABLE": file.name},
                     capture_output=True, text=True, timeout=100 * PATIENCE, check=False,
                 )  # fmt: skip
                 text = Path(file.name).read_text()
@@ -91,6 +91,12 @@ def run(environment: dict[str, str]) -> Callable[[str], dict[str, Any]]:
         return done[script]
 
     return once
+
+
+def _command(script: str) -> list[str | Path]:
+    if script.endswith(".mjs"):  # modules are looked for beside the script
+        return ["node", JAVASCRIPT / script]
+    return [OLDEST if "oldest" in script else PYTHON, HERE / script]
 
 
 def _rootfs() -> bytes:

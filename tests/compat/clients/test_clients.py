@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.compat.clients.conftest import PYTHON
+from tests.compat.clients.conftest import JAVASCRIPT, PYTHON
 from tests.patience import PATIENCE
 from tests.service.instance import ROOT
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
 
-SCRIPTS = ("with_e2b.py", "with_e2b_async.py", "with_code_interpreter.py", "with_e2b_oldest.py")
+SCRIPTS = ["with_e2b.py", "with_e2b_async.py", "with_code_interpreter.py", "with_e2b_oldest.py"]
+WHOLE = (JAVASCRIPT / "node_modules").is_dir()
+"""JavaScript's clients are installed, which takes a newer Node than some systems have."""
+if WHOLE:
+    SCRIPTS.append("with_javascript.mjs")
 PAGE = ROOT / "docs/e2b.md"
 BEGIN, END = "<!-- make compat writes this -->\n", "<!-- until here -->\n"
 
@@ -47,7 +51,7 @@ def test_the_page_shows_what_was_run(run: Callable[[str], dict[str, Any]]) -> No
     text = PAGE.read_text()
     head, rest = text.split(BEGIN)
     shown, tail = rest.split(END)
-    if os.environ.get("COMPAT_WRITE"):
+    if os.environ.get("COMPAT_WRITE") and WHOLE:
         PAGE.write_text(head + BEGIN + wanted + END + tail)
     else:
-        assert shown == wanted
+        assert shown == wanted if WHOLE else shown.startswith(wanted[:-1])
