@@ -264,7 +264,10 @@ class Kernel:
             site.addsitedir(packages)
         importlib.invalidate_caches()
         if child.returncode:
-            raise OSError(f"pip ended with {child.returncode}")
+            raise OSError(
+                f"pip ended with {child.returncode}: above is why. What it could not reach, the "
+                "sandbox's network policy may not open"
+            )
 
 
 def _no_input(prompt=""):
