@@ -17,7 +17,7 @@ from sandboxd.native.plan import ExecOrder, Plan
 
 ffi, lib = _native.ffi, _native.lib
 
-ABI = 4
+ABI = 5
 if lib.sbx_abi() != ABI:
     raise ImportError(f"the native core speaks version {lib.sbx_abi()}, this package {ABI}")
 
@@ -273,13 +273,16 @@ def send_quiesce(control: int) -> None:
     os.write(control, _HEAD.pack(_QUIESCE, ABI, 0))
 
 
-def send_spawn(control: int, number: int, exec_fd: int, *, files: bool = False) -> None:
+def send_spawn(
+    control: int, number: int, exec_fd: int, *, files: bool = False, root: bool = False
+) -> None:
     """Ask a session's init for one more process, a runner or the file service, with this end of an
-    exec socket (which stays open here). It answers Spawned, and later Exited, with `number`.
+    exec socket (which stays open here). It answers Spawned, and later Exited, with `number`. `root` is
+    refused (EPERM) unless the plan said that there is one.
 
     Raises OSError: BlockingIOError if init reads nothing, as when it is frozen.
     """
-    _send(control, _SPAWN.pack(_SPAWNING, ABI, 0, number, files), exec_fd)
+    _send(control, _SPAWN.pack(_SPAWNING, ABI, 0, number, 2 * root + files), exec_fd)
 
 
 def send_signal(control: int, number: int, signal: int) -> None:

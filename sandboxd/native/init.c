@@ -9,7 +9,9 @@
  *
  * Identity after the `capabilities` stage: effective uid `init_uid`, so that the job cannot trace
  * it or change its limits; real uid the job's, which is what kill(2) asks for, so that init can end
- * the job; file system uid the job's, so that init sees of files exactly what the job sees.
+ * the job; file system uid the job's, so that init sees of files exactly what the job sees. Where
+ * the sandbox has a root (SBX_PLAN_ROOT), what a process of root's needs stays permitted to init,
+ * and takes effect in those that it forks; in init itself, to end them.
  */
 #include "init.h"
 
@@ -282,16 +284,20 @@ static void quiesce(struct init *init)
 static void spawn(struct init *init, const struct sbx_spawn *order, int exec)
 {
 	struct sbx_spawned answer = {{SBX_MSG_SPAWNED, SBX_ABI, 0}, order->id, 0, 0};
+	const bool root = order->kind >= SBX_SPAWN_ROOT_RUNNER;
 	pid_t pid = -1;
 
 	if (exec < 0)
 		errno = EBADF;
+	else if (root && !(init->plan.head.flags & SBX_PLAN_ROOT))
+		errno = EPERM;
 	else if (may_add_child(order->id))
 		pid = fork();
 	if (pid == 0) {
 		init->late = true;
+		init->root = root;
 		init->exec = exec;
-		if (order->kind == SBX_SPAWN_FILES)
+		if (order->kind == SBX_SPAWN_FILES || order->kind == SBX_SPAWN_ROOT_FILES)
 			file_service(init);
 		runner(init);
 	}

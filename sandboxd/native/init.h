@@ -24,6 +24,7 @@ struct init {
 	bool runner;       /* this process has become the runner */
 	struct copy copy;
 	bool late; /* this is no child of the root that init was, but of the init that serves */
+	bool root; /* this one shall be the sandbox's root */
 	int index; /* which item of a stage's list failed */
 	uint32_t layers; /* bit per enum sbx_layer that was applied */
 };

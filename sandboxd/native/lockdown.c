@@ -49,6 +49,12 @@ static bool is_build(const struct init *init)
 	return init->plan.head.flags & SBX_PLAN_BUILD;
 }
 
+/* Whether some process of the sandbox may be its root. */
+static bool has_root(const struct init *init)
+{
+	return init->plan.head.flags & SBX_PLAN_RANGE;
+}
+
 static int empty_bounding_set(void)
 {
 	for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
@@ -81,41 +87,65 @@ static int make_userns(struct init *init)
 	return 0;
 }
 
-/* The bounding set goes here, once for init and every runner that it forks. A build's root needs a
- * part of it. */
+/* The bounding set goes here, once for init and every runner that it forks. Root needs a part of
+ * it. */
 int enter_userns(struct init *init)
 {
 	if (make_userns(init) != 0)
 		return -1;
-	return is_build(init) || skipped(init, SBX_LAYER_CAPABILITIES) ? 0 : empty_bounding_set();
+	return has_root(init) || skipped(init, SBX_LAYER_CAPABILITIES) ? 0 : empty_bounding_set();
 }
 
-/* What a package manager needs of root to unpack what belongs to others, over the ids of its own
- * user namespace: those of the image's files, and no others. */
+/* What a package manager needs of root to unpack what belongs to others, and sudo to run a command
+ * as another, over the ids of their own user namespace: those of the image's files, and no others.
+ */
 enum {
-	BUILD_CAPABILITIES = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER |
-			     1u << CAP_FSETID | 1u << CAP_KILL | 1u << CAP_SETGID |
-			     1u << CAP_SETUID,
+	ROOT_CAPABILITIES = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER |
+			    1u << CAP_FSETID | 1u << CAP_KILL | 1u << CAP_SETGID | 1u << CAP_SETUID,
 };
 
-/* A build's root keeps them over exec and loses them when it becomes another, as root does. */
-static int build_capabilities(void)
+static int bound_to_root(const struct init *init)
+{
+	if (skipped(init, SBX_LAYER_CAPABILITIES))
+		return 0;
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if ((cap > 31 || !(ROOT_CAPABILITIES & 1u << cap)) &&
+		    prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
+			return -1;
+	errno = 0;
+	return 0;
+}
+
+/* Root keeps them over exec and loses them when it becomes another, as root does. */
+static int root_capabilities(const struct init *init)
 {
 	const unsigned long locked = SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED |
 				     SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
 				     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
 	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct some[2] = {
-		{.effective = BUILD_CAPABILITIES, .permitted = BUILD_CAPABILITIES}};
+		{.effective = ROOT_CAPABILITIES, .permitted = ROOT_CAPABILITIES}};
 
-	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-		if ((cap > 31 || !(BUILD_CAPABILITIES & 1u << cap)) &&
-		    prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
-			return -1;
-	errno = 0;
-	return prctl(PR_SET_SECUREBITS, locked, 0, 0, 0) != 0
+	if (skipped(init, SBX_LAYER_CAPABILITIES))
+		return 0;
+	return bound_to_root(init) != 0 || prctl(PR_SET_SECUREBITS, locked, 0, 0, 0) != 0
 		       ? -1
 		       : (int)syscall(SYS_capset, &header, some);
+}
+
+/* What init may give to those that it forks. In effect in init itself is the right to end processes
+ * alone, which are not all of the uid that it has for that. To lock itself down a runner needs
+ * CAP_SETPCAP, which none keeps. */
+static int lend_capabilities(const struct init *init, bool effective)
+{
+	const uint32_t lent = ROOT_CAPABILITIES | 1u << CAP_SETPCAP;
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct some[2] = {
+		{.effective = effective ? lent : 1u << CAP_KILL, .permitted = lent}};
+
+	if (skipped(init, SBX_LAYER_CAPABILITIES))
+		return 0;
+	return (int)syscall(SYS_capset, &header, some);
 }
 
 static int no_capabilities(const struct init *init)
@@ -129,7 +159,7 @@ static int no_capabilities(const struct init *init)
 
 	if (skipped(init, SBX_LAYER_CAPABILITIES))
 		return 0;
-	if (is_build(init) && empty_bounding_set() != 0)
+	if (has_root(init) && empty_bounding_set() != 0)
 		return -1;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 ||
 	    (prctl(PR_GET_SECUREBITS) != (int)locked &&
@@ -185,8 +215,10 @@ int drop_init_privileges(struct init *init)
 {
 	if (become_init(init) != 0)
 		return -1;
-	if (no_capabilities(init) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0 ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+	if ((init->plan.head.flags & SBX_PLAN_ROOT
+		     ? bound_to_root(init) != 0 || lend_capabilities(init, false) != 0
+		     : no_capabilities(init) != 0) ||
+	    prctl(PR_SET_DUMPABLE, 0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return -1;
 	init->layers |= 1u << SBX_LAYER_CAPABILITIES;
 	return 0;
@@ -196,13 +228,16 @@ int drop_job_privileges(struct init *init)
 {
 	const struct sbx_plan *plan = &init->plan.head;
 	const uid_t job = skipped(init, SBX_LAYER_USERNS) ? plan->host_job_uid : plan->job_uid;
+	const uid_t own = init->root ? job - plan->job_uid : job;
+	const bool root = init->root || (is_build(init) && plan->job_uid == 0);
 
-	if (!skipped(init, SBX_LAYER_IDENTITY) &&
-	    (keep_for_capabilities(init) != 0 || setresgid(job, job, job) != 0 ||
-	     setresuid(job, job, job) != 0))
+	if (init->late && plan->flags & SBX_PLAN_ROOT && lend_capabilities(init, true) != 0)
 		return -1;
-	if ((is_build(init) && plan->job_uid == 0 ? build_capabilities() : no_capabilities(init)) !=
-		    0 ||
+	if (!skipped(init, SBX_LAYER_IDENTITY) &&
+	    (keep_for_capabilities(init) != 0 || setresgid(own, own, own) != 0 ||
+	     setresuid(own, own, own) != 0))
+		return -1;
+	if ((root ? root_capabilities(init) : no_capabilities(init)) != 0 ||
 	    prctl(PR_SET_DUMPABLE, 0) != 0)
 		return -1;
 	init->layers |= 1u << SBX_LAYER_CAPABILITIES;

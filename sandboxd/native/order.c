@@ -79,7 +79,7 @@ bool parse_spawn(const uint8_t *message, size_t size, struct sbx_spawn *spawn)
 	if (size != sizeof(*spawn) || message[0] != SBX_MSG_SPAWN || message[1] != SBX_ABI)
 		return false;
 	memcpy(spawn, message, sizeof(*spawn));
-	return spawn->kind == SBX_SPAWN_RUNNER || spawn->kind == SBX_SPAWN_FILES;
+	return spawn->kind <= SBX_SPAWN_ROOT_FILES;
 }
 
 bool parse_signal(const uint8_t *message, size_t size, struct sbx_signal *signal)

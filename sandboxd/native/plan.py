@@ -12,7 +12,7 @@ _LENGTH = struct.Struct("<I")
 _PLAN = struct.Struct("<BBHIIIIIQIIIIII")
 assert _PLAN.size == 56
 
-_LANDLOCK, _LOOPBACK, _IDMAP, _BUILD, _SESSION, _ZYGOTE = 1, 2, 4, 8, 16, 32
+_LANDLOCK, _LOOPBACK, _IDMAP, _BUILD, _SESSION, _ZYGOTE, _ROOT = 1, 2, 4, 8, 16, 32, 64
 
 
 class Bind(Struct, frozen=True):
@@ -42,6 +42,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """An image is made: the job has every id below `init_uid`, and may write everywhere."""
     session: bool = False
     """It lives on for more processes: has terminals, and may write everywhere."""
+    root: bool = False
+    """Of a session: it may have processes of root. The job has every id below `init_uid`."""
     zygote: bool = False
     """No sandbox: an interpreter, with every right, that sandboxes are forked from."""
     seccomp: bytes
@@ -72,7 +74,8 @@ class Plan(Struct, frozen=True, kw_only=True):
             | (_IDMAP if self.idmap else 0)
             | (_BUILD if self.build else 0)
             | (_SESSION if self.session else 0)
-            | (_ZYGOTE if self.zygote else 0),
+            | (_ZYGOTE if self.zygote else 0)
+            | (_ROOT if self.root else 0),
             cgroups,
             len(self.binds),
             len(self.masks),

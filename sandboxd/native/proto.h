@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SBX_ABI             4 /* raised whenever a byte below changes its meaning; checked at import */
+#define SBX_ABI             5 /* raised whenever a byte below changes its meaning; checked at import */
 
 #define SBX_PLAN_MAX        65536u  /* bytes of a plan message */
 #define SBX_EXEC_INLINE_MAX 131072u /* a larger exec body comes in a sealed memfd */
@@ -166,6 +166,9 @@ struct sbx_forked {
 enum sbx_spawn_kind {
 	SBX_SPAWN_RUNNER, /* waits for an order, as the first does */
 	SBX_SPAWN_FILES,  /* serves files, see service.c */
+	/* The same two as root, if the plan has SBX_PLAN_ROOT. */
+	SBX_SPAWN_ROOT_RUNNER,
+	SBX_SPAWN_ROOT_FILES,
 };
 
 /* A process more, locked down as the first runner is. Its exec socket says SBX_MSG_ARMED. */
@@ -279,6 +282,10 @@ enum sbx_plan_flags {
 	SBX_PLAN_BUILD = 1 << 3, /* an image is made: see lockdown.c for what its job may do more */
 	SBX_PLAN_SESSION = 1 << 4, /* lives on for more processes: terminals, writes anywhere */
 	SBX_PLAN_ZYGOTE = 1 << 5,  /* no sandbox: an interpreter to fork them from, see zygote.c */
+	SBX_PLAN_ROOT = 1 << 6,    /* a session that may have processes of root, see lockdown.c */
+
+	/* Every id below init's is mapped, since files belong to many. */
+	SBX_PLAN_RANGE = SBX_PLAN_BUILD | SBX_PLAN_ROOT,
 };
 
 /* Head of a plan. Fields after it: hostname, stage directory, layer_count directories (the topmost

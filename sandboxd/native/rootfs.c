@@ -55,22 +55,26 @@ static int new_tmpfs(uint64_t size, uint32_t inodes, unsigned attributes)
 }
 
 /* Where clients of sandboxes that live look for a home, whatever the image has there. */
-static int make_home(const struct sbx_plan *plan, uid_t owner)
+static int make_homes(const struct sbx_plan *plan, uid_t owner, uid_t root_owner)
 {
 	if (!(plan->flags & SBX_PLAN_SESSION))
 		return 0;
-	return mkdir("upper/home", 0755) || mkdir("upper/home/user", 0755) ||
-			       chown("upper/home/user", owner, owner)
-		       ? -1
-		       : 0;
+	if (mkdir("upper/home", 0755) || mkdir("upper/home/user", 0755) ||
+	    chown("upper/home", root_owner, root_owner) || chown("upper/home/user", owner, owner))
+		return -1;
+	if (!(plan->flags & SBX_PLAN_ROOT))
+		return 0;
+	return mkdir("upper/root", 0700) || chown("upper/root", root_owner, root_owner) ? -1 : 0;
 }
 
 int mount_scratch(struct init *init)
 {
 	const struct sbx_plan *plan = &init->plan.head;
 	const uid_t owner = skipped(init, SBX_LAYER_IDENTITY) ? 0 : plan->host_job_uid;
-	/* Of the root directory: in a build the root inside, who may then make entries in it. */
-	const uid_t root_owner = plan->flags & SBX_PLAN_BUILD ? owner - plan->job_uid : 0;
+	/* Of the root directory: the root inside, if there is one, who may then make entries in it.
+	 */
+	const uid_t root_owner =
+		plan->flags & SBX_PLAN_RANGE && owner != 0 ? owner - plan->job_uid : 0;
 
 	init->scratch = new_tmpfs(plan->disk, plan->inodes,
 				  (unsigned)guarded(init, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
@@ -87,7 +91,7 @@ int mount_scratch(struct init *init)
 			       chown("upper/tmp", root_owner, root_owner) ||
 			       chown("upper", root_owner, root_owner)
 		       ? -1
-		       : make_home(plan, owner);
+		       : make_homes(plan, owner, root_owner);
 }
 
 /* Make every directory of `path` below `dir` (no links: the tree is ours alone until pivot). */

@@ -151,9 +151,8 @@ static int spawn(int init_fd, int cgroup_fd, int netns_fd, int control, bool zyg
 
 static int write_map(int pid, const char *file, const struct sbx_plan *plan)
 {
-	/* A build has every id below init's, since the files that it makes belong to many. */
-	const bool build = plan->flags & SBX_PLAN_BUILD;
-	const uint32_t first = build ? 0 : plan->job_uid, count = build ? plan->init_uid : 1;
+	const bool range = plan->flags & SBX_PLAN_RANGE;
+	const uint32_t first = range ? 0 : plan->job_uid, count = range ? plan->init_uid : 1;
 	char path[64], text[128];
 	int length = snprintf(text, sizeof(text), "%u %u %u\n%u %u 1\n", first,
 			      plan->host_job_uid - (plan->job_uid - first), count, plan->init_uid,
@@ -311,15 +310,17 @@ static int await_ready(struct sbx_sandbox *sandbox, const struct sbx_plan *plan,
 }
 
 /* Whether ids are as they must be: nobody in a sandbox is root outside, nor inside but a build's
- * job; init is not the job. Every id of a build lies in one range of the host's, which ends with
- * init's. */
+ * job, or a session's late one; init is not the job. A range is one of the host's too, and its last
+ * id is init's. */
 static bool sound_ids(const struct sbx_plan *plan)
 {
 	if ((!plan->job_uid && !(plan->flags & SBX_PLAN_BUILD)) || !plan->init_uid ||
 	    !plan->host_job_uid || !plan->host_init_uid || plan->job_uid == plan->init_uid ||
 	    plan->host_job_uid == plan->host_init_uid)
 		return false;
-	return !(plan->flags & SBX_PLAN_BUILD) ||
+	if (plan->flags & SBX_PLAN_ROOT && !(plan->flags & SBX_PLAN_SESSION))
+		return false;
+	return !(plan->flags & SBX_PLAN_RANGE) ||
 	       (plan->job_uid < plan->init_uid && plan->host_job_uid > plan->job_uid &&
 		plan->host_init_uid - plan->host_job_uid == plan->init_uid - plan->job_uid);
 }

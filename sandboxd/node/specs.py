@@ -30,4 +30,5 @@ def make_spec(settings: Settings, policies: Policies, template: Template, image:
         pids=limits.pids + (OWN_PIDS - 1 if template.session else 0),
         disk=limits.disk,
         session=template.session,
+        root=template.root,
     )

@@ -113,11 +113,11 @@ class Workshop:
                 close_all(native)
 
 
-def spawn(native: Native, number: int, *, files: bool = False) -> int:
+def spawn(native: Native, number: int, *, files: bool = False, root: bool = False) -> int:
     """One more process of a session; the host's end of its exec socket, once it is armed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        send_spawn(native.control, number, theirs.fileno(), files=files)
+        send_spawn(native.control, number, theirs.fileno(), files=files, root=root)
     answer = awaited(native.control)
     assert isinstance(answer, Spawned) and answer.errno == 0, answer
     armed = awaited(ours.fileno())

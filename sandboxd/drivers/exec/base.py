@@ -61,6 +61,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     mounts: tuple[Mount, ...] = ()
     session: bool = False
     """It lives on for more processes, with terminals, and may write everywhere."""
+    root: bool = False
+    """Of a session: its processes may be root of its own user namespace, and their files of any user."""
     build_user: int | None = None
     """An image is made by this user: it has every id, and may write everywhere. None: a job."""
     network: Network | None = None

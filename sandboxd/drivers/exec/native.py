@@ -185,7 +185,8 @@ class NativeDriver:
     def _plan(self, spec: Spec, uid: int, *, warming: bool) -> Plan:
         """`warming`: an interpreter will start in it."""
         build = spec.build_user is not None
-        job, init = (spec.build_user, SLOT - 1) if spec.build_user is not None else (_JOB, _INIT)
+        job = spec.build_user if spec.build_user is not None else _JOB
+        init = SLOT - 1 if build or spec.root else _INIT
         return Plan(
             hostname="sandbox",
             stage_dir=str(self._stage),
@@ -201,6 +202,7 @@ class NativeDriver:
             mounts=[mount.target for mount in spec.mounts],
             build=build,
             session=spec.session,
+            root=spec.root,
             job_uid=job,
             init_uid=init,
             host_job_uid=uid + job,
