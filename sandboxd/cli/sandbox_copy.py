@@ -25,8 +25,9 @@ _WORTH_A_BAR = 1 << 20
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--resume", is_flag=True, help="Go on where a copy of the same file broke off.")
 @URL
-def cp(source: str, target: str, quiet: bool, url: str | None) -> None:
+def cp(source: str, target: str, quiet: bool, resume: bool, url: str | None) -> None:
     """Copy a file or directory into a sandbox or out of it; one of the two is ID:PATH."""
     (name, inner), (other, outer) = place(source), place(target)
     if (name is None) == (other is None):
@@ -34,9 +35,9 @@ def cp(source: str, target: str, quiet: bool, url: str | None) -> None:
     try:
         with Client(url) as client:
             if name is not None:
-                _out(Sandbox.connect(name, client=client), inner, Path(outer), quiet)
+                _out(Sandbox.connect(name, client=client), inner, Path(outer), quiet, resume)
             elif other is not None:
-                _in(Sandbox.connect(other, client=client), Path(inner), outer, quiet)
+                _in(Sandbox.connect(other, client=client), Path(inner), outer, quiet, resume)
     except SandboxdError as error:
         raise SystemExit(run_report.failure(error, "sandboxd sandbox cp")) from None
     except OSError as error:
@@ -48,14 +49,15 @@ def cp(source: str, target: str, quiet: bool, url: str | None) -> None:
         raise SystemExit(1) from None
 
 
-def _in(sandbox: Sandbox, source: Path, target: str, quiet: bool) -> None:
+def _in(sandbox: Sandbox, source: Path, target: str, quiet: bool, resume: bool) -> None:
     if not source.is_dir():
         if target.endswith("/"):
             target += source.name
         mode = source.stat().st_mode & 0o777
         with _bar(source.name, quiet) as progress:
-            sandbox.files.upload(source, target, mode=mode, progress=progress)
+            sandbox.files.upload(source, target, mode=mode, resume=resume, progress=progress)
         return
+    _no_directory(resume)
     with tempfile.TemporaryFile() as packed:
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
             archive.add(source, arcname=".")
@@ -64,19 +66,25 @@ def _in(sandbox: Sandbox, source: Path, target: str, quiet: bool) -> None:
             sandbox.files.write_tar(target, packed, progress=progress)
 
 
-def _out(sandbox: Sandbox, source: str, target: Path, quiet: bool) -> None:
+def _out(sandbox: Sandbox, source: str, target: Path, quiet: bool, resume: bool) -> None:
     if sandbox.files.stat(source).type != "directory":
         if target.is_dir():
             target /= Path(source).name
         with _bar(target.name, quiet) as progress:
-            sandbox.files.download(source, target, progress=progress)
+            sandbox.files.download(source, target, resume=resume, progress=progress)
         return
+    _no_directory(resume)
     with tempfile.TemporaryFile() as packed:
         with _bar(target.name, quiet) as progress:
             sandbox.files.read_tar(source, packed, progress=progress)
         packed.seek(0)
         for name in unpack_tar(packed, target):
             click.echo(f"sandboxd: left out {printable(name)}", err=True)
+
+
+def _no_directory(resume: bool) -> None:
+    if resume:
+        raise click.UsageError("--resume is for a single file")
 
 
 @contextmanager

@@ -103,6 +103,9 @@ def test_files_go_in_and_out(cli, box: Box, tmp_path: Path) -> None:  # type: ig
     cli("sandbox", "cp", str(tmp_path / "in"), f"{box.id}:cli/data")
     cli("sandbox", "cp", f"{box.id}:cli/data", str(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == data
+    cli("sandbox", "cp", "--resume", f"{box.id}:cli/data", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == data
+    assert "single file" in cli("sandbox", "cp", "--resume", str(tmp_path), f"{box.id}:d", code=2)
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub/x").write_text("deep")

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -163,6 +164,55 @@ def test_files(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(RequestError) as absent:
         files.read("nothing")
     assert absent.value.code == "path_not_found"
+
+
+class _Broken(Exception):
+    """The user's own, in the middle of a transfer."""
+
+
+def _breaks_at(limit: int) -> Callable[[int, int | None], None]:
+    def progress(done: int, size: int | None) -> None:
+        if done > limit:
+            raise _Broken
+
+    return progress
+
+
+def test_transfers_go_on_where_they_broke_off(client: Client, tmp_path: Path) -> None:
+    data = os.urandom(12 << 20)
+    here, back = tmp_path / "here", tmp_path / "back"
+    here.write_bytes(data)
+    with Sandbox.create(client=client) as sandbox:
+        files = sandbox.files
+        files.write("there", "old")
+        with pytest.raises(_Broken):
+            files.upload(here, "there", resume=True, progress=_breaks_at(8 << 20))
+        assert files.read("there") == b"old"
+        (part,) = [each.path for each in files.list(".") if each.path.endswith(".part")]
+        deadline = time.monotonic() + 20
+        while (kept := files.stat(part).size) < 1 << 20:  # what was under way is written out
+            assert time.monotonic() < deadline
+        told: list[int] = []
+        files.upload(
+            here, "there", mode=0o640, resume=True, progress=lambda done, _: told.append(done)
+        )
+        assert kept < told[0] and told[-1] == len(data)
+        assert files.read("there") == data and files.stat("there").mode == 0o640
+
+        with pytest.raises(_Broken):
+            files.download("there", back, resume=True, progress=_breaks_at(8 << 20))
+        assert not back.exists()
+        told.clear()
+        files.download("there", back, resume=True, progress=lambda done, _: told.append(done))
+        assert told[0] > 8 << 20 and back.read_bytes() == data
+        assert [each.name for each in tmp_path.iterdir() if each.name.endswith(".part")] == []
+        assert not [each for each in files.list(".") if each.path.endswith(".part")]
+
+        with pytest.raises(_Broken):
+            files.download("there", back, resume=True, progress=_breaks_at(8 << 20))
+        files.write("there", data[::-1])
+        assert files.download("there", back, resume=True) == len(data)
+        assert back.read_bytes() == data[::-1], "another version is not gone on with"
 
 
 def test_a_watch(sandbox: Sandbox) -> None:

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from pathlib import Path as LocalPath
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from sandboxd_client import async_resuming
 from sandboxd_client.async_client import _Exchange
 from sandboxd_client.async_documents import documents_of
 from sandboxd_client.core import Flow, Read
@@ -74,20 +75,25 @@ class AsyncFiles:
                 await exchange.aclose()
 
     async def download(
-        self, path: Path, target: str | LocalPath | IO[bytes], *, wait: float = TRANSFER,
-        progress: Progress | None = None,
+        self, path: Path, target: str | LocalPath | IO[bytes], *, resume: bool = False,
+        wait: float = TRANSFER, progress: Progress | None = None,
     ) -> int:  # fmt: skip
-        """Into a file of this machine; how many bytes."""
+        """Into a file of this machine; how many bytes. With `resume` it goes on where an earlier one of
+        the same file broke off, and the target is there once it is whole."""
         if isinstance(target, str | LocalPath):
+            if resume:
+                return await async_resuming.download(
+                    self, path, LocalPath(target), wait=wait, progress=progress
+                )
             with opened(target, "wb") as file:
                 return await self._save(path, file, wait, progress)
         return await self._save(path, target, wait, progress)
 
     async def _save(
-        self, path: Path, file: IO[bytes], wait: float, progress: Progress | None
+        self, path: Path, file: IO[bytes], wait: float, progress: Progress | None, offset: int = 0
     ) -> int:
         count = 0
-        made: Any = self.stream(path, wait=wait, progress=progress)
+        made: Any = self.stream(path, offset=offset, wait=wait, progress=progress)
         async with aclosing(made) as pieces:
             async for piece in pieces:
                 await awrite(file, piece)
@@ -109,11 +115,16 @@ class AsyncFiles:
         return await self._put(path, data, {"append": True}, wait, None)
 
     async def upload(
-        self, source: str | LocalPath, path: Path, *, mode: int | None = None,
+        self, source: str | LocalPath, path: Path, *, mode: int | None = None, resume: bool = False,
         wait: float = TRANSFER, progress: Progress | None = None,
     ) -> FileInfo:  # fmt: skip
-        """A file of this machine."""
+        """A file of this machine. With `resume` it goes on where an earlier one of the same file broke
+        off: what has come is kept beside `path`."""
         with opened(source, "rb") as file:
+            if resume:
+                return await async_resuming.upload(
+                    self, file, path, mode=mode, wait=wait, progress=progress
+                )
             return await self.write(path, file, mode=mode, wait=wait, progress=progress)
 
     async def write_many(self, files: Mapping[str, str | bytes], *, wait: float = SHORT) -> int:

@@ -18,12 +18,15 @@ class _Upload:
         self._source, self._progress = source, progress
         self.size = len(source) if isinstance(source, bytes) else _size(source)
         """Bytes that it will be, or None."""
-        self._sent = 0
+        begun = 0 if isinstance(source, bytes) or self.size is None else source.tell()
+        self._sent = begun
+        """What was sent before included."""
+        self._whole = None if self.size is None else begun + self.size
 
     def _told(self, data: bytes) -> bytes:
         self._sent += len(data)
         if self._progress is not None:
-            self._progress(self._sent, self.size)
+            self._progress(self._sent, self._whole)
         return data
 
     def _pieces(self) -> Iterator[bytes]:
@@ -54,7 +57,7 @@ class AsyncUpload(_Upload, httpx.AsyncByteStream):
             yield self._told(data)
 
 
-def opened(path: str | Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
+def opened(path: str | Path, mode: Literal["rb", "wb", "ab"]) -> IO[bytes]:
     return Path(path).open(mode)
 
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path as LocalPath
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from sandboxd_client import sync_resuming
 from sandboxd_client.core import Flow, Read
 from sandboxd_client.deadline import SHORT, Deadline
 from sandboxd_client.errors import ConnectionFailed, RequestError
@@ -72,18 +73,25 @@ class Files:
                 exchange.close()
 
     def download(
-        self, path: Path, target: str | LocalPath | IO[bytes], *, wait: float = TRANSFER,
-        progress: Progress | None = None,
+        self, path: Path, target: str | LocalPath | IO[bytes], *, resume: bool = False,
+        wait: float = TRANSFER, progress: Progress | None = None,
     ) -> int:  # fmt: skip
-        """Into a file of this machine; how many bytes."""
+        """Into a file of this machine; how many bytes. With `resume` it goes on where an earlier one of
+        the same file broke off, and the target is there once it is whole."""
         if isinstance(target, str | LocalPath):
+            if resume:
+                return sync_resuming.download(
+                    self, path, LocalPath(target), wait=wait, progress=progress
+                )
             with opened(target, "wb") as file:
                 return self._save(path, file, wait, progress)
         return self._save(path, target, wait, progress)
 
-    def _save(self, path: Path, file: IO[bytes], wait: float, progress: Progress | None) -> int:
+    def _save(
+        self, path: Path, file: IO[bytes], wait: float, progress: Progress | None, offset: int = 0
+    ) -> int:
         count = 0
-        made: Any = self.stream(path, wait=wait, progress=progress)
+        made: Any = self.stream(path, offset=offset, wait=wait, progress=progress)
         with closing(made) as pieces:
             for piece in pieces:
                 write(file, piece)
@@ -105,11 +113,16 @@ class Files:
         return self._put(path, data, {"append": True}, wait, None)
 
     def upload(
-        self, source: str | LocalPath, path: Path, *, mode: int | None = None,
+        self, source: str | LocalPath, path: Path, *, mode: int | None = None, resume: bool = False,
         wait: float = TRANSFER, progress: Progress | None = None,
     ) -> FileInfo:  # fmt: skip
-        """A file of this machine."""
+        """A file of this machine. With `resume` it goes on where an earlier one of the same file broke
+        off: what has come is kept beside `path`."""
         with opened(source, "rb") as file:
+            if resume:
+                return sync_resuming.upload(
+                    self, file, path, mode=mode, wait=wait, progress=progress
+                )
             return self.write(path, file, mode=mode, wait=wait, progress=progress)
 
     def write_many(self, files: Mapping[str, str | bytes], *, wait: float = SHORT) -> int:

@@ -14,6 +14,7 @@ MODULES = {
     "async_documents.py": "sync_documents.py",
     "async_sandbox.py": "sync_sandbox.py",
     "async_files.py": "sync_files.py",
+    "async_resuming.py": "sync_resuming.py",
     "async_contexts.py": "sync_contexts.py",
     "async_tools.py": "sync_tools.py",
     "async_store.py": "sync_store.py",
