@@ -21,7 +21,10 @@ _INSIDE = files("sandboxd.kernels") / "inside"
 _PACKAGE = "sandboxd_kernel"
 _JUPYTER = ("wire", "formats", "serial", "rwords", "messages", "jupyter")
 _MODULES = {
-    ContextLanguage.PYTHON: ("python", ("wire", "formats", "python", "shell", "figures", "charts")),
+    ContextLanguage.PYTHON: (
+        "python",
+        ("wire", "formats", "python", "lean", "shell", "figures", "charts"),
+    ),
     ContextLanguage.BASH: ("bash", ("wire", "serial", "bridge", "bash")),
     ContextLanguage.R: ("r", (*_JUPYTER, "bridge", "r")),
     ContextLanguage.JAVA: ("java", ("wire", "serial", "bridge", "java")),

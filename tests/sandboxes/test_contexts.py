@@ -212,8 +212,16 @@ def test_a_default_context_is_there_when_it_is_asked_for(fresh: Box) -> None:
     assert default.run("y")["exception"]["name"] == "NameError"
 
 
+def test_what_was_left_out_to_begin_sooner_is_there_for_who_asks(python: Ctx) -> None:
+    loaded = "import sys; {'jedi', 'prompt_toolkit', 'IPython.terminal'} & set(sys.modules)"
+    assert python.text(loaded) == "set()"
+    asked = "import jedi, IPython\nfrom IPython.terminal.embed import embed\n"
+    assert python.text(f"{asked}jedi.__name__, embed is not IPython.embed") == "('jedi', True)"
+
+
 def test_what_cannot_be_is_said(box: Box, bob: Tenant) -> None:
-    assert box.code("POST", "/contexts", json={"language": "cobol"}) == "invalid_request"
+    assert box.code("POST", "/contexts", json={"language": "cobol"}) == "context_unavailable"
+    assert box.code("POST", "/contexts", json={"language": "co bol"}) == "invalid_request"
     assert box.code("POST", "/contexts", json={"cwd": "/nowhere"}) == "context_unavailable"
     nobody = "/contexts/ctx_" + "a" * 26
     assert box.code("POST", f"{nobody}/run", json={"code": "1"}) == "not_found"

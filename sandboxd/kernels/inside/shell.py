@@ -3,6 +3,7 @@
 import getpass
 import sys
 
+import sandboxd_kernel.lean  # noqa: F401  before IPython
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
