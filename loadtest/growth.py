@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from loadtest import closedloop, cpu, service
+from loadtest import closedloop, cpu, footprint, service
 from loadtest.closedloop import ClosedLoad
+from loadtest.footprint import Footprint
 from loadtest.http1 import Connection
 from loadtest.measurement import Measurement
 from loadtest.peers.http import Server, job_of, with_service_cpu
@@ -32,6 +33,8 @@ _MEMORY = 1 << 30
 _FILLERS = 16
 """Connections that fill the queue."""
 _ANSWER_WITHIN = 3_600.0
+_REST = 2.0
+"""Seconds in which the last sandboxes go and the pool is filled again."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -48,7 +51,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 FULL = Plan(
-    jobs=(10, 100, 1_000, 10_000, 100_000),
+    jobs=(10, 100, 1_000, 10_000, 90_000, 100_000),  # the last ten thousand by themselves
     warm=(10, 100, 1_000),
     clients=(1, 4, 16, 64, 256),
     depth=(0, 10, 100, 1_000, 10_000, 100_000),
@@ -64,6 +67,8 @@ class Point(Struct, frozen=True, kw_only=True):
     cpu: float
     """Milliseconds of a job: gateway, node, Redis, sandboxes."""
     per_second: float
+    held: Footprint | None = None
+    """What the service holds after it, at rest."""
 
 
 class Curve(Struct, frozen=True, kw_only=True):
@@ -100,9 +105,13 @@ async def _jobs(hello: Workload, directory: Path, plan: Plan) -> Curve:
     async with _service() as started:
         for total in plan.jobs:
             count = total - before
-            points.append(await _point(total, started, hello, min(plan.at_once, count), count))
+            point = await _point(total, started, hello, min(plan.at_once, count), count)
+            await asyncio.sleep(_REST)
+            held = footprint.read(started.pid, started.instance)
+            points.append(msgspec.structs.replace(point, held=held))
             before = total
-    return Curve(title="By jobs since the start", grows="jobs", points=points)
+    told = "Memory and descriptors are those of the service's own processes, without its sandboxes."
+    return Curve(title="By jobs since the start", grows="jobs", points=points, told=told)
 
 
 async def _warm(hello: Workload, directory: Path, plan: Plan) -> Curve:
@@ -277,16 +286,22 @@ def _at(values: list[float], part: float) -> float:
 def markdown(curves: list[Curve], head: list[str], plot: str) -> list[str]:
     lines = ["# Growth", "", *head, f"![Latency and CPU against what grows]({plot})", ""]
     for curve in curves:
+        columns = [curve.grows, "p50 ms", "p99 ms", "CPU ms", "jobs/s"]
+        if any(point.held for point in curve.points):
+            columns += ["memory MiB", "descriptors", "cgroups"]
         lines += [
             f"## {curve.title}", "",
-            *table(
-                [curve.grows, "p50 ms", "p99 ms", "CPU ms", "jobs/s"],
-                [
-                    [f"{point.size:,}", *map(number, (point.p50, point.p99, point.cpu, point.per_second))]
-                    for point in curve.points
-                ],
-            ),
+            *table(columns, [_row(point) for point in curve.points]),
             "", f"CPU of a job at the end, to that near the beginning: {curve.factor:.2f}. {curve.told}",
             "",
         ]  # fmt: skip
     return lines
+
+
+def _row(point: Point) -> list[str]:
+    cells = [f"{point.size:,}"]
+    cells += map(number, (point.p50, point.p99, point.cpu, point.per_second))
+    if point.held:
+        cells.append(number(point.held.memory / 2**20))
+        cells += [str(point.held.descriptors), str(point.held.groups)]
+    return cells

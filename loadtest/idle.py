@@ -7,6 +7,7 @@ from statistics import median
 
 from websockets.sync.client import connect
 
+from loadtest import footprint
 from loadtest.peers.http import Server
 from loadtest.sessions import Caller, Plan, Row, row, timed
 
@@ -79,22 +80,5 @@ class _Echo:
 
 
 def _resident(pid: int | None) -> int:
-    """Bytes of memory of the service's own processes; sandboxes' init is `sandbox-init` and no child of
-    a Python process of ours for long."""
-    total = 0
-    for child in _own(pid) if pid else ():
-        try:
-            with open(f"/proc/{child}/status") as file:
-                text = file.read()
-        except OSError:
-            continue
-        for line in text.splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                total += int(line.split()[1]) * 1024
-    return total
-
-
-def _own(pid: int) -> list[int]:
-    """The first process and its children: gateway, node, keeper, courier, Redis."""
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [pid, *map(int, file.read().split())]
+    """Bytes of memory of the service's own processes, without its sandboxes."""
+    return sum(map(footprint.resident, footprint.own(pid))) if pid else 0

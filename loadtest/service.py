@@ -28,6 +28,7 @@ class Service(Struct, frozen=True):
     server: Server
     pid: int
     """Its first process; the others are its children."""
+    instance: str
 
 
 @asynccontextmanager
@@ -41,8 +42,9 @@ async def private(command: Sequence[str] | None = None) -> AsyncIterator[Service
     directory = _directory()
     log = directory / "log"
     port = _free_port()
+    instance = f"bench-{os.getpid()}"
     settings = {
-        "instance": f"bench-{os.getpid()}",
+        "instance": instance,
         "run_dir": str(directory / "run"),
         "state_dir": str(directory / "state"),
         "gateway.listen": f"127.0.0.1:{port}",
@@ -59,7 +61,7 @@ async def private(command: Sequence[str] | None = None) -> AsyncIterator[Service
     try:
         server = Server(host="127.0.0.1", port=port)
         await _started(process, server, log)
-        yield Service(server, process.pid)
+        yield Service(server, process.pid, instance)
     finally:
         forced = await _stop(process)
         last_words = _tail(log)

@@ -24,9 +24,12 @@ async def test_every_curve_is_measured_on_the_real_service(tmp_path: Path) -> No
         assert all(
             point.p50 > 0 and point.cpu > 0 and point.per_second > 0 for point in curve.points
         )
+    held = [point.held for point in curves[0].points]
+    assert all(h and h.memory > 10 << 20 and h.descriptors > 50 and h.groups > 0 for h in held)
     plot.growth(curves, tmp_path / "growth.svg")
     assert "By depth of the queue" in (tmp_path / "growth.svg").read_text()
     text = "\n".join(growth.markdown(curves, ["head"], "growth.svg"))
+    assert text.count("| cgroups |") == 1
     assert text.count("CPU of a job at the end") == 4 and "| jobs waiting" in text
 
 
