@@ -15,10 +15,12 @@ from msgspec import Struct
 from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.exec.native import NativeDriver
 from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.network.slots import KeptSlot
 from sandboxd.errors import SandboxdError
 from sandboxd.native import Native
 from sandboxd.native.core import ABI
 from sandboxd.node.mounts import Mounts
+from sandboxd.node.network import Networks
 from sandboxd.node.sessions.keeping import Kept
 from sandboxd.node.sessions.kept import KeptProcess, KeptSession
 
@@ -56,18 +58,29 @@ class Survivors:
         """Names of control groups that are not to be swept."""
         return {kept.name for kept in self._sessions.values()}
 
+    @property
+    def slots(self) -> list[tuple[KeptSlot, int]]:
+        """Of their networks, each with the namespace that it is in."""
+        return [
+            (kept.slot, self._found[name].fds[3])
+            for name, kept in self._sessions.items()
+            if kept.slot is not None
+        ]
+
     def adopt(
         self,
         driver: NativeDriver,
         specs: Mapping[str, Spec],
         image: Callable[[str], Image],
         mounts: Mounts,
+        networks: Networks | None,
     ) -> list[Adopted]:
         """Take over all that can be; `image` gives that of a digest, held once for the caller."""
         adopted = []
         for name, kept in list(self._sessions.items()):
             try:
-                built = self._adopt(driver, specs, image, mounts, kept, self._found[name].fds)
+                fds = self._found[name].fds
+                built = self._adopt(driver, specs, image, mounts, networks, kept, fds)
             except SandboxdError as error:
                 log.warning("sandbox %s cannot be taken over: %s", name, error)
                 self._let_go(name)
@@ -98,6 +111,7 @@ class Survivors:
         specs: Mapping[str, Spec],
         image: Callable[[str], Image],
         mounts: Mounts,
+        networks: Networks | None,
         kept: KeptSession,
         fds: list[int],
     ) -> Built:
@@ -110,6 +124,12 @@ class Survivors:
         held = image(kept.image) if kept.image else None
         if held is not None:
             spec = msgspec.structs.replace(spec, image=held)
+        slot = None
+        if kept.slot is not None:
+            if networks is None:
+                raise SandboxdError("there are no networks any more")
+            spec = networks.spec(spec)
+            slot = networks.driver.reclaim(kept.slot)
         control, pidfd, scratch, netns = fds
         # Its first runner is long gone; the owner of a sandbox closes this number with the others.
         exec_fd = os.dup(control)
@@ -121,11 +141,14 @@ class Survivors:
                 native,
                 uid=kept.uid,
                 netns=netns,
+                slot=slot,
                 limits=kept.group_limits,
                 disk=kept.disk,
             )
         except BaseException:
             os.close(exec_fd)
+            if slot is not None and networks is not None:
+                networks.driver.give_back(slot)
             raise
         finally:
             if held is not None and held.hold is not None:

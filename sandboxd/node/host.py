@@ -81,10 +81,14 @@ class Host:
         self._network_target = settings.network.pool_size
         self.networks: Networks | None = None
         if settings.network.enabled:
-            self.networks = Networks(settings, self.policies.egress)
+            self.networks = Networks(settings, self.policies.egress, survivors.slots)
             made.callback(self.networks.close)
-        self._adopted = survivors.adopt(self.driver, self.specs, self.rootfs.image, self.mounts)
+        self._adopted = survivors.adopt(
+            self.driver, self.specs, self.rootfs.image, self.mounts, self.networks
+        )
         sweep(self.cgroups, {adopted.kept.name for adopted in self._adopted})
+        if self.networks is not None:
+            self.networks.driver.give_up()
         self.layers = self._prove(settings.isolation.require)
         self._inside = inside.install(settings.run_path / "inside")
 

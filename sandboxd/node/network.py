@@ -6,10 +6,11 @@ pool; which policy it is under is decided when it is handed out, so that one she
 """
 
 import asyncio
+import hashlib
 import ipaddress
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.network import flows, nflog
 from sandboxd.drivers.network.egress import EgressNetwork
-from sandboxd.drivers.network.slots import EgressSlot
+from sandboxd.drivers.network.slots import EgressSlot, KeptSlot
 from sandboxd.egress_files import EgressFiles
 from sandboxd.errors import DriverFault, SandboxdError, SandboxEnded
 from sandboxd.model.egress import EgressPolicy, SandboxNetwork
@@ -66,27 +67,34 @@ class _Held(Struct, eq=False):
     policy: EgressPolicy = CUT_OFF
     assignment: int = 0
     hearing: Hearing | None = None
+    changed: Callable[[], None] = lambda: None
+    """Told when it is under another policy."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Of who changes it: the last word is the last one that was asked for, or that the files say."""
 
 
 class Networks:
-    def __init__(self, settings: Settings, policies: dict[str, EgressPolicy]) -> None:
-        """Raises SettingsError or DriverFault where this host cannot hold to a policy."""
+    def __init__(
+        self,
+        settings: Settings,
+        policies: dict[str, EgressPolicy],
+        kept: Sequence[tuple[KeptSlot, int]] = (),
+    ) -> None:
+        """`kept` are of sandboxes that have outlived the node before this one, with their namespaces.
+        Raises SettingsError or DriverFault where this host cannot hold to a policy."""
         self._held: dict[int, _Held] = {}
-        self.driver = EgressNetwork(settings.instance, settings.network)
+        self.driver = EgressNetwork(settings.instance, settings.network, kept=kept)
         try:
-            files = EgressFiles(
-                settings.policy_path / "egress", policies, settings.network.macvlan
-            )
+            files = EgressFiles(settings.policy_path / "egress", policies, settings.network.macvlan)
             self._offered = Offered(files, self.driver)
             self._boundary = Boundary(settings.network, policies.values())
             self.guard = Guard(settings, self.driver, self._boundary)
             self._overlay = self._spanning(settings)
             self._layer = _write_layer(
-                settings.state_path / "network" / "layer",
+                settings.state_path / "network" / "layers",
                 str(self.driver.plan.router4),
                 self._boundary.files,
+                others=bool(kept),
             )
         except BaseException:
             self.driver.close()
@@ -151,6 +159,38 @@ class Networks:
             raise
         return held.use
 
+    def follow(self, built: Built, changed: Callable[[], None]) -> None:
+        """Call this whenever the sandbox has been put under another policy."""
+        slot = built.slot
+        held = self._held.get(slot.addresses.index) if isinstance(slot, EgressSlot) else None
+        if held is not None and held.slot is slot:
+            held.changed = changed
+
+    def kept(self, built: Built) -> KeptSlot | None:
+        """What the node after this one needs to go on with a sandbox's network; None if it cannot."""
+        return built.slot.kept if isinstance(built.slot, EgressSlot) else None
+
+    async def restore(self, built: Built, kept: KeptSlot, asked: Asked, member: Member) -> Use:
+        """Go on with a sandbox of the node before this one, under what its policy says today. The guard
+        hears of it when it begins: until then nothing that has a name is answered.
+
+        Raises DriverFault, or Overload if too many policies and groups are in use.
+        """
+        slot = built.slot
+        assert isinstance(slot, EgressSlot)
+        held = _Held(slot, Use(slot, self.driver), asked, member, kept.policy)
+        self._held[slot.addresses.index] = held
+        policy = self._offered.still(asked) or kept.policy
+        if policy != kept.policy:
+            await self.driver.soon(self.driver.assign, slot, policy, member.group)
+        held.policy, held.assignment = policy, slot.assignments
+        self._listen(held)
+        if policy.named or member.group:
+            self.guard.expect(slot, policy, member.name, lambda seen: held.use.add(of_guard(seen)))
+        if self._overlay is not None and member.group:
+            await self._overlay.joined(slot, member.name)
+        return held.use
+
     async def _tell(self, held: _Held, policy: EgressPolicy, member: Member) -> None:
         """Have those know who answer for it besides the firewall. Raises DriverFault."""
         slot = held.slot
@@ -208,6 +248,7 @@ class Networks:
         if there and self._held.get(slot.addresses.index) is held:
             held.policy, held.assignment = policy, slot.assignments
             self._listen(held)
+            held.changed()
             await self._tell(held, policy, member)
         return there
 
@@ -280,16 +321,23 @@ def _quietly(
         loop.call_soon_threadsafe(work, slot)
 
 
-def _write_layer(directory: Path, resolver: str, more: Mapping[str, bytes]) -> Path:
-    """A layer that has the resolver's address, and `more` by path. The node's own directory: no sandbox
-    writes there."""
-    shutil.rmtree(directory, ignore_errors=True)
+def _write_layer(parent: Path, resolver: str, more: Mapping[str, bytes], *, others: bool) -> Path:
+    """A layer that has the resolver's address, and `more` by path; sandboxes may stand on `others`. The
+    node's own directory: no sandbox writes there."""
     conf = f"nameserver {resolver}\noptions timeout:2 attempts:2\n"
-    for name, content in {"etc/resolv.conf": conf.encode(), **more}.items():
-        file = directory / name
+    files = {"etc/resolv.conf": conf.encode(), **more}
+    if not others:
+        shutil.rmtree(parent, ignore_errors=True)
+    digest = hashlib.blake2b(repr(sorted(files.items())).encode(), digest_size=8)
+    directory, draft = parent / digest.hexdigest(), parent / "draft"
+    if directory.exists():
+        return directory
+    shutil.rmtree(draft, ignore_errors=True)
+    for name, content in files.items():
+        file = draft / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         file.chmod(0o644)
-    for place in (directory, *(found for found in directory.rglob("*") if found.is_dir())):
+    for place in (draft, *(found for found in draft.rglob("*") if found.is_dir())):
         place.chmod(0o755)
-    return directory
+    return draft.rename(directory)

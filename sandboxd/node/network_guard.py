@@ -174,21 +174,35 @@ class Guard:
     ) -> None:
         """Have the slot's questions answered by this policy; `member` is its name among its group's, and
         `told` gets what is seen of it. Raises DriverFault if the guard is not there for seconds."""
-        ward = Ward(next(self._ids), slot, slot.assignments, slot.group, policy, member, told)
+        ward = self._ward(slot, policy, member, told)
         future = self._waiting[ward.id] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._up.wait()
-                self._forget(slot)
-                self._seen[ward.id] = ward
-                for address in slot.addresses.texts:
-                    self._wards[address] = ward
+                self._enter(ward)
                 self._tell(ward)
                 await future
         except TimeoutError:
             raise DriverFault("network", "tell the guard", "it does not answer") from None
         finally:
             del self._waiting[ward.id]
+
+    def expect(
+        self, slot: EgressSlot, policy: EgressPolicy, member: str, told: Callable[[Seen], None]
+    ) -> None:
+        """As `assign`, before it runs: it begins with that."""
+        self._enter(self._ward(slot, policy, member, told))
+
+    def _ward(
+        self, slot: EgressSlot, policy: EgressPolicy, member: str, told: Callable[[Seen], None]
+    ) -> Ward:
+        return Ward(next(self._ids), slot, slot.assignments, slot.group, policy, member, told)
+
+    def _enter(self, ward: Ward) -> None:
+        self._forget(ward.slot)
+        self._seen[ward.id] = ward
+        for address in ward.slot.addresses.texts:
+            self._wards[address] = ward
 
     def meet(self, mates: dict[int, dict[str, tuple[str, str]]]) -> None:
         """Who is in which group on other nodes, by name."""

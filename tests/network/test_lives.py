@@ -175,6 +175,13 @@ def test_an_unused_slot_serves_again_and_a_used_one_does_not(
             warm.give_back(slot)
 
 
+def test_only_rules_that_change_at_one_stroke_outlive_their_node(
+    world: World, net: EgressNetwork
+) -> None:
+    with sandbox(net, OPEN) as slot:
+        assert (slot.kept is not None) == (net.firewall == "nftables")
+
+
 def test_the_floods_of_one_do_not_hurt_its_neighbour(world: World, net: EgressNetwork) -> None:
     """Ten thousand datagrams to as many ports: the table of connections stays small."""
     flooding = policy(*ANYWHERE, *ANY_UDP, connection_rate=100, connections=50)

@@ -1,17 +1,13 @@
 """Sandboxes that live, with networks: what they may reach changes while they run."""
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 
 import pytest
-from sandboxd_client import Client, RequestError, Sandbox, SandboxdError
+from sandboxd_client import Client, RequestError, Sandbox
 
 from tests.network.serving import serving
 from tests.network.test_runs import ASK
 from tests.network.world import OTHER4, PUBLIC4, World
-from tests.patience import PATIENCE
 from tests.service.instance import Service
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
@@ -67,28 +63,3 @@ def test_what_was_built_without_a_network_gets_none(client: Client) -> None:
             sandbox.update(network="one")
         assert (refused.value.code, refused.value.field) == ("conflict", "network")
         assert sandbox.refresh().network == "none"
-
-
-def test_a_network_dies_with_its_node_and_its_sandbox_says_so(
-    served: Service, client: Client
-) -> None:
-    """The rules of a dead node are gone, so what they held must not go on without them."""
-    networked = Sandbox.create(client=client, network="one")
-    plain = Sandbox.create(client=client)
-    node = served.role("node")
-    assert node is not None
-    os.kill(node, signal.SIGKILL)
-    deadline = time.monotonic() + 60 * PATIENCE
-    while networked.refresh().state != "ended":
-        assert time.monotonic() < deadline, networked.info
-        time.sleep(0.2)
-    assert networked.info.end is not None and networked.info.end.reason == "node_lost"
-    while True:
-        try:
-            assert plain.run("echo alive").stdout == "alive\n", "the other has outlived it"
-            break
-        except SandboxdError as error:
-            assert error.retryable or error.code == "node_lost", error
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-    plain.kill()

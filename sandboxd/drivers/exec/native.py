@@ -219,11 +219,12 @@ class NativeDriver:
         *,
         uid: int,
         netns: int,
+        slot: Slot | None,
         limits: tuple[int, int],
         disk: int,
     ) -> Built:
-        """A sandbox of the node before this one that lives, without a network of its own; the
-        descriptors are ours from then on. The image is held once more. Raises DriverFault."""
+        """A sandbox of the node before this one that lives; the descriptors are ours from then on.
+        `slot` is that of its network, if it has one. The image is held once more. Raises DriverFault."""
         self._uids.adopt(uid)
         try:
             group = self._cgroups.adopt(name, memory=limits[0], pids=limits[1])
@@ -242,13 +243,17 @@ class NativeDriver:
             raise
         if spec.image.hold is not None:
             spec.image.hold.take()
+        if slot is None:
+            slot = self._no_network.adopt(netns)
+        else:
+            os.close(netns)  # it has one of its own
         return Built(
             name=name,
             spec=spec,
             native=native,
             group=group,
             uid=uid,
-            slot=self._no_network.adopt(netns),
+            slot=slot,
             layers=self.layers | native.layers,
             built_at=time.monotonic(),
             disk=disk,

@@ -28,12 +28,12 @@ from sandboxd.drivers.network.addresses import QUARANTINE, Plan
 from sandboxd.drivers.network.base import Slot
 from sandboxd.drivers.network.firewall import Firewall, Layout, Opening
 from sandboxd.drivers.network.floor import Address, floor
-from sandboxd.drivers.network.groups import Groups
 from sandboxd.drivers.network.links import Links
 from sandboxd.drivers.network.macvlan.lans import Lans
 from sandboxd.drivers.network.overlay import OverlayLink
 from sandboxd.drivers.network.probe import choose
-from sandboxd.drivers.network.slots import UNSHAPED, EgressSlot, fingerprint
+from sandboxd.drivers.network.resuming import resume
+from sandboxd.drivers.network.slots import UNSHAPED, EgressSlot, KeptSlot, fingerprint
 from sandboxd.errors import DriverFault, Overload
 from sandboxd.model.egress import EgressPolicy
 from sandboxd.model.overlay import Mate, Peer
@@ -52,11 +52,17 @@ _MTU = 1_500
 
 class EgressNetwork:
     def __init__(
-        self, instance: str, settings: NetworkSettings, omit: frozenset[str] = frozenset()
+        self,
+        instance: str,
+        settings: NetworkSettings,
+        omit: frozenset[str] = frozenset(),
+        kept: Sequence[tuple[KeptSlot, int]] = (),
     ) -> None:
         """Sets up the firewall and the router in the calling process's network namespace.
 
-        `omit` are rules that a test leaves out. Raises SettingsError or DriverFault.
+        `omit` are rules that a test leaves out; `kept` are slots of sandboxes that have outlived the
+        node before this one, and their namespaces, to be asked for by `reclaim`. Raises SettingsError
+        or DriverFault.
         """
         self.plan = Plan(instance, settings.ipv4, settings.ipv6, settings.slots)
         self.floor = floor(settings.private, (self.plan.ipv4, self.plan.ipv6))
@@ -68,14 +74,15 @@ class EgressNetwork:
         self._warm: deque[EgressSlot] = deque()
         self._closing = False
         self._refilling = False
-        self._groups = Groups()
+        self._resumed: dict[int, EgressSlot] = {}
+        """By index, until somebody has asked for them."""
         self._mates: Sequence[Mate] = ()
         self._peers: list[Address] = []
         self.ended: Callable[[EgressSlot], None] | None = None
         """Called, in the driver's thread, when a slot's sandbox is gone: after its connections are, and
         before its addresses are free."""
         try:
-            self._do(self._set_up, self._layout(omit))
+            self._do(self._set_up, self._layout(omit), kept)
         except BaseException:
             self._thread.shutdown()
             raise
@@ -94,14 +101,18 @@ class EgressNetwork:
             omit=omit,
         )
 
-    def _set_up(self, layout: Layout) -> None:
+    def _set_up(self, layout: Layout, kept: Sequence[tuple[KeptSlot, int]]) -> None:
         self._links = Links(self.plan)
         self._lans = Lans(self._settings.macvlan, self.plan, layout.omit)
         self._firewall: Firewall = choose(self._settings.firewall, layout)
         if layout.overlay and self._firewall.name != "nftables":
             raise SettingsError("network.overlay: only nftables has rules for that")
-        self._firewall.install()
-        self._links.prepare()
+        self._groups, resumed = resume(self._firewall, self.plan, kept)
+        self._links.prepare([slot.addresses for slot in resumed])
+        for slot in resumed:
+            self._links.assign(slot.device, slot.group)
+            self._free.remove(slot.addresses.index)
+            self._resumed[slot.addresses.index] = slot
         self._overlay = self._overlay_link() if layout.overlay else None
         self.reports = nflog.bound(self.plan.reports)
         self.flows = flows.listening()
@@ -124,6 +135,18 @@ class EgressNetwork:
         if slot.unused is None or time.monotonic() - slot.made_at < _SETTLING:
             slot.unused = fingerprint(slot.fd)
         return slot
+
+    def reclaim(self, kept: KeptSlot) -> EgressSlot:
+        """The slot that was kept so, under what it was under. Raises DriverFault if it is not there."""
+        slot = self._resumed.pop(kept.index, None)
+        if slot is None:
+            raise DriverFault("network", "take over a slot", f"{kept.index} is not there")
+        return slot
+
+    def give_up(self) -> None:
+        """End those slots that nobody has reclaimed."""
+        while self._resumed:
+            self.give_back(self._resumed.popitem()[1])
 
     def give_back(self, slot: Slot) -> None:
         """In a moment: nobody waits for it."""
@@ -194,6 +217,8 @@ class EgressNetwork:
     def _tear_down(self) -> None:
         while self._warm:
             os.close(self._warm.pop().fd)
+        while self._resumed:
+            os.close(self._resumed.popitem()[1].fd)
         if self._overlay is not None:
             self._overlay.close()
         self._links.sweep()
@@ -237,6 +262,20 @@ class EgressNetwork:
         if policy.interface is not None:
             slot.port = self._lans.put(slot.port, policy, slot.fd)
             slot.unused = None  # the device will go again, what stands in the namespace stays
+        slot.kept = self._kept(slot, policy, network)
+
+    def _kept(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> KeptSlot | None:
+        """What another driver needs to go on with it; None if none could."""
+        if not self._firewall.lasting or slot.port is not None:
+            return None
+        return KeptSlot(
+            index=slot.addresses.index,
+            addresses=slot.addresses.texts,
+            group=slot.group,
+            mark=self._groups.mark(slot.group),
+            policy=policy,
+            network=network,
+        )
 
     def _leave_port(self, slot: EgressSlot) -> None:
         if slot.port is not None:
@@ -346,7 +385,7 @@ class EgressNetwork:
         finally:
             if self.ended is not None and slot.group != QUARANTINE:
                 self.ended(slot)
-            slot.group, slot.openings = QUARANTINE, []
+            slot.group, slot.openings, slot.kept = QUARANTINE, [], None
             if kept and len(self._warm) < max(1, 2 * self._settings.warm):
                 self._warm.append(slot)
             else:

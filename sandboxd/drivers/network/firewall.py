@@ -48,11 +48,26 @@ class Opening(Struct, frozen=True):
     """Through the proxy, which looks for the name in what is sent."""
 
 
+class Living(Struct, frozen=True):
+    """A group whose sandboxes have outlived the node before this one."""
+
+    group: int
+    chains: PolicyChains
+    members: bool
+
+
 class Firewall(Protocol):
     name: str
+    lasting: bool
+    """Whether it can take over what an earlier node left while packets pass."""
 
     def install(self) -> None:
         """Put the fixed chains up, instead of whatever an earlier node of this instance left."""
+
+    def resume(self, living: Collection[Living], slots: Collection[Addresses]) -> None:
+        """The same at one stroke, with the rules of these groups, and what the caps have counted of
+        these slots: no packet meets fewer rules meanwhile. What names were answered with is closed.
+        Only of one that is `lasting`."""
 
     def put(self, group: int, chains: PolicyChains, *, members: bool = False) -> None:
         """Give `group` these rules, at once, instead of those that it has. `members`: devices of the

@@ -1,5 +1,5 @@
 """Connections that are over, and the bytes of each: what the kernel's table of connections tells when it
-drops an entry (ctnetlink). Pure but for `listening`.
+drops an entry (ctnetlink). Pure but for `listening` and `known`.
 """
 
 import ipaddress
@@ -13,7 +13,9 @@ from sandboxd.errors import DriverFault
 
 _DESTROYED = 4
 """NF_NETLINK_CONNTRACK_DESTROY, a group of those who listen."""
-_SUBSYSTEM, _DELETE = 1, 2
+_SUBSYSTEM, _NEW, _GET, _DELETE = 1, 0, 1, 2
+_DUMP, _ERROR, _DONE = 0x301, 2, 3
+_PATIENCE = 5.0
 _ORIGINAL, _MARK, _SENT, _RECEIVED = 1, 8, 9, 10
 _ADDRESSES, _PORTS = 1, 2
 _SOURCES, _TARGETS = (1, 3), (2, 4)
@@ -46,19 +48,41 @@ def listening() -> socket.socket:
     return line
 
 
+def known() -> list[Flow]:
+    """Connections that the calling thread's namespace has now and that carry a policy's mark. Raises
+    DriverFault."""
+    found = []
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as line:
+            line.settimeout(_PATIENCE)
+            line.send(_HEAD.pack(_HEAD.size + 4, _SUBSYSTEM << 8 | _GET, _DUMP, 1, 0) + bytes(4))
+            while True:
+                data = line.recv(1 << 16)
+                found += flows(data)
+                if any(kind in (_ERROR, _DONE) for kind, _ in _messages(data)):
+                    return found
+    except OSError as error:
+        raise DriverFault("network", "list the connections", str(error)) from error
+
+
 def flows(data: bytes) -> list[Flow]:
     """Those in one datagram of the socket that carry a policy's mark; what is malformed is skipped."""
     found = []
+    for kind, body in _messages(data):
+        if kind in (_SUBSYSTEM << 8 | _DELETE, _SUBSYSTEM << 8 | _NEW):
+            flow = _flow(dict(_attributes(body[4:])))
+            if flow is not None:
+                found.append(flow)
+    return found
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     while len(data) >= _HEAD.size:
         size, kind, *_ = _HEAD.unpack_from(data)
         if size < _HEAD.size or size > len(data):
-            break
-        if kind == _SUBSYSTEM << 8 | _DELETE:
-            flow = _flow(dict(_attributes(data[_HEAD.size + 4 : size])))
-            if flow is not None:
-                found.append(flow)
+            return
+        yield kind, data[_HEAD.size : size]
         data = data[size + -size % 4 :]
-    return found
 
 
 def _flow(told: dict[int, bytes]) -> Flow | None:

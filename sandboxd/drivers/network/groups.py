@@ -9,13 +9,14 @@ from msgspec.structs import replace
 
 from sandboxd.drivers.network.addresses import GROUPS, QUARANTINE
 from sandboxd.drivers.network.rules import PolicyChains, policy_chains
-from sandboxd.errors import Overload
+from sandboxd.errors import DriverFault, Overload
 from sandboxd.model.egress import EgressPolicy
 
 
 class _Group(Struct):
     key: tuple[str, bytes]
     users: int
+    mark: int
 
 
 class Groups:
@@ -39,10 +40,32 @@ class Groups:
         if not self._free:
             raise Overload("too many different network policies are in use", retry_after=5.0)
         offset = self._free.popleft()
-        self._groups[offset] = _Group(key, 1)
-        self._by_policy[key] = offset
         self._marks = self._marks % 0xFFFF_FFFE + 1
+        self._groups[offset] = _Group(key, 1, self._marks)
+        self._by_policy[key] = offset
         return offset, policy_chains(policy, self._marks, network=bool(network))
+
+    def resume(self, offset: int, mark: int, policy: EgressPolicy, network: str) -> PolicyChains:
+        """As `hold`, for a sandbox that has this group and mark since before this node began. New
+        marks come after it.
+
+        Raises DriverFault if others have told otherwise of the group or the policy.
+        """
+        key = (network, _key(policy))
+        group = self._groups.get(offset)
+        if group is None and key not in self._by_policy and offset in self._free:
+            self._free.remove(offset)
+            group = self._groups[offset] = _Group(key, 0, mark)
+            self._by_policy[key] = offset
+            self._marks = max(self._marks, mark)
+        if group is None or (group.key, group.mark) != (key, mark):
+            raise DriverFault("network", "resume a group", f"{offset} is another policy's")
+        group.users += 1
+        return policy_chains(policy, mark, network=bool(network))
+
+    def mark(self, offset: int) -> int:
+        """That connections carry which this group's policy has let out."""
+        return self._groups[offset].mark
 
     def networks(self) -> dict[str, int]:
         """The groups that are networks of sandboxes, by a digest that every node makes alike."""

@@ -14,7 +14,7 @@ from pyroute2.netlink.exceptions import IPSetError, NetlinkError
 
 from sandboxd.drivers.network import rules
 from sandboxd.drivers.network.addresses import GROUPS, Addresses
-from sandboxd.drivers.network.firewall import PROXY_PORT, Layout, Opening
+from sandboxd.drivers.network.firewall import PROXY_PORT, Layout, Living, Opening
 from sandboxd.drivers.network.floor import Address
 from sandboxd.drivers.network.iptables_lines import Scribe
 from sandboxd.drivers.network.rules import PolicyChains, Rule
@@ -29,6 +29,7 @@ _STATE_MAX = 65_536
 
 class IptablesFirewall:
     name = "iptables"
+    lasting = False
 
     def __init__(self, layout: Layout) -> None:
         """For the network namespace of the calling thread. Raises DriverFault."""
@@ -49,6 +50,11 @@ class IptablesFirewall:
             tables.change("raw", self._raw(tables.version))
             tables.change("filter", self._filter(tables.version))
             tables.change("nat", self._nat(tables.version))
+
+    def resume(self, living: Collection[Living], slots: Collection[Addresses]) -> None:
+        raise DriverFault(
+            "network", "resume", "tables of both families do not change at one stroke"
+        )
 
     def _raw(self, version: int) -> list[Step]:
         spoofed = [rule for rule in rules.SANE if rule.match.flaw == "spoofed"]

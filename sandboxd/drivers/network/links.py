@@ -7,9 +7,10 @@ is nothing to spoof or to flood on it. The node's side has a route to exactly th
 which is what makes every other source be seen as spoofed.
 """
 
+import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
+from sandboxd.drivers.network import flows
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses, Plan
 from sandboxd.drivers.network.hot import HotLinks
 from sandboxd.drivers.network.namespaces import here, inside
@@ -50,10 +52,11 @@ class Links:
             conntrack.close()
         os.close(self._home)
 
-    def prepare(self) -> None:
-        """Remove what an earlier node of this instance left, switch forwarding and the counting of
-        connections' bytes on, put the router up."""
-        self.sweep()
+    def prepare(self, living: Collection[Addresses] = ()) -> None:
+        """Remove what an earlier node of this instance left, but these slots, switch forwarding and the
+        counting of connections' bytes on, put the router up."""
+        self.sweep({slot.device for slot in living})
+        self._cut_others({slot.index for slot in living})
         for path in (
             "ipv4/ip_forward", "ipv6/conf/all/forwarding", "netfilter/nf_conntrack_acct",
         ):  # fmt: skip
@@ -73,16 +76,25 @@ class Links:
                 "add", index=index, address=str(self._plan.router6), prefixlen=128, flags=_NODAD
             )
 
-    def sweep(self) -> int:
-        """Remove every device of this instance; how many there were."""
+    def sweep(self, living: Collection[str] = ()) -> int:
+        """Remove every device of this instance but these; how many there were."""
         found = [
-            index for index, name in socket.if_nameindex() if name.startswith(self._plan.prefix)
+            index
+            for index, name in socket.if_nameindex()
+            if name.startswith(self._plan.prefix) and name not in living
         ]
         with _translated("remove old devices"):
             for index in found:
                 with suppress(NetlinkError):  # its namespace was just being dropped
                     self._netlink.link("del", index=index)
         return len(found)
+
+    def _cut_others(self, living: Collection[int]) -> None:
+        """Marks begin anew with each node: no connection of a dead sandbox may carry one."""
+        sources = {ipaddress.ip_address(flow.source) for flow in flows.known()}
+        for index in {self._plan.index_of(source) for source in sources}:
+            if index is not None and index not in living:
+                self.cut(self._plan.slot(index))
 
     def make(self, slot: Addresses, mtu: int = 1_500) -> tuple[int, int]:
         """A namespace with the slot's device in it, in quarantine: its descriptor, which the caller
@@ -124,7 +136,12 @@ class Links:
                 link.addr("add", index=index, address=str(address), prefixlen=length, flags=flags)
             for default, gateway in (("0.0.0.0/0", _GATEWAY4), ("::/0", _GATEWAY6)):
                 self._route(
-                    link, dst=default, gateway=gateway, oif=index, flags=["onlink"], priority=_METRIC
+                    link,
+                    dst=default,
+                    gateway=gateway,
+                    oif=index,
+                    flags=["onlink"],
+                    priority=_METRIC,
                 )
 
     def _arrange(self, link: Any, index: int, slot: Addresses, next4: str, next6: str) -> None:

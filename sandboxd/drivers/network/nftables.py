@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from sandboxd.drivers.network import rules
 from sandboxd.drivers.network.addresses import GROUPS, Addresses
-from sandboxd.drivers.network.firewall import PROXY_PORT, Layout, Opening
+from sandboxd.drivers.network.firewall import PROXY_PORT, Layout, Living, Opening
 from sandboxd.drivers.network.floor import Address
 from sandboxd.drivers.network.libnftables import Nftables
 from sandboxd.drivers.network.nftables_lines import FAMILIES, Scribe, flow_key
@@ -18,11 +18,15 @@ _COUNTS = ("packets", "bytes", "new", "connections", "reported")
 _STATE_MAX = 65_536
 """Elements of a set of counts: more than there can be sandboxes, so that no cap fails open."""
 _NAMES_MAX = 1 << 20
+_GROUP = re.compile(rf"chain {_PARTS[0]}_(\d+) ")
+_ELEMENTS = re.compile(r"set (\w+) \{[^{}]*elements = \{([^{}]*)\}")
+_ADDRESS = re.compile(r"(?:^|,)\s*([0-9a-f.:]+)")
 _COUNTED = re.compile(r'counter packets (\d+) bytes \d+ .*comment "([a-z]+)"')
 
 
 class NftablesFirewall:
     name = "nftables"
+    lasting = True
 
     def __init__(self, layout: Layout) -> None:
         """For the network namespace of the calling thread. Raises DriverFault."""
@@ -34,7 +38,29 @@ class NftablesFirewall:
     def install(self) -> None:
         self._nft.run(f"add table {self._table}\ndelete table {self._table}\n{self._fixed()}")
 
+    def resume(self, living: Collection[Living], slots: Collection[Addresses]) -> None:
+        listed = self._nft.run(f"list table {self._table}")
+        addresses = {str(address) for slot in slots for address in (slot.ipv4, slot.ipv6)}
+        script = [f"flush table {self._table}"]  # of rules; sets, maps and chains stay
+        for group in sorted({int(group) for group in _GROUP.findall(listed)}):
+            if all(group != one.group for one in living):
+                script += self._dropping(group)
+        for name, body in _ELEMENTS.findall(listed):
+            if name[:-1] in _COUNTS:
+                for address in set(_ADDRESS.findall(body)) - addresses:
+                    element = f"element {self._table} {name} {{ {address} }}"
+                    script += [f"add {element}", f"delete {element}"]
+        for name in ("opened", "proxied"):
+            script += [f"flush set {self._table} {name}{digit}" for digit, _, _ in FAMILIES]
+        script.append(self._fixed())
+        for one in living:
+            script += self._putting(one.group, one.chains, members=one.members)
+        self._nft.run("\n".join(script))
+
     def put(self, group: int, chains: PolicyChains, *, members: bool = False) -> None:
+        self._nft.run("\n".join(self._putting(group, chains, members=members)))
+
+    def _putting(self, group: int, chains: PolicyChains, *, members: bool) -> list[str]:
         script: list[str] = []
         for part in _PARTS:
             chain = f"{self._table} {part}_{group}"
@@ -50,16 +76,19 @@ class NftablesFirewall:
             script.append(f"add {self._of_group(name, group)}")
             if not wanted:
                 script.append(f"delete {self._of_group(name, group)}")
-        self._nft.run("\n".join(script))
+        return script
 
     def drop(self, group: int) -> None:
+        self._nft.run("\n".join(self._dropping(group)))
+
+    def _dropping(self, group: int) -> list[str]:
         script = [f"delete element {self._table} by_{part} {{ {group} }}" for part in _PARTS]
         for name in ("resolving", "members"):
             element = self._of_group(name, group)
             script += [f"add {element}", f"delete {element}"]
         for part in _PARTS:
             script.append(f"delete chain {self._table} {part}_{group}")
-        self._nft.run("\n".join(script))
+        return script
 
     def _of_group(self, name: str, group: int) -> str:
         key = f"{group} . {group}" if name == "members" else f"{group}"

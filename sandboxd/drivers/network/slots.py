@@ -9,11 +9,25 @@ from sandboxd.drivers.network.addresses import QUARANTINE, Addresses
 from sandboxd.drivers.network.firewall import Opening
 from sandboxd.drivers.network.macvlan.port import Port
 from sandboxd.drivers.network.traces import traces
+from sandboxd.model.egress import EgressPolicy
 
 _OBJECTS = re.compile(rb"sockets: used \d+")
 """Sockets of every kind, our own included, which the kernel counts for some moments after their end.
 Those that a sandbox can make are each counted by kind as well."""
 UNSHAPED: tuple[int | None, int | None] = (None, None)
+
+
+class KeptSlot(Struct, frozen=True, kw_only=True):
+    """What the node after this one has to know of a slot whose sandbox outlives this one."""
+
+    index: int
+    addresses: tuple[str, str]
+    group: int
+    mark: int
+    """That connections carry which its policy has let out."""
+    policy: EgressPolicy
+    network: str
+    """Of sandboxes that see one another; empty: it is alone."""
 
 
 class EgressSlot(Struct, kw_only=True):
@@ -36,6 +50,8 @@ class EgressSlot(Struct, kw_only=True):
     openings: list[Opening] = []
     port: Port | None = None
     """On the network of one of the host's interfaces, if it is on one."""
+    kept: KeptSlot | None = None
+    """What the node after this one needs; None if it could not go on with it."""
 
 
 def fingerprint(fd: int) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from sandboxd.drivers.network.slots import KeptSlot
 from sandboxd.model.session import NetworkChoice, ProcessRequest, SandboxRequest, SessionLimits
 from sandboxd.native import Exited, Failed
 
@@ -45,6 +46,8 @@ class KeptSession(Struct, frozen=True, kw_only=True):
     """That sandbox-init reported."""
     group_limits: tuple[int, int]
     disk: int
+    slot: KeptSlot | None = None
+    """Of its network, if it has one."""
 
 
 class KeptProcess(Struct, frozen=True, kw_only=True):

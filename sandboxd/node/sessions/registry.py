@@ -16,11 +16,13 @@ from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built, Spec
 from sandboxd.drivers.graph.image import Image
+from sandboxd.drivers.network.slots import KeptSlot
 from sandboxd.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
     Overload,
+    SandboxdError,
     SandboxEnded,
     SystemFault,
     Unavailable,
@@ -90,6 +92,7 @@ class Registry:
         self._keep_locks()
         for adopted in self._host.take_adopted():
             session = self._restore(adopted.kept, adopted.built)
+            await self._reconnect(session, adopted.kept)
             for process, fds in adopted.processes:
                 session.processes.restore(process, fds)
             await self.update(session)
@@ -105,11 +108,32 @@ class Registry:
             kept=kept,
             settings=self._settings,
             keeping=self._keeping,
+            network=partial(self._kept_network, built),
             on_change=self.note,
             on_end=self._on_end,
         )
         self._live[kept.identity.id] = session
         return session
+
+    def _kept_network(self, built: Built) -> KeptSlot | None:
+        networks = self._host.networks
+        return None if networks is None else networks.kept(built)
+
+    async def _reconnect(self, session: Session, kept: KeptSession) -> None:
+        """Have the network of one that lives answered for again; it ends where that cannot be."""
+        networks, identity = self._host.networks, session.identity
+        if networks is None or kept.slot is None:
+            return
+        member = member_of(identity.tenant, identity.id, identity.network)
+        try:
+            use = await networks.restore(session.built, kept.slot, identity.network, member)
+            use.listener = partial(self._audit.add, identity.id)
+        except SandboxdError as error:
+            log.error("sandbox %s loses its network and ends: %s", identity.id, error)
+            session.kill(EndReason.NODE_LOST)
+            return
+        networks.follow(session.built, session.keep)
+        session.keep()
 
     def _keep_all(self) -> None:
         self._keep_locks()
@@ -256,10 +280,13 @@ class Registry:
             first=None if ready is None else (ready.process, ready.fds),
             settings=self._settings,
             keeping=self._keeping,
+            network=partial(self._kept_network, built),
             on_change=self.note,
             on_end=self._on_end,
         )
         self._live[session.identity.id] = session
+        if session.networked and self._host.networks is not None:
+            self._host.networks.follow(built, session.keep)
         self.created += 1
         try:
             added = await self._directory.add(
@@ -316,6 +343,7 @@ class Registry:
             session.built, network, member_of(identity.tenant, identity.id, network)
         )
         session.identity = replace(identity, network=network)
+        session.keep()
 
     def history(self, session: Session, call: History) -> MetricsHistory:
         """What it has used over time."""

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from msgspec.structs import replace
 
 from sandboxd.drivers.exec.base import Built
+from sandboxd.drivers.network.slots import KeptSlot
 from sandboxd.errors import Conflict, DriverFault, SandboxEnded
 from sandboxd.model.moment import rfc3339
 from sandboxd.model.session import (
@@ -61,17 +62,20 @@ class Session:
         first: tuple[KeptProcess, list[int]] | None = None,
         settings: SessionSettings,
         keeping: Keeping,
+        network: Callable[[], KeptSlot | None] = lambda: None,
         on_change: Callable[["Session", str], None],
         on_end: Callable[["Session"], None],
     ) -> None:
         """`limits` are complete and in force. `on_change` is told of what time has done (`paused`),
         `on_end` once, when nothing of it runs any more and the sandbox may be destroyed. With `kept`
         it is one that lives already; `first` is a process that runs in a new one already, of the first
-        runner, with its descriptors."""
+        runner, with its descriptors. `network` tells what another node needs to go on with its
+        network, or None if none could."""
         self.identity, self.request, self.limits, self.built = identity, request, limits, built
         self.metadata = dict(request.metadata)
         self._on_change, self._on_end = on_change, on_end
         self._keeping, self._settings = keeping, settings
+        self._network = network
         self._loop = asyncio.get_running_loop()
         now = time.monotonic()
         self._wall = time.time() - now
@@ -88,6 +92,8 @@ class Session:
         self._ending: EndReason | None = None
         self._works: set[asyncio.Future[Any]] = set()
         self._released = False
+        self._portable = False
+        """Whether another node could go on with it: a network may end with its node."""
         self._change = asyncio.Lock()
         self.processes = Processes(
             built.native,
@@ -140,7 +146,13 @@ class Session:
 
     def keep(self) -> None:
         """Hand over what another node needs to go on with this sandbox, should this one die."""
-        if not self._portable or self.end is not None or self._ending is not None:
+        if self.end is not None or self._ending is not None:
+            return
+        slot = self._network() if self.networked else None
+        was, self._portable = self._portable, slot is not None or not self.networked
+        if not self._portable:
+            if was:
+                self._keeping.drop(self.identity.id)
             return
         built, native, life = self.built, self.built.native, self.life
         kept = KeptSession(
@@ -164,6 +176,7 @@ class Session:
             layers=sorted(native.layers),
             group_limits=built.group.limits,
             disk=built.disk,
+            slot=slot,
         )
         fds = [native.control, native.pidfd, native.scratch, built.slot.fd]
         self._keeping.put(self.identity.id, kept, fds)
@@ -172,11 +185,6 @@ class Session:
     def networked(self) -> bool:
         """Whether it was built with a network, though it may be cut off from it."""
         return self.built.spec.network is not None
-
-    @property
-    def _portable(self) -> bool:
-        """Whether another node could: a network dies with its node."""
-        return not self.networked
 
     def keep_all(self) -> None:
         """The same with its processes."""
