@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from unittest.mock import patch
 
 import pytest
 
 from sandboxd.drivers.network.egress import EgressNetwork
-from sandboxd.errors import Overload
+from sandboxd.errors import DriverFault, Overload
 from sandboxd.model.egress import EgressRule
 from tests.network.driven import ANY_UDP, ANYWHERE, network, policy, sandbox
 from tests.network.world import OTHER4, PUBLIC4, PUBLIC6, World, reaches, tcp, udp
@@ -198,6 +199,43 @@ def test_the_floods_of_one_do_not_hurt_its_neighbour(world: World, net: EgressNe
         assert _connections() - before <= 60
         assert world.inside(good.fd, lambda: tcp(PUBLIC4, 8080)) == b"hello"
         assert world.inside(good.fd, lambda: udp(PUBLIC6, 4000)) == b"hello"
+
+
+def _rules(net: EgressNetwork) -> int:
+    """Chains of policies that are written."""
+    command = ["iptables-legacy-save", "-t", "filter"]
+    if net.firewall == "nftables":
+        command = ["nft", "list", "table", "inet", net.plan.table]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = [line for line in listed.splitlines() if "policy" in line]
+    return sum(
+        line.startswith(("\tchain policy_", f":{net.plan.prefix}-policy-")) for line in found
+    )
+
+
+def test_an_update_that_comes_after_its_sandboxs_end_changes_nothing(
+    world: World, net: EgressNetwork
+) -> None:
+    before = _rules(net)
+    with sandbox(net, OPEN) as slot:
+        then = slot.assignments
+        assert _rules(net) == before + 1
+    assert net.renew(slot, then, NARROW) is False
+    assert _rules(net) == before
+
+
+def test_an_update_that_fails_half_way_holds_no_rules(world: World, net: EgressNetwork) -> None:
+    before = _rules(net)
+    with sandbox(net, OPEN) as slot:
+        with (
+            patch.object(net._links, "assign", side_effect=DriverFault("network", "try", "no")),
+            pytest.raises(DriverFault),
+        ):
+            net.renew(slot, slot.assignments, NARROW)
+        assert _rules(net) == before + 1
+        assert world.inside(slot.fd, lambda: tcp(PUBLIC4, 8080)) == b"hello", "it has what it had"
+    net.give_back(net.take())  # behind the other's end
+    assert _rules(net) == before
 
 
 def _connections() -> int:

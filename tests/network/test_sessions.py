@@ -17,6 +17,7 @@ from sandboxd_client import Client, RequestError, Sandbox
 
 from tests.network.serving import serving
 from tests.network.world import PUBLIC4, World
+from tests.patience import PATIENCE
 from tests.service.instance import Service
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
@@ -227,3 +228,36 @@ def test_what_a_proxied_connection_had_when_it_was_cut_is_written_down(
     assert [(r.name, r.verdict, r.sent, r.received) for r in found] == [
         ("held.example.org", "cut", len(request), len(answer))
     ]
+
+
+def test_updates_that_meet_their_sandboxes_end_leave_no_rules(client: Client) -> None:
+    """Each asks for a policy of its own, which is written, or not, while the sandbox goes."""
+
+    def chains() -> int:
+        listed = subprocess.run(
+            ["nft", "list", "chains"], capture_output=True, text=True, check=True
+        )
+        return listed.stdout.count("chain policy_")
+
+    before = chains()
+    outcomes = set()
+
+    def update(sandbox: Sandbox, port: int) -> None:
+        part = {"policy": "some", "allow": [{"cidr": PUBLIC4, "ports": [port]}]}
+        try:
+            sandbox.update(network=part)
+            outcomes.add("done")
+        except RequestError as error:
+            outcomes.add(error.code)
+
+    for number in range(12):
+        sandbox = Sandbox.create(client=client, network="some")
+        updating = threading.Thread(target=update, args=(sandbox, (80, 8080)[number % 2]))
+        updating.start()
+        time.sleep(number / 1_000)
+        sandbox.kill()
+        updating.join()
+    deadline = time.monotonic() + 10 * PATIENCE
+    while chains() > before:
+        assert time.monotonic() < deadline, outcomes
+        time.sleep(0.05)
