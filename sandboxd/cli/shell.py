@@ -6,7 +6,13 @@ import signal
 import sys
 
 import click
-from sandboxd_client import AsyncClient, AsyncSandbox, ProcessInfo, SandboxdError
+from sandboxd_client import (
+    AsyncClient,
+    AsyncSandbox,
+    ConnectionFailed,
+    ProcessInfo,
+    SandboxdError,
+)
 
 from sandboxd.cli import run_report, terminal
 from sandboxd.cli.sandbox_words import URL, options_of
@@ -100,7 +106,13 @@ async def _terminal(
         process = await opened.process.get(attach)
         return await terminal.joined(process.attach(), typing=True, stdin=True)
     pty = opened.pty.open(command or _FIRST, rows=rows, cols=cols, env={"TERM": _term()})
-    return await terminal.joined(pty, typing=True, stdin=True)
+    try:
+        return await terminal.joined(pty, typing=True, stdin=True)
+    except ConnectionFailed:
+        if pty.process is not None:
+            where = f"sandboxd shell --attach {pty.process.id} {opened.id}"
+            click.echo(f"\r\nsandboxd: the terminal may still be there: {where}\r", err=True)
+        raise
 
 
 def _term() -> str:

@@ -216,6 +216,26 @@ def test_a_shell_without_a_name_opens_a_sandbox_and_ends_it(
     assert typist.code() == 3
 
 
+def test_a_shell_whose_service_breaks_says_how_to_come_back(
+    environment: dict[str, str], served: Service, box: Box
+) -> None:
+    typist = Typist(environment, "shell", box.id)
+    typist.type("kept=va''lue; echo re''ady\n")
+    typist.until("ready")
+    gateway = served.role("gateway")
+    assert gateway is not None
+    os.kill(gateway, signal.SIGKILL)
+    typist.until("--attach prc_")
+    assert typist.code() == 69
+    attach = re.search(rb"--attach (prc_\w+)", typist.seen)
+    assert attach is not None
+    served.wait_ready()
+    again = Typist(environment, "shell", "--attach", attach[1].decode(), box.id)
+    again.type("echo still $kept; exit 4\n")
+    again.until("still value")
+    assert again.code() == 4
+
+
 def test_what_is_behind_two_dashes_is_a_command_without_a_name_too(cli) -> None:  # type: ignore[no-untyped-def]
     assert cli("shell", "--", "sh", "-c", "echo $1 --url", "-", "it").split() == ["it", "--url"]
     assert "nosuch: there is no such program" in cli("shell", "--", "nosuch", code=127)
