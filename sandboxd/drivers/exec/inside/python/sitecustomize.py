@@ -20,7 +20,7 @@ import sys
 ZYGOTE = "SANDBOXD_ZYGOTE"  # the variable that asks for one
 MODULES = "SANDBOXD_MODULES"  # what to import ahead
 SOCKET = 3  # the runner's end of the exec socket, left open for us
-FAIL, ARMED, EXEC, ABI = 1, 5, 6, 4
+FAIL, ARMED, EXEC, ABI = 1, 5, 6, 5
 RECEIVE_STAGE, FILES_STAGE, CWD_STAGE = 27, 28, 31  # numbers of proto.h
 STDIN_NULL, BODY_FD = 1, 2
 HEAD = 56
