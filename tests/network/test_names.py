@@ -90,7 +90,7 @@ def ask(server, name, kind=1, protocol="udp", timeout=1):
     # One raw question; the response code, or the kind of failure.
     import struct
     body = struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0)
-    body += b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    body += b"".join(bytes([len(label)]) + label for label in name.encode().split(b".")) + b"\0"
     body += struct.pack("!HH", kind, 1)
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     try:
@@ -225,6 +225,71 @@ def test_http_must_ask_for_an_allowed_host_every_time(world: World, served: Serv
     answer = look(served, f"(lookup('one.example.org'), say({PUBLIC4!r}, 80, {good}, {bad}))[1]")
     assert "/good" in answer and "/bad" not in answer
     assert not any(b"/bad" in data for _, _, data in world.said)
+
+
+METADATA = "169.254.169.254"
+FORMS = (
+    "2852039166", "0251.0376.0251.0376", "0xa9.0xfe.0xa9.0xfe", "0xa9fea9fe", "169.254.43518",
+    "169.16689662", "::ffff:169.254.169.254", "64:ff9b::169.254.169.254",
+)  # fmt: skip
+"""Of that address, as various programs read them."""
+
+
+def test_an_address_in_another_form_is_the_address_that_it_is(
+    world: World, served: Service
+) -> None:
+    """Decimal, octal, hexadecimal, short; asked for as a name, aimed at, and given as Host and to TLS."""
+    router = "10.213.0.1"
+    world.packets.clear()
+    world.said.clear()
+    world.asked.clear()
+    aimed = look(served, f"[say(form, 80, get(form)) for form in {FORMS!r}]")
+    assert set(aimed) == {""}
+    assert not world.arrived(METADATA) and not world.arrived("64:ff9b::a9fe:a9fe")
+    named = look(
+        served,
+        f"[ask({router!r}, form)[1] for form in {FORMS!r} if ':' not in form] + "
+        f"[lookup('one.example.org')] + [say({PUBLIC4!r}, 80, get(form)) for form in {FORMS!r}] + "
+        f"[say({PUBLIC4!r}, 443, hello(form)) for form in {FORMS!r} if ':' not in form]",
+    )
+    opened = named.index([PUBLIC4])
+    assert set(named[:opened]) == {0} and set(named[opened + 1 :]) == {""}
+    assert not world.said
+    assert {name for name, _ in world.asked} <= {"one.example.org"}
+
+
+def test_names_of_other_alphabets_are_those_that_they_are_written_as(
+    world: World, served: Service
+) -> None:
+    """What looks like an allowed name is another one; raw bytes are none; the same name in capitals, or
+    with its last dot, is itself."""
+    router, twin = "10.213.0.1", "\u043ene.example.org"  # begins with the Cyrillic letter
+    idn = "xn--bcher-kva.wild.example.org"
+    world.names = {
+        **ZONE, (idn, "A"): [PUBLIC4], (twin.encode("idna").decode(), "A"): [PUBLIC4],
+    }  # fmt: skip
+    world.said.clear()
+    world.asked.clear()
+    found = look(
+        served,
+        f"[lookup('b\u00fccher.wild.example.org'), lookup({idn!r}), lookup({twin!r}), "
+        f"ask({router!r}, {twin!r})[1], ask({router!r}, 'b\u00fccher.wild.example.org')[1], "
+        f"lookup({twin.encode('idna').decode()!r})]",
+    )
+    assert found == [[PUBLIC4], [PUBLIC4], "gaierror", 0, 0, "gaierror"]
+    assert {name for name, _ in world.asked} <= {idn}
+    hosts = {
+        "ONE.Example.ORG": True, "one.example.org.": True, "one.example.org..": False,
+        twin.encode("idna").decode(): False, "xone.example.org": False,
+        "one.example.org.evil.example.net": False, "example.org": False,
+    }  # fmt: skip
+    answers = look(
+        served,
+        f"[lookup('one.example.org')] + [bool(say({PUBLIC4!r}, 80, get(host))) for host in "
+        f"{list(hosts)!r}]",
+    )
+    assert dict(zip(hosts, answers[1:], strict=True)) == hosts
+    world.names = ZONE
 
 
 def test_an_address_is_open_only_to_who_was_answered(world: World, served: Service) -> None:
