@@ -17,7 +17,7 @@ from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.errors import DriverFault, Overload
 from sandboxd.model.egress import EgressRule
 from tests.network.driven import ANY_UDP, ANYWHERE, network, policy, sandbox
-from tests.network.world import OTHER4, PUBLIC4, PUBLIC6, World, reaches, tcp, udp
+from tests.network.world import OTHER4, OTHER6, PUBLIC4, PUBLIC6, World, reaches, tcp, udp
 
 pytestmark = pytest.mark.root
 
@@ -100,21 +100,24 @@ def test_what_the_other_side_sends_on_a_cut_flow_does_not_come_in(
                 waiting.recv(100)
 
 
-def test_an_address_that_comes_back_gets_nothing_of_its_former_life(world: World) -> None:
-    with network(slots=1) as net:
-        answering = world.inside(
-            world.inet, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        )
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+@pytest.mark.parametrize("target", [PUBLIC4, PUBLIC6])
+def test_an_address_that_comes_back_gets_nothing_of_its_former_life(
+    world: World, target: str, firewall: str
+) -> None:
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    with network(slots=1, firewall=firewall) as net:
+        answering = world.inside(world.inet, lambda: socket.socket(family, socket.SOCK_DGRAM))
         with answering:
-            answering.bind((PUBLIC4, 4998))
+            answering.bind((target, 4998))
             answering.settimeout(1)
             with sandbox(net, OPEN) as slot:
                 first = slot.addresses
 
                 def ask() -> None:
-                    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-                        asking.bind(("0.0.0.0", 5555))
-                        asking.sendto(b"question", (PUBLIC4, 4998))
+                    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+                        asking.bind(("", 5555))
+                        asking.sendto(b"question", (target, 4998))
 
                 world.inside(slot.fd, ask)
                 _, back = answering.recvfrom(100)
@@ -129,9 +132,9 @@ def test_an_address_that_comes_back_gets_nothing_of_its_former_life(world: World
             try:
                 assert slot.addresses == first
                 net.assign(slot, OPEN)
-                waiting = world.inside(slot.fd, lambda: socket.socket(type=socket.SOCK_DGRAM))
+                waiting = world.inside(slot.fd, lambda: socket.socket(family, socket.SOCK_DGRAM))
                 with waiting:
-                    waiting.bind(("0.0.0.0", 5555))
+                    waiting.bind(("", 5555))
                     waiting.settimeout(0.3)
                     answering.sendto(b"stray", back)
                     with pytest.raises(TimeoutError):
@@ -183,16 +186,20 @@ def test_only_rules_that_change_at_one_stroke_outlive_their_node(
         assert (slot.kept is not None) == (net.firewall == "nftables")
 
 
-def test_the_floods_of_one_do_not_hurt_its_neighbour(world: World, net: EgressNetwork) -> None:
+@pytest.mark.parametrize("target", [OTHER4, OTHER6])
+def test_the_floods_of_one_do_not_hurt_its_neighbour(
+    world: World, net: EgressNetwork, target: str
+) -> None:
     """Ten thousand datagrams to as many ports: the table of connections stays small."""
     flooding = policy(*ANYWHERE, *ANY_UDP, connection_rate=100, connections=50)
     with sandbox(net, flooding) as bad, sandbox(net, OPEN) as good:
 
         def flood() -> None:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            family = socket.AF_INET6 if ":" in target else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as sender:
                 for port in range(10_000, 20_000):
                     with suppress(OSError):
-                        sender.sendto(b"", (OTHER4, port))
+                        sender.sendto(b"", (target, port))
 
         before = _connections()
         world.inside(bad.fd, flood)

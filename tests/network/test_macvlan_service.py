@@ -1,12 +1,14 @@
 """A real service whose sandboxes are on an interface's network, as far as the settings name who may."""
 
 import json
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sandboxd_client import Client, Sandbox
+from sandboxd_client import Client, Overload, RequestError, Sandbox
 
 from tests.network.lan import OWN4, ROUTER4, Lan, making
 from tests.network.serving import printed, run, serving
@@ -111,11 +113,8 @@ def test_a_sandbox_leaves_it_while_it_lives_and_comes_back(lan: Lan, service: Se
             assert reached() == nowhere
         sandbox.update(network="lab")
         assert reached() == everywhere
-        deadline = time.monotonic() + 10 * PATIENCE
         wanted = {("ended", PUBLIC4), ("ended", PUBLIC6), ("refused", PUBLIC4)}
-        while not wanted <= {(each.kind, each.address) for each in sandbox.network_records()}:
-            assert time.monotonic() < deadline, sandbox.network_records()
-            time.sleep(0.05)
+        _until(lambda: wanted <= {(each.kind, each.address) for each in sandbox.network_records()})
 
 
 _LOOK = r"""
@@ -149,3 +148,49 @@ print(json.dumps(found))
 def test_nothing_inside_changes_the_device_or_its_rules(service: Service) -> None:
     found = printed(service, _LOOK, network="lab")
     assert found and all(code < 0 for code in found.values()), found
+
+
+_ON_AND_ON = f"""
+import socket, time
+while True:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as line:
+        line.setblocking(False)
+        line.connect_ex(("{PUBLIC4}", 8080))
+    time.sleep(0.01)
+"""
+
+
+def test_a_killed_nodes_sandboxes_are_gone_from_it(lan: Lan, service: Service) -> None:
+    """They are not taken over; the next node hands their addresses out again."""
+    node = service.role("node")
+    assert node is not None
+    with Client(service.url) as client:
+        sandbox = Sandbox.create(client=client, network="lab")
+        sandbox.process.start(["python3", "-c", _ON_AND_ON])
+        _until(lambda: lan.beyond.arrived(PUBLIC4, 8080))
+        os.kill(node, signal.SIGKILL)
+        _until(lambda: service.role("node") not in (None, node))
+        _until(lambda: _ended(sandbox))
+        lan.beyond.settle()
+        lan.beyond.packets.clear()
+        time.sleep(0.1)
+        assert not lan.beyond.arrived(PUBLIC4)
+    assert printed(service, _ASK, PUBLIC4, network="lab") == {PUBLIC4: "hello"}
+
+
+def _ended(sandbox: Sandbox) -> bool:
+    """Said by the next node: until then nobody knows."""
+    try:
+        sandbox.run(["true"])
+    except Overload:
+        return False
+    except RequestError as error:
+        return error.code in ("sandbox_ended", "not_found")
+    return False
+
+
+def _until(there: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20 * PATIENCE
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

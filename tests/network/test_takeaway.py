@@ -7,6 +7,8 @@ and must without the rule that it is for.
 
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from pyroute2 import IPRoute
 from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.model.egress import EgressPolicy, EgressRule
+from sandboxd.settings import NetworkSettings
 from tests.network.driven import ANY_UDP, ANYWHERE, network, policy, sandbox
 from tests.network.world import (
     FLOOR4,
@@ -189,6 +192,23 @@ def multicast(world: World, _: EgressNetwork, slot: EgressSlot, family: int) -> 
     return world.inside(slot.fd, received) > before
 
 
+def guard(world: World, _: EgressNetwork, __: EgressSlot, family: int) -> bool:
+    """What the guard's user sends to addresses of the floor, on a sandbox's behalf or for itself."""
+    targets = ("10.1.2.3", "169.254.169.254") if family == 4 else ("fd99::9", "fd00:ec2::254")
+    program = (
+        "import socket, sys\n"
+        "for to in sys.argv[1:]:\n"
+        "    with socket.socket(10 if ':' in to else 2, 2) as sender:\n"
+        "        try: sender.sendto(b'guard', (to, 8080))\n"
+        "        except PermissionError: pass\n"
+    )
+    user = NetworkSettings().uid
+    subprocess.run([sys.executable, "-c", program, *targets], user=user, group=user, check=True)
+    through = [target for target in targets if world.arrived(target, 8080)]
+    assert through in ([], list(targets))
+    return bool(through)
+
+
 def many_packets(world: World, _: EgressNetwork, slot: EgressSlot, family: int) -> bool:
     """Sixty datagrams of one flow, where five a second are allowed."""
     target = PUBLIC4 if family == 4 else PUBLIC6
@@ -272,6 +292,7 @@ CASES = (
     Case("closed", mail),
     Case("inbound", inbound, nat=False),
     Case("multicast", multicast),
+    Case("guard", guard),
     Case("packets", many_packets, policy(*ANY_UDP, packet_rate=5)),
     Case("bytes", many_bytes, policy(*ANYWHERE, total_bytes=20_000)),
     Case("new", many_new, policy(*ANY_UDP, connection_rate=5)),
