@@ -39,7 +39,7 @@ with socket.create_connection(("held.example.org", 8500), 5) as line:
     print(line.recv(100), flush=True)
     line.recv(100)
 """
-_LISTEN = """
+LISTEN = """
 import socket
 server = socket.create_server(("", 7000), family=socket.AF_INET6, dualstack_ipv6=True)
 while True:
@@ -90,7 +90,7 @@ def test_a_group_finds_its_members_by_name_and_nobody_else_does(client: Client) 
     try:
         db, web, blue, alone = boxes
         assert db.info.network["group"] == "red"  # type: ignore[index]
-        db.process.start(["python3", "-c", _LISTEN])
+        db.process.start(["python3", "-c", LISTEN])
         db.ports.wait(7000, 20)
         address = web.run(
             ["python3", "-c", "import socket; print(socket.gethostbyname('db.internal'))"]
@@ -103,7 +103,7 @@ def test_a_group_finds_its_members_by_name_and_nobody_else_does(client: Client) 
             assert speak(other, f"{address}|7000") == ["no"]
         # A name of its own, for one that gave none; and the other's db is another.
         named = web.id.replace("_", "-") + ".internal"
-        web.process.start(["python3", "-c", _LISTEN])
+        web.process.start(["python3", "-c", LISTEN])
         web.ports.wait(7000, 20)
         assert speak(db, f"{named}|7000") == ["HELLO"]
         assert speak(blue, "db.internal|7000", f"{named}|7000") == ["no", "no"]
