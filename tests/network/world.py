@@ -65,7 +65,11 @@ class World:
     """Enter it with `making`. The calling thread, and all that it starts, is in `svc`."""
 
     def __init__(
-        self, home: int, svc: int, inet: int, marks: tuple[str, ...] = tuple(up[0] for up in _UPLINK)
+        self,
+        home: int,
+        svc: int,
+        inet: int,
+        marks: tuple[str, ...] = tuple(up[0] for up in _UPLINK),
     ) -> None:
         """`marks` are `inet`'s nearest addresses, by which it is told what has passed."""
         self.home, self.svc, self.inet, self._marks = home, svc, inet, marks
@@ -97,7 +101,9 @@ class World:
         """
         for _ in range(_HOPS):
             start = len(self.packets)
-            missing = {token for cpu in os.sched_getaffinity(0) for token in _sent_on(cpu, self._marks)}
+            missing = {
+                token for cpu in os.sched_getaffinity(0) for token in _sent_on(cpu, self._marks)
+            }
             deadline = time.monotonic() + 20
             while missing := missing - {packet.payload[-8:] for packet in self.packets[start:]}:
                 if time.monotonic() > deadline:

@@ -67,6 +67,7 @@ class Port:
             raise _fault(name, error) from error
 
     def _open(self) -> None:
+        self._index = socket.if_nametoindex(DEVICE)
         self._hot = HotLinks()
         self._held.callback(self._hot.close)
         self._nft = Nftables()
@@ -93,7 +94,7 @@ class Port:
                 Path(f"/proc/sys/net/{word}/conf/{DEVICE}/{name}").write_text(value)
         Path("/proc/sys/net/netfilter/nf_conntrack_acct").write_text("1")
         with IPRoute() as link:
-            index = socket.if_nametoindex(DEVICE)
+            index = self._index
             bucket(link, index, policy.upload)
             for address in self.seat.addresses:
                 flags = _NODAD if address.version == 6 else 0
@@ -111,13 +112,12 @@ class Port:
 
     def _renew(self, policy: EgressPolicy) -> None:
         with IPRoute() as link:
-            bucket(link, socket.if_nametoindex(DEVICE), policy.upload)
+            bucket(link, self._index, policy.upload)
         _cut()
 
     def traffic(self) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got here. Raises DriverFault."""
-        index = self._inside(lambda: socket.if_nametoindex(DEVICE))
-        got, sent = self._hot.traffic(index)
+        got, sent = self._hot.traffic(self._index)
         return sent, got
 
     def close(self) -> None:
