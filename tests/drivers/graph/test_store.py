@@ -2,6 +2,7 @@
 
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -181,55 +182,63 @@ def test_names_that_are_none_are_refused(name: str) -> None:
         full_name(name)
 
 
-_CHURN = """
-import sys, random
-from pathlib import Path
+_NURSERY = """
+import os, random, signal, sys
 import msgspec
 from sandboxd.drivers.graph.collection import collect
 from sandboxd.drivers.graph.graph import Graph
 from sandboxd.settings import Settings
 from tests.drivers.graph.test_store import tagged, layer
 from sandboxd.errors import UnknownImage
-random.seed(int(sys.argv[2]))
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 settings = msgspec.structs.replace(Settings(), state_dir=sys.argv[1])
-graph = Graph(settings)
-print("open", flush=True)
-while True:
-    name = f"i{random.randrange(3)}"
-    tagged(graph, name, *(layer(str(random.randrange(6))) for _ in range(2)))
-    try:
-        graph.store.untag(f"i{random.randrange(3)}:latest")
-    except UnknownImage:
-        pass
-    collect(graph.store)
+for seed in sys.stdin:
+    if os.fork():
+        continue
+    random.seed(int(seed))
+    graph = Graph(settings)
+    os.write(1, b"%d\\n" % os.getpid())
+    while True:
+        name = f"i{random.randrange(3)}"
+        tagged(graph, name, *(layer(str(random.randrange(6))) for _ in range(2)))
+        try:
+            graph.store.untag(f"i{random.randrange(3)}:latest")
+        except UnknownImage:
+            pass
+        collect(graph.store)
 """
+"""Starts a writer for each line: one process imports all that they need, which takes longest."""
 
 
 def test_kill_9_at_any_point_leaves_a_whole_store(settings: Settings) -> None:
     """Four writers that import, drop and collect are killed at random points, 52 in all."""
     chance = random.Random(1)
-    for round_ in range(13):
-        writers = [
-            subprocess.Popen(
-                [sys.executable, "-c", _CHURN, settings.state_dir, str(round_ * 4 + which)],
-                stdout=subprocess.PIPE,
-            )
-            for which in range(4)
-        ]
-        for process in writers:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"open\n"
-        for process in writers:
-            time.sleep(chance.random() * 0.15)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-        with Graph(settings) as graph:
-            assert list(verify(graph.store)) == []
-            collect(graph.store)
-            assert list((graph.store.root / "staging").iterdir()) == []
-            for summary in graph.images.summaries():
-                for blob in graph.images.details(summary.digest).manifest.layers:
-                    assert (graph.layers.path(blob.digest) / "f").is_file()
+    nursery = subprocess.Popen(
+        [sys.executable, "-c", _NURSERY, settings.state_dir],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert nursery.stdin is not None and nursery.stdout is not None
+    try:
+        for round_ in range(13):
+            for which in range(4):
+                nursery.stdin.write(b"%d\n" % (round_ * 4 + which))
+            nursery.stdin.flush()
+            writers = [os.pidfd_open(int(nursery.stdout.readline())) for _ in range(4)]
+            for writer in writers:
+                time.sleep(chance.random() * 0.15)
+                signal.pidfd_send_signal(writer, signal.SIGKILL)
+                assert select.select([writer], [], [], 20)[0]
+                os.close(writer)
+            with Graph(settings) as graph:
+                assert list(verify(graph.store)) == []
+                collect(graph.store)
+                assert list((graph.store.root / "staging").iterdir()) == []
+                for summary in graph.images.summaries():
+                    for blob in graph.images.details(summary.digest).manifest.layers:
+                        assert (graph.layers.path(blob.digest) / "f").is_file()
+    finally:
+        os.killpg(nursery.pid, signal.SIGKILL)
+        nursery.communicate()
 
 
 class StoreMachine(RuleBasedStateMachine):
