@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from sandboxd.errors import NotFound
@@ -23,6 +24,7 @@ from sandboxd.gateway.ids import new_problem_id, new_run_id, new_submission_id
 from sandboxd.gateway.sessions.names import new_process_id, new_sandbox_id
 from sandboxd.model.session import Entry, Sandbox, SandboxState, SessionLimits
 from sandboxd.model.stored import TemplateRequest
+from sandboxd.settings import Settings
 from tests.gateway.fakes import FakeNode
 
 ANN, BOB = ({"Authorization": f"Bearer {key}"} for key in ("ka", "kb"))
@@ -180,6 +182,12 @@ def write_keys(path: Path) -> str:
         ("ann", "ka"), ("bob", "kb"))]  # fmt: skip
     path.write_text("\n".join(lines))
     return str(path)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The client is in this process: a moment's stall is not a head that does not come."""
+    return replace(settings, gateway=replace(settings.gateway, header_timeout=60, idle_timeout=60))
 
 
 @pytest.fixture

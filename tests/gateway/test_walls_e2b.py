@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from starlette.routing import Route
 
 from sandboxd.gateway.adapters.e2b.front import Front
@@ -17,6 +18,7 @@ from sandboxd.gateway.adapters.e2b.identity import access_token, shown
 from sandboxd.gateway.adapters.e2b.signatures import PATH_MAX, Issued, signed
 from sandboxd.gateway.context import Gateway
 from sandboxd.gateway.sessions.names import new_sandbox_id
+from sandboxd.settings import Settings
 from tests.gateway.fakes import FakeNode
 from tests.gateway.test_walls import Bob, write_keys
 
@@ -54,6 +56,12 @@ MAKES = {
 """Made by the caller, listed, or looked up among its own names."""
 OPEN = {("PUT", "/uploads/{ticket}"), ("GET", "/health")}
 """For whoever has the ticket; and the same for everybody."""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The client is in this process: a moment's stall is not a head that does not come."""
+    return replace(settings, gateway=replace(settings.gateway, header_timeout=60, idle_timeout=60))
 
 
 @pytest.fixture
