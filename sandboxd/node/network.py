@@ -181,6 +181,9 @@ class Networks:
         held = _Held(slot, Use(slot, self.driver), asked, member, kept.policy)
         self._held[slot.addresses.index] = held
         policy = self._offered.still(asked) or kept.policy
+        if not self._boundary.has(policy):
+            log.error("a sandbox of network %s is cut off: its secrets are gone", policy.name)
+            policy, member = CUT_OFF, _ALONE
         if policy != kept.policy:
             await self.driver.soon(self.driver.assign, slot, policy, member.group)
         held.policy, held.assignment = policy, slot.assignments

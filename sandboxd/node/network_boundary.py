@@ -68,6 +68,13 @@ class Boundary:
             for each in policy.attach
         )
 
+    def has(self, policy: EgressPolicy) -> bool:
+        """Whether all that it attaches is here: one of a former node's files may ask for more."""
+        return all(
+            each.secret in self._secrets and each.domain in self.certificates
+            for each in policy.attach
+        )
+
     def reread(self) -> set[str]:
         """Which secrets have another value now. If the file makes no sense, those from before stay, and
         the log says why. Blocks for the file's I/O."""

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from msgspec.structs import replace
 from sandboxd_client import Client, Sandbox
 
 from sandboxd.errors import SandboxdError
@@ -318,6 +319,21 @@ ATTACHED = EgressPolicy(
     allow=[EgressRule(domain="api.example.org")],
     attach=[Attachment(domain="api.example.org", secret="api")],
 )
+
+
+def test_a_policy_of_other_files_may_ask_for_what_is_not_here(tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_text('api = "x"')
+    file.chmod(0o600)
+    boundary = Boundary(NetworkSettings(secrets_file=str(file)), [ATTACHED])
+    try:
+        assert boundary.has(ATTACHED) and boundary.has(EgressPolicy(name="plain"))
+        (attachment,) = ATTACHED.attach
+        for other in (replace(attachment, secret="else"), replace(attachment, domain="x.example")):
+            assert not boundary.has(replace(ATTACHED, attach=[other]))
+    finally:
+        boundary.close()
+    assert not Boundary(NetworkSettings(), ()).has(ATTACHED)
 
 
 def test_the_authority_speaks_for_the_attached_hosts_alone(tmp_path: Path) -> None:
