@@ -114,6 +114,26 @@ static bool is_noticed(PyObject *object)
 	return callback != NULL && !is_housekeeping(callback);
 }
 
+/* The list is walked from both ends at once: each step waits for memory, and so two wait together.
+ */
+static bool holds_noticed(PyGC_Head *head, const struct streams *streams)
+{
+	PyGC_Head *front = _PyGCHead_NEXT(head), *back = _PyGCHead_PREV(head);
+
+	while (front != head) {
+		PyObject *first = (PyObject *)(front + 1), *last = (PyObject *)(back + 1);
+
+		if ((is_noticed(first) && !is_stream(streams, first)) ||
+		    (is_noticed(last) && !is_stream(streams, last)))
+			return true;
+		if (front == back || _PyGCHead_NEXT(front) == back)
+			return false;
+		front = _PyGCHead_NEXT(front);
+		back = _PyGCHead_PREV(back);
+	}
+	return false;
+}
+
 /* Whether nobody would notice if the rest of the interpreter were not taken down. Reads, and writes
  * to no object: most pages are shared with the zygote still. */
 static bool is_quiet(const struct streams *streams)
@@ -129,16 +149,9 @@ static bool is_quiet(const struct streams *streams)
 	    (collector->callbacks != NULL && PyList_GET_SIZE(collector->callbacks) != 0) ||
 	    (collector->garbage != NULL && PyList_GET_SIZE(collector->garbage) != 0))
 		return false;
-	for (int i = 0; i < NUM_GENERATIONS; i++) {
-		PyGC_Head *head = &collector->generations[i].head;
-
-		for (PyGC_Head *at = _PyGCHead_NEXT(head); at != head; at = _PyGCHead_NEXT(at)) {
-			PyObject *object = (PyObject *)(at + 1);
-
-			if (is_noticed(object) && !is_stream(streams, object))
-				return false;
-		}
-	}
+	for (int i = 0; i < NUM_GENERATIONS; i++)
+		if (holds_noticed(&collector->generations[i].head, streams))
+			return false;
 	return true;
 }
 
