@@ -55,6 +55,7 @@ def lan(world: World) -> Iterator[Lan]:
         yield made
 
 
+# What stands on the interface needs nftables, the node's own rules need not.
 @pytest.fixture(scope="module")
 def service(lan: Lan, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     file: Path = tmp_path_factory.mktemp("macvlan") / "sandboxd.toml"
@@ -65,7 +66,7 @@ def service(lan: Lan, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     policies = {name: f'interface = "{name}"\n{_ALLOW}' for name in ("lab", "vault")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SANDBOXD_CONFIG", str(file))
-        with serving({**policies, "none-of-it": ""}) as service:
+        with serving({**policies, "none-of-it": ""}, "network.firewall=iptables") as service:
             yield service
 
 
@@ -113,6 +114,7 @@ def test_a_sandbox_leaves_it_while_it_lives_and_comes_back(lan: Lan, service: Se
             assert reached() == nowhere
         sandbox.update(network="lab")
         assert reached() == everywhere
+        # The refusals are those of the node's firewall, on the link that was left to it.
         wanted = {("ended", PUBLIC4), ("ended", PUBLIC6), ("refused", PUBLIC4)}
         _until(lambda: wanted <= {(each.kind, each.address) for each in sandbox.network_records()})
 

@@ -149,7 +149,7 @@ while True:
             pass
 """
 THOUSAND, FEW = 1_000, 60
-WITHIN = 40.0
+WITHIN = 30.0
 """Seconds; on a machine that is busy otherwise fewer come and go in it."""
 
 

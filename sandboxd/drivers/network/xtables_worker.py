@@ -21,7 +21,9 @@ import msgspec
 
 from sandboxd.drivers.network.xtables import Answer, Line, Part, Request, Step
 
-_scratch: dict[tuple[Any, Any], Any] = {}
+_LOCK = Path("/run/xtables.lock")
+"""Of the iptables programs."""
+_scratch: dict[tuple[Any, ...], Any] = {}
 
 
 def _lend_scratch(kind: Any) -> None:
@@ -31,9 +33,9 @@ def _lend_scratch(kind: Any) -> None:
 
     def lending(module: Any) -> None:
         reset(module)
-        size = module._module.udata_size
+        size = getattr(module._module, "udata_size", 0)  # of newer libraries
         if size:
-            key = (module._module.name, module._module.family)
+            key = (module._module.name, module._module.family, size)
             lent = _scratch.setdefault(key, (ctypes.c_ubyte * size)())
             ctypes.memset(lent, 0, size)
             module._module.udata = ctypes.cast(lent, ctypes.c_void_p)
@@ -43,9 +45,6 @@ def _lend_scratch(kind: Any) -> None:
 
 for _kind in (iptc.Match, iptc.Target):
     _lend_scratch(_kind)
-
-_LOCK = Path("/run/xtables.lock")
-"""Of the iptables programs."""
 
 
 def main(version: int, requests: Any, answers: Any) -> None:
