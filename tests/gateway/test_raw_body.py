@@ -5,6 +5,7 @@ The loop here is asyncio's; uvloop's, which the service has, is under `tests/san
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import socket
@@ -265,9 +266,12 @@ async def test_a_pipe_that_nobody_reads_any_more_ends_it() -> None:
 
 
 async def test_time_in_which_the_pipe_is_full_is_not_the_clients() -> None:
-    size = 100_000  # more than the pipe takes, and all there before it begins
+    size = 100_000
     with contextlib.closing(Ends(size)) as ends:
-        ends.client.sendall(bytes(size))
+        # All is there before it begins, and more than fits: a page of a pipe holds no two messages.
+        fcntl.fcntl(ends.pipe.fd, fcntl.F_SETPIPE_SZ, 4096)
+        for _ in range(4):
+            ends.client.sendall(bytes(size // 4))
         pouring = asyncio.create_task(pour(ends.body, ends.pipe, 0.05))
         await asyncio.sleep(0.3)
         assert not pouring.done()
