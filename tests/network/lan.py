@@ -75,7 +75,7 @@ def making(world: World) -> Iterator[Lan]:
         elsewhere = (PUBLIC4, OTHER4, PUBLIC6, OTHER6, *FLOOR4, *FLOOR6)
         world.inside(router, lambda: _bring_up("lo", [_host(address) for address in elsewhere]))
         lan.plug(world.svc, "lan0", f"{OWN4}/24", f"{OWN6}/64")
-        made.callback(world.inside, world.svc, lambda: _unplug("lan0"))
+        made.callback(world.inside, world.svc, lambda: unplug("lan0"))
         stop = threading.Event()
         threads = world.inside(router, lambda: people(lan.beyond, stop))
         made.callback(lambda: [thread.join() for thread in threads])
@@ -103,6 +103,6 @@ def _bring_up(device: str, addresses: tuple[str, ...] | list[str]) -> None:
             link.addr("add", index=index, address=address, prefixlen=int(length), flags=flags)
 
 
-def _unplug(device: str) -> None:
+def unplug(device: str) -> None:
     with IPRoute() as link:
         link.link("del", index=socket.if_nametoindex(device))

@@ -16,11 +16,11 @@ from pyroute2 import IPRoute
 from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.macvlan.table import DEVICE
 from sandboxd.drivers.network.slots import EgressSlot
-from sandboxd.errors import Overload
+from sandboxd.errors import DriverFault, Overload
 from sandboxd.model.egress import EgressPolicy, EgressRule
 from sandboxd.native import new_netns
 from tests.network.driven import ANY_UDP, ANYWHERE, network, policy, sandbox
-from tests.network.lan import OWN4, OWN6, ROUTER4, ROUTER6, Lan, making, on_lan
+from tests.network.lan import OWN4, OWN6, ROUTER4, ROUTER6, Lan, making, on_lan, unplug
 from tests.network.test_lives import transfer
 from tests.network.test_takeaway import CASES, Case, folded, own_address
 from tests.network.world import OTHER4, OTHER6, PUBLIC4, PUBLIC6, World, tcp, udp
@@ -364,6 +364,28 @@ def test_what_it_gets_too_fast_is_dropped(world: World, lan: Lan) -> None:
             got = world.inside(slot.fd, echoed)
             most = (time.monotonic() - begin + 1) * rate / 1_000
             assert got > most if download is None else 0 < got <= most
+
+
+def test_an_interface_that_goes_takes_its_devices_along_and_no_addresses(
+    world: World, lan: Lan
+) -> None:
+    lan.plug(world.svc, "lan1")
+    with on(lan, interface="lan1", ipv4="192.168.77.64/32", ipv6="", gateway6="") as net:
+        slot, other = net.take(), net.take()
+        net.assign(slot, OPEN)
+        slot.port.close()  # type: ignore[union-attr]
+        unplug("lan1")
+        net.assign(slot, policy())
+        assert slot.port is None
+        with pytest.raises(DriverFault, match="lan"):
+            net.assign(other, OPEN)
+        lan.plug(world.svc, "lan1")
+        net.assign(other, OPEN)
+        assert world.inside(other.fd, lambda: udp(PUBLIC4, 4000)) == b"hello"
+        other.port.close()  # type: ignore[union-attr]
+        net.give_back(slot)
+        net.give_back(other)
+    unplug("lan1")
 
 
 def test_a_slot_that_was_on_an_interface_serves_nobody_else(world: World, lan: Lan) -> None:

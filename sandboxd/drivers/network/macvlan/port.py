@@ -146,8 +146,12 @@ _DEFAULTS = {4: (socket.AF_INET, "0.0.0.0/0"), 6: (socket.AF_INET6, "::/0")}
 
 
 def _take_out() -> None:
+    try:
+        index = socket.if_nametoindex(DEVICE)
+    except OSError:
+        return  # the interface has gone, and taken it along
     with IPRoute() as link:
-        link.link("set", index=socket.if_nametoindex(DEVICE), state="down")
+        link.link("set", index=index, state="down")
     _cut()
     _remove()
 
