@@ -286,37 +286,42 @@ class Input(_Call, frozen=True, kw_only=True):
     eof: bool = False
 
 
-class Stat(_Call, frozen=True, kw_only=True):
+class _FileCall(_Call, frozen=True, kw_only=True):
+    root: bool = False
+    """With the rights of the sandbox's root, if it has one, and not of its user."""
+
+
+class Stat(_FileCall, frozen=True, kw_only=True):
     path: Path
     follow: bool = True
 
 
-class ListFiles(_Call, frozen=True, kw_only=True):
+class ListFiles(_FileCall, frozen=True, kw_only=True):
     path: Path
     depth: Annotated[int, Meta(ge=1, le=64)] = 1
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     cursor: str | None = None
 
 
-class MakeDirectory(_Call, frozen=True, kw_only=True):
+class MakeDirectory(_FileCall, frozen=True, kw_only=True):
     """With its parents; one that exists is no error."""
 
     path: Path
     mode: Annotated[int, Meta(ge=0, le=0o1777)] = 0o755
 
 
-class Move(_Call, frozen=True, kw_only=True):
+class Move(_FileCall, frozen=True, kw_only=True):
     source: Path
     target: Path
     overwrite: bool = True
 
 
-class ChangeMode(_Call, frozen=True, kw_only=True):
+class ChangeMode(_FileCall, frozen=True, kw_only=True):
     path: Path
     mode: Annotated[int, Meta(ge=0, le=0o1777)]
 
 
-class Remove(_Call, frozen=True, kw_only=True):
+class Remove(_FileCall, frozen=True, kw_only=True):
     path: Path
     recursive: bool = False
 
@@ -326,7 +331,7 @@ class Removed(Struct, frozen=True):
     """How many files and directories."""
 
 
-class ReadFile(_Call, frozen=True, kw_only=True):
+class ReadFile(_FileCall, frozen=True, kw_only=True):
     path: Path
     offset: Annotated[int, Meta(ge=0)] = 0
     length: Annotated[int, Meta(ge=0)] | None = None
@@ -342,7 +347,7 @@ class Transferred(Struct, frozen=True):
     """That were sent: fewer than were announced if the file became shorter meanwhile."""
 
 
-class WriteFile(_Call, frozen=True, kw_only=True):
+class WriteFile(_FileCall, frozen=True, kw_only=True):
     path: Path
     mode: Annotated[int, Meta(ge=0, le=0o777)] | None = None
     """None: that of the file which is there, 0644 for a new one."""
@@ -366,7 +371,7 @@ class NewFile(Struct, frozen=True):
     mode: Annotated[int, Meta(ge=0, le=0o777)] = 0o644
 
 
-class WriteFiles(_Call, frozen=True, kw_only=True):
+class WriteFiles(_FileCall, frozen=True, kw_only=True):
     """Many small files at once, each atomic by itself, in this order."""
 
     files: Annotated[list[NewFile], Meta(max_length=10_000)]
@@ -377,7 +382,7 @@ class Written(Struct, frozen=True):
     bytes: int
 
 
-class Watch(_Call, frozen=True, kw_only=True):
+class Watch(_FileCall, frozen=True, kw_only=True):
     path: Path
     recursive: bool = True
 

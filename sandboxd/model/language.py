@@ -105,8 +105,8 @@ class Template(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session: bool = False
     """Its sandboxes live on for more processes and may write everywhere: for sessions, not for runs."""
     root: bool = False
-    """Of a session: processes may be root inside, over the ids of the sandbox's own range. False: all are uid
-    1000, the only one there is."""
+    """Of a session: processes may be root inside, over the ids of the sandbox's own range. False: all are
+    uid 1000, the only one there is."""
     context: ContextLanguage | None = None
     """Its sandboxes come with the default context of this language, whose interpreter then runs already:
     while they are asked for, `pool_size` are kept so."""

@@ -145,8 +145,9 @@ class ProcessRequest(
     """argv; the first word is looked up in PATH. A shell is one only if it is named."""
     env: Annotated[dict[str, Arg], Meta(max_length=256)] = {}
     cwd: Annotated[str, Meta(max_length=4096)] = "/work"
-    user: Literal["sandbox"] = "sandbox"
-    """The sandbox's own user (uid 1000), the only one it has."""
+    user: Literal["sandbox", "root"] = "sandbox"
+    """The sandbox's own user (uid 1000), or its root, where its template has one: uid 0 inside, nobody
+    outside."""
     pty: PtySize | None = None
     """A terminal instead of three pipes: its output is all stdout."""
     stdin: bool = False

@@ -4,6 +4,7 @@ It owns no policy and keeps no state. Functions that may block release the GIL a
 """
 
 from sandboxd.native.core import (
+    INSIDE,
     ZYGOTE_MODULE,
     Armed,
     EndOfStream,
@@ -34,6 +35,7 @@ from sandboxd.native.plan import Bind, ExecOrder, Plan
 from sandboxd.native.seccomp import compile_seccomp, eval_seccomp
 
 __all__ = [
+    "INSIDE",
     "ZYGOTE_MODULE",
     "Armed",
     "Bind",

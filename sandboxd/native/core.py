@@ -22,6 +22,8 @@ if lib.sbx_abi() != ABI:
     raise ImportError(f"the native core speaks version {lib.sbx_abi()}, this package {ABI}")
 
 _DIRECTORY = Path(_native.__file__).parent
+INSIDE = _DIRECTORY / "inside"
+"""Programs of ours for sandboxes with a root: sudo and su."""
 _HEAD = struct.Struct("<BBH")
 _FAIL = struct.Struct("<BBHiii")
 _EXIT = struct.Struct("<BBHiIIQQQ")

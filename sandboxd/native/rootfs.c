@@ -54,6 +54,23 @@ static int new_tmpfs(uint64_t size, uint32_t inodes, unsigned attributes)
 	return sbx_fsmount(fs, attributes);
 }
 
+/* A home for root, and sudo and su where every PATH leads, over those of the image, which can give
+ * nobody a right. Directories of the image take the owner of ours. */
+static int make_places_of_root(uid_t owner)
+{
+	static const char *const directories[] = {"upper/root", "upper/opt", "upper/usr",
+						  "upper/usr/local", "upper/usr/local/bin"};
+
+	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++)
+		if (mkdir(directories[i], i == 0 ? 0700 : 0755) != 0 ||
+		    chown(directories[i], owner, owner) != 0)
+			return -1;
+	return symlink("/opt/sandboxd/bin/sudo", "upper/usr/local/bin/sudo") ||
+			       symlink("/opt/sandboxd/bin/su", "upper/usr/local/bin/su")
+		       ? -1
+		       : 0;
+}
+
 /* Where clients of sandboxes that live look for a home, whatever the image has there. */
 static int make_homes(const struct sbx_plan *plan, uid_t owner, uid_t root_owner)
 {
@@ -62,9 +79,7 @@ static int make_homes(const struct sbx_plan *plan, uid_t owner, uid_t root_owner
 	if (mkdir("upper/home", 0755) || mkdir("upper/home/user", 0755) ||
 	    chown("upper/home", root_owner, root_owner) || chown("upper/home/user", owner, owner))
 		return -1;
-	if (!(plan->flags & SBX_PLAN_ROOT))
-		return 0;
-	return mkdir("upper/root", 0700) || chown("upper/root", root_owner, root_owner) ? -1 : 0;
+	return plan->flags & SBX_PLAN_ROOT ? make_places_of_root(root_owner) : 0;
 }
 
 int mount_scratch(struct init *init)

@@ -72,7 +72,8 @@ class Host:
         images = settings.state_path / "images"
         if not survivors.groups:  # else they stand on one of them
             host_image.clear(images)
-        self.images = {"host": host_image.build(images, settings.host_image.binds)}
+        host = host_image.build(images, settings.host_image.binds, owner=settings.graph.uid_base)
+        self.images = {"host": host}
         self.rootfs.host = self.images["host"]
         self.specs = {
             name: make_spec(settings, self.policies, template, self._image(template))

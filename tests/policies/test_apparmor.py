@@ -54,6 +54,18 @@ def test_the_profile_of_sessions_differs_in_what_may_be_written_to() -> None:
         assert re.fullmatch(r"/\S+ (mrwlkix|mrix),", line), line
 
 
+def test_the_profile_of_sessions_with_a_root_differs_in_its_capabilities() -> None:
+    text = re.sub(r"#.*", "", (DIRECTORY / "sandboxd-root").read_text())
+    parsed = _parse(text, "-N")
+    assert (parsed.returncode, parsed.stdout.split()) == (0, ["sandboxd-root"])
+    session = re.sub(r"#.*", "", (DIRECTORY / "sandboxd-session").read_text())
+    ours = set(text.replace("sandboxd-root", "sandboxd-session").splitlines())
+    *more, fewer = sorted(ours ^ set(session.splitlines()), key=lambda line: line in session)
+    assert fewer == "  deny capability,"
+    build = (DIRECTORY / "sandboxd-build").read_text()
+    assert len(more) == 3 and all("capability" in line and line in build for line in more)
+
+
 def test_a_broken_profile_would_be_refused() -> None:
     assert _parse(TEXT.replace("deny capability,", "deny capabilities,")).returncode != 0
 

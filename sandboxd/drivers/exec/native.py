@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 
+from sandboxd.drivers.exec import superuser
 from sandboxd.drivers.exec.base import Built, Mount, Spec
 from sandboxd.drivers.exec.cgroups import Cgroups, Group
 from sandboxd.drivers.exec.uids import SLOT, UidSlots
 from sandboxd.drivers.exec.zygotes import Zygotes, warm_up
-from sandboxd.drivers.graph.image import Image
 from sandboxd.drivers.network.base import Slot
 from sandboxd.drivers.network.none import NoNetwork
 from sandboxd.errors import NativeFault
@@ -53,6 +53,12 @@ _NOBODY = 65_534
 def inodes(disk: int) -> int:
     """Inodes of a scratch file system of `disk` bytes: one per 16 KiB, at least 1,024."""
     return max(1024, min(disk // _INODE_BYTES, 1 << 20))
+
+
+def _owners(spec: Spec) -> int | None:
+    """The first owner on disk of the image's files, if they are to be those of the sandbox."""
+    image = spec.image
+    return image.root_base if spec.root and image.uid_base is None else image.uid_base
 
 
 class NativeDriver:
@@ -110,12 +116,14 @@ class NativeDriver:
             built_at=time.monotonic(),
             disk=spec.disk,
         )
-        if spec.warm is not None and not copied:
-            try:
+        try:
+            if spec.warm is not None and not copied:
                 warm_up(built.native.exec, spec.warm.order)
-            except BaseException:
-                self.destroy(built)
-                raise
+            if spec.root:
+                superuser.start(built.native)
+        except BaseException:
+            self.destroy(built)
+            raise
         return built
 
     def _build(self, spec: Spec, uid: int, group: Group, slot: Slot) -> tuple[Native, bool]:
@@ -149,7 +157,7 @@ class NativeDriver:
             tasks=group.tasks,
             cgroup=group.directory,
             mounts=mounts,
-            idmap=self._idmap(spec.image, uid),
+            idmap=self._idmap(spec, uid),
             netns=slot.fd,
         )
         try:
@@ -171,9 +179,10 @@ class NativeDriver:
         plan = self._plan(spec, _NOBODY, warming=True)
         return build(self._init_fd, msgspec.structs.replace(plan, zygote=True))
 
-    def _idmap(self, image: Image, uid: int) -> int:
+    def _idmap(self, spec: Spec, uid: int) -> int:
         """The namespace that shows the image's owners as ids of the sandbox's range, or -1."""
-        return -1 if image.uid_base is None else self.owner_map(image.uid_base, uid)
+        base = _owners(spec)
+        return -1 if base is None else self.owner_map(base, uid)
 
     def owner_map(self, first: int, uid: int) -> int:
         """A user namespace that shows owners `first`… as those of the slot `uid`; it stays ours."""
@@ -192,8 +201,12 @@ class NativeDriver:
             stage_dir=str(self._stage),
             lower=str(spec.image.lower),
             below=[str(layer) for layer in spec.image.below],
-            idmap=spec.image.uid_base is not None,
-            binds=(*spec.image.binds, *(spec.warm.binds if spec.warm and warming else ())),
+            idmap=_owners(spec) is not None,
+            binds=(
+                *spec.image.binds,
+                *(spec.warm.binds if spec.warm and warming else ()),
+                *(superuser.BINDS if spec.root else ()),
+            ),
             masks=MASKS,
             seccomp=spec.seccomp,
             apparmor=spec.apparmor,

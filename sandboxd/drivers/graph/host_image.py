@@ -5,6 +5,7 @@ that this module writes: empty mount points, the links of a merged-/usr root, an
 public files. Nothing of /root, /home, /var or the host's secrets is in it.
 """
 
+import os
 import shutil
 import stat
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sandboxd.drivers.graph.image import Image as Image
+from sandboxd.drivers.graph.overlay import mappable
 from sandboxd.errors import DriverFault
 from sandboxd.native import Bind
 
@@ -30,7 +32,7 @@ _ETC_FILES = (
 )
 _ETC_TREES = ("alternatives", "ld.so.conf.d", "ssl/certs", "java-*", "R", "fonts")
 _ETC_WRITTEN = {
-    "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+    "passwd": "root:x:0:0:root:/root:/bin/bash\n"
     "user:x:1000:1000:user:/home/user:/bin/bash\n"
     "sandbox:x:1000:1000:sandbox:/work:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -45,10 +47,11 @@ _FORBIDDEN_BELOW = ("/proc", "/sys", "/dev")
 _FORBIDDEN = ("/", "/root", "/home", "/etc", "/var", "/proc", "/sys", "/dev", "/run", "/boot")
 
 
-def build(directory: Path, binds: Mapping[str, str]) -> Image:
+def build(directory: Path, binds: Mapping[str, str], *, owner: int | None = None) -> Image:
     """Write the skeleton below `directory` (of this node alone).
 
-    `binds` maps paths inside (under /opt) to host directories. Raises DriverFault.
+    `binds` maps paths inside (under /opt) to host directories. The skeleton belongs to the uid `owner`,
+    which sandboxes with a root see as that, if the file system can show it so. Raises DriverFault.
     """
     every = [Bind("/usr", "/usr")]
     for target, source in binds.items():
@@ -58,9 +61,13 @@ def build(directory: Path, binds: Mapping[str, str]) -> Image:
         lower = Path(tempfile.mkdtemp(prefix="host-", dir=directory))
         lower.chmod(0o755)
         _write_skeleton(lower)
+        owned = owner is not None and mappable(lower, owner)
+        if owner is not None and owned:
+            _give(lower, owner)
     except OSError as error:
         raise DriverFault("graph", "build the host image", str(error)) from error
-    return Image(name="host", lower=lower, binds=tuple(every))
+    root_base = owner if owned else None
+    return Image(name="host", lower=lower, binds=tuple(every), root_base=root_base)
 
 
 def clear(directory: Path) -> None:
@@ -89,6 +96,12 @@ def _write_skeleton(root: Path) -> None:
     for pattern in _ETC_TREES:
         for tree in Path("/etc").glob(pattern):
             _copy_tree(tree, root / "etc" / tree.relative_to("/etc"))
+
+
+def _give(root: Path, owner: int) -> None:
+    os.chown(root, owner, owner)
+    for path in root.rglob("*"):
+        os.chown(path, owner, owner, follow_symlinks=False)
 
 
 def _copy_tree(source: Path, target: Path) -> None:

@@ -37,6 +37,8 @@ class Image(Struct, frozen=True, kw_only=True):
     uid_base: int | None = None
     """First owner of the layers' files on disk; they are mapped to the sandbox's range. None: the
     files are the host root's and stay so."""
+    root_base: int | None = None
+    """The same for sandboxes that have a root, which may then change them; others do not need it."""
     env: tuple[tuple[str, str], ...] = ()
     workdir: str = ""
     """Where commands start; empty: in /work."""

@@ -28,7 +28,7 @@ class Rootfs:
 
     def __init__(self, graph: Graph, uid_base: int) -> None:
         self._graph = graph
-        self._uid_base = uid_base if _mappable(graph, uid_base) else None
+        self._uid_base = uid_base if mappable(graph.store.root / "layers", uid_base) else None
         self.maps_owners = self._uid_base is not None
         self.host: Image | None = None
         """The host's own directories, where images may be on top of them."""
@@ -113,12 +113,13 @@ def _stacked(layers: Sequence[T]) -> list[T]:
     return list(dict.fromkeys(reversed(layers)))
 
 
-def _mappable(graph: Graph, uid_base: int) -> bool:
-    """Without mapping, an image's files all belong to nobody inside; what others may read stays so."""
+def mappable(directory: Path, uid_base: int) -> bool:
+    """Without mapping, an image's files all belong to nobody inside; what others may read stays so.
+    Raises DriverFault."""
     try:
         namespace = idmap(uid_base, uid_base, IDS)
         try:
-            return syscalls.can_map_owners(str(graph.store.root / "layers"), namespace)
+            return syscalls.can_map_owners(str(directory), namespace)
         finally:
             os.close(namespace)
     except OSError as error:

@@ -23,8 +23,12 @@ from sandboxd.model.image import OCI_LAYER, Descriptor, History
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _MOUNT_POINTS = ("dev", "proc")
-_Made = dict[str, "_Made"]
-_MADE_BY_INIT: _Made = {"work": {}, "tmp": {}, "home": {"user": {}}}
+_Made = dict[str, "_Made | None"]
+_SUDO: _Made = {"local": {"bin": {"sudo": None, "su": None}}}
+_MADE_BY_INIT: _Made = {
+    "work": {}, "tmp": {}, "home": {"user": {}}, "root": {}, "opt": {}, "usr": _SUDO,
+}  # fmt: skip
+"""Directories and what is in them; None is a link."""
 
 
 def snapshot(images: Images, lease: Lease, base: str, scratch: int, uid: int, note: str) -> str:
@@ -98,18 +102,21 @@ def _sealed(images: Images, scratch: int, uid: int) -> Iterator[_Sealed | None]:
 
 
 def _untouched(directory: int, uid: int, made: _Made) -> bool:
-    """Whether there is only what sandbox-init itself makes: directories of the job's that it finds at
-    its start, and places of mounts, which nobody inside could own."""
+    """Whether there is only what sandbox-init itself makes: directories of the job's and of root's that
+    they find at their start, and links and places of mounts, which nobody inside could own."""
     for name in os.listdir(directory):
         if made is _MADE_BY_INIT and name in _MOUNT_POINTS:
             continue
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         inside = uid <= status.st_uid < uid + IDS
-        if not stat.S_ISDIR(status.st_mode) or (inside and name not in made):
+        within = made.get(name, {})
+        if within is None and not inside and stat.S_ISLNK(status.st_mode):
+            continue
+        if within is None or not stat.S_ISDIR(status.st_mode) or (inside and name not in made):
             return False
         fd = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=directory)
         try:
-            if not _untouched(fd, uid, made.get(name, {})):
+            if not _untouched(fd, uid, within):
                 return False
         finally:
             os.close(fd)

@@ -58,12 +58,14 @@ class Contents:
             append=append, offset=offset, parents=flag(query, "parents", True),
         )  # fmt: skip
 
-    async def get(self, request: Request, tenant: str, sandbox: str, path: bytes) -> ASGIApp:
+    async def get(
+        self, request: Request, tenant: str, sandbox: str, path: bytes, *, root: bool = False
+    ) -> ASGIApp:
         """The file, or the part of it that `Range` names; for HEAD, what there is to say of it."""
         wanted = ranges.parse(request.headers.get("range"))
         offset, length = 0, None
         if wanted is not None or request.method == "HEAD":
-            stat = agent.Stat(tenant=tenant, sandbox=sandbox, path=path)
+            stat = agent.Stat(tenant=tenant, sandbox=sandbox, path=path, root=root)
             info = await self._sandboxes.ask(stat, FileInfo)
             if request.method == "HEAD":
                 return Response(None, 200, _headers(info) | {"content-length": str(info.size)})
@@ -73,7 +75,7 @@ class Contents:
             if wanted is not None:
                 offset, length = wanted.within(info.size)
         call = agent.ReadFile(
-            tenant=tenant, sandbox=sandbox, path=path, offset=offset, length=length
+            tenant=tenant, sandbox=sandbox, path=path, offset=offset, length=length, root=root
         )
         return _Download(self._gateway, call, partial=wanted is not None)
 

@@ -30,37 +30,39 @@ def _checked(*paths: bytes) -> None:
 
 async def stat(session: Session, call: agent.Stat, link: Link) -> FileInfo:
     _checked(call.path)
-    return await session.files.stat(call.path, follow=call.follow)
+    return await session.files(root=call.root).stat(call.path, follow=call.follow)
 
 
 async def page(session: Session, call: agent.ListFiles, link: Link) -> FileList:
     _checked(call.path)
-    return await session.files.page(call.path, call.depth, call.limit, call.cursor)
+    return await session.files(root=call.root).page(call.path, call.depth, call.limit, call.cursor)
 
 
 async def make_directory(session: Session, call: agent.MakeDirectory, link: Link) -> FileInfo:
     _checked(call.path)
-    return await session.files.make_directory(call.path, call.mode)
+    return await session.files(root=call.root).make_directory(call.path, call.mode)
 
 
 async def move(session: Session, call: agent.Move, link: Link) -> FileInfo:
     _checked(call.source, call.target)
-    return await session.files.move(call.source, call.target, overwrite=call.overwrite)
+    return await session.files(root=call.root).move(
+        call.source, call.target, overwrite=call.overwrite
+    )
 
 
 async def change_mode(session: Session, call: agent.ChangeMode, link: Link) -> FileInfo:
     _checked(call.path)
-    return await session.files.change_mode(call.path, call.mode)
+    return await session.files(root=call.root).change_mode(call.path, call.mode)
 
 
 async def remove(session: Session, call: agent.Remove, link: Link) -> Removed:
     _checked(call.path)
-    return Removed(await session.files.remove(call.path, recursive=call.recursive))
+    return Removed(await session.files(root=call.root).remove(call.path, recursive=call.recursive))
 
 
 async def read(session: Session, call: agent.ReadFile, link: Link) -> Transferred:
     _checked(call.path)
-    file = await session.files.open(call.path)
+    file = await session.files(root=call.root).open(call.path)
     try:
         if call.handover:
             await link.hand_over(message(Kind.EVENT, file.info), file.fd)
@@ -96,7 +98,7 @@ async def write(session: Session, call: agent.WriteFile, link: Link) -> FileInfo
             async for _ in content:
                 raise FrameError("DATA beside a pipe")
 
-        return await session.files.take(
+        return await session.files(root=call.root).take(
             call.path, give, mode=call.mode, append=call.append, offset=call.offset,
             parents=call.parents,
         )  # fmt: skip
@@ -104,12 +106,14 @@ async def write(session: Session, call: agent.WriteFile, link: Link) -> FileInfo
     small = not call.append and call.offset is None
     async for piece in content:
         first += piece
-        if not (small and session.files.fits(call.path, len(first))):
+        if not (small and session.files(root=call.root).fits(call.path, len(first))):
             break
     else:
         if small:
-            return await session.files.put(call.path, first, mode=call.mode, parents=call.parents)
-    return await session.files.write(
+            return await session.files(root=call.root).put(
+                call.path, first, mode=call.mode, parents=call.parents
+            )
+    return await session.files(root=call.root).write(
         call.path,
         first,
         content,
@@ -125,11 +129,11 @@ async def write_many(session: Session, call: agent.WriteFiles, link: Link) -> Wr
     content = _Pieces(link.content())
     done = 0
     for file in call.files:
-        if session.files.fits(file.path, file.size):
+        if session.files(root=call.root).fits(file.path, file.size):
             data = b"".join([piece async for piece in content.take(file.size)])
-            await session.files.put(file.path, data, mode=file.mode, parents=True)
+            await session.files(root=call.root).put(file.path, data, mode=file.mode, parents=True)
         else:
-            await session.files.write(
+            await session.files(root=call.root).write(
                 file.path, b"", content.take(file.size), mode=file.mode, append=False,
                 offset=None, parents=True,
             )  # fmt: skip
@@ -165,7 +169,7 @@ class _Pieces:
 
 async def watch(session: Session, call: agent.Watch, link: Link) -> None:
     _checked(call.path)
-    async for news in session.files.watch(call.path, recursive=call.recursive):
+    async for news in session.files(root=call.root).watch(call.path, recursive=call.recursive):
         if isinstance(news, int):
             await link.send(message(Kind.EVENT, Watching(news)))
         else:

@@ -89,8 +89,9 @@ class Work:
 
 
 class FileLine:
-    def __init__(self, init: InitLine) -> None:
-        self._init = init
+    def __init__(self, init: InitLine, *, root: bool = False) -> None:
+        """`root`: with its rights."""
+        self._init, self._root = init, root
         self._loop = asyncio.get_running_loop()
         self._fd = -1
         self._starting = asyncio.Lock()
@@ -178,7 +179,7 @@ class FileLine:
         async with self._starting:
             if self._fd >= 0:
                 return
-            fd = await self._init.spawn_files()
+            fd = await self._init.spawn_files(root=self._root)
             try:
                 while (message := receive(fd)) is None:
                     await readable(fd)

@@ -1,11 +1,12 @@
 """A session's line to its init: processes are asked for, signalled, and reported when they end."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
 
-from sandboxd.errors import NativeFault, Overload, SandboxEnded
+from sandboxd.errors import InvalidRequest, NativeFault, Overload, SandboxEnded
 from sandboxd.native import (
     Armed,
     EndOfStream,
@@ -99,16 +100,18 @@ class InitLine:
         runner.armed.set_result(None)
         return runner
 
-    async def spawn(self) -> Runner:
-        """One more runner; wait for `armed` before its order. Raises Overload, SandboxEnded."""
-        number, pid, fd = await self._spawn(files=False)
+    async def spawn(self, *, root: bool = False) -> Runner:
+        """One more runner; wait for `armed` before its order. Raises Overload, SandboxEnded, and
+        InvalidRequest for a root that there is none of."""
+        number, pid, fd = await self._spawn(files=False, root=root)
         return Runner(number, pid, fd)
 
-    async def spawn_files(self) -> int:
-        """The exec socket of a new file service, which will say Armed; the caller closes it."""
-        return (await self._spawn(files=True))[2]
+    async def spawn_files(self, *, root: bool) -> int:
+        """The exec socket of a new file service, which will say Armed; the caller closes it. Raises
+        what `spawn` does."""
+        return (await self._spawn(files=True, root=root))[2]
 
-    async def _spawn(self, *, files: bool) -> tuple[int, int, int]:
+    async def _spawn(self, *, files: bool, root: bool) -> tuple[int, int, int]:
         if not self._open:
             raise SandboxEnded("the sandbox has ended")
         self.number += 1
@@ -120,8 +123,12 @@ class InitLine:
         try:
             with theirs:
                 theirs.setblocking(True)
-                send_spawn(self._native.control, number, theirs.fileno(), files=files)
+                send_spawn(self._native.control, number, theirs.fileno(), files=files, root=root)
             born = await answer
+            if root and born.errno == errno.EPERM:
+                raise InvalidRequest(
+                    "the sandbox has no root: its template gives none", field="user"
+                )
             if born.errno:
                 raise Overload(
                     f"no process can be started in the sandbox: {os.strerror(born.errno)}",

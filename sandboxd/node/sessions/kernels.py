@@ -221,7 +221,7 @@ async def _prepare(built: Built, shelf: _Shelf) -> Prepared:
 
     init = InitLine(built.native, process.on_exit)
     try:
-        order = session_order(built.spec.image, {}, shelf.open_files, request)
+        order = session_order(built.spec, {}, shelf.open_files, request)
         await process.start(init.first(), order, None, start(language).program)
         viewer = process.streams.watch(history=True)
         await process.write(protocol.configure(request.cwd))

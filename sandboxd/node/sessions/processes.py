@@ -94,7 +94,7 @@ class Processes:
         self, name: str, request: ProcessRequest, stdin: bytes | None, first: bytes
     ) -> LiveProcess:
         for attempt in range(_TRIES):
-            runner = await self._take_runner()
+            runner = await self._take_runner(root=request.user == "root")
             process = self._new(name, request)
             self._by_number[runner.number] = self._all[name] = process
             try:
@@ -142,12 +142,14 @@ class Processes:
         )
         return process
 
-    async def _take_runner(self) -> Runner:
-        """One that is armed, the spare one if it is there."""
+    async def _take_runner(self, *, root: bool) -> Runner:
+        """One that is armed, the spare one if it is there and not to be root."""
         for _ in range(_TRIES):
-            runner, self._spare = self._spare, None
+            runner = None
+            if not root:
+                runner, self._spare = self._spare, None
             if runner is None:
-                runner = await self.init.spawn()
+                runner = await self.init.spawn(root=root)
             await runner.armed
             if not runner.gone:
                 return runner

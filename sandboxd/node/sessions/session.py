@@ -104,8 +104,9 @@ class Session:
             numbers=kept.numbers if kept is not None else None if first is None else 0,
         )
         self.history = History(settings.metrics_kept)
-        self._file_line = FileLine(self.processes.init)
-        self.files = Files(self._file_line)
+        init = self.processes.init
+        self._file_lines = FileLine(init), FileLine(init, root=True)
+        self._files, self._files_of_root = map(Files, self._file_lines)
         self._timer: asyncio.TimerHandle | None = None
         self._reclaiming: asyncio.TimerHandle | None = None
         self._timing: asyncio.Task[None] | None = None
@@ -397,10 +398,15 @@ class Session:
         if self._timer is not None:
             self._timer.cancel()
         self.processes.close()
-        self._file_line.close()
+        for line in self._file_lines:
+            line.close()
         self._keeping.drop(self.identity.id)
         self.over.set_result(None)
         self._release()
+
+    def files(self, *, root: bool) -> Files:
+        """As its user may use them, or as its root may; each by a service that starts when needed."""
+        return self._files_of_root if root else self._files
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """In a thread. The descriptors of the sandbox are there until it is done, whoever waits.
@@ -432,6 +438,4 @@ class Session:
 
     def _order(self, request: ProcessRequest) -> ExecOrder:
         assert self.limits.open_files is not None
-        return session_order(
-            self.built.spec.image, self.request.env, self.limits.open_files, request
-        )
+        return session_order(self.built.spec, self.request.env, self.limits.open_files, request)

@@ -176,13 +176,14 @@ def test_only_reading_and_writing_are_signed() -> None:
     ("/a/../b", "/b"), ("../../etc", "/etc"), ("/", "/"), ("a/./b//c", "/home/user/a/b/c"),
 ])  # fmt: skip
 def test_paths_begin_at_home(given: str, meant: str) -> None:
-    assert paths.absolute(given) == meant
+    assert paths.absolute(given, "user") == meant
+    assert paths.absolute(given, "root") == meant.replace("/home/user", "/root")
 
 
 @pytest.mark.parametrize("path", ["~eve/x", "a\0b", "x" * 5000])
 def test_a_path_that_cannot_be_is_refused(path: str) -> None:
     with pytest.raises(InvalidRequest):
-        paths.encoded(path)
+        paths.encoded(path, "user")
 
 
 def test_a_link_is_told_as_one_with_its_targets_type() -> None:

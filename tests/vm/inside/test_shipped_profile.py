@@ -16,6 +16,7 @@ POLICIES = PROJECT / "policies/apparmor"
 LET_BE = {
     "sandboxd": set[str](),
     "sandboxd-session": {"write-etc"},  # what its user may write to is the image's matter
+    "sandboxd-root": {"write-etc"},
     "sandboxd-build": {"write-etc", "run-from-memory"},  # it makes the image
 }
 """What is denied to jobs and not to others."""

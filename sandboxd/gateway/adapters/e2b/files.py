@@ -32,11 +32,14 @@ class Files:
 
     async def get(self, request: Request, target: Target) -> ASGIApp:
         path = request.query_params.get("path", "")
-        known_user(request.query_params.get("username", ""))
+        user = known_user(request.query_params.get("username", ""))
         response = _Named(
-            await self._contents.get(request, target.tenant, target.sandbox, paths.encoded(path)),
-            paths.absolute(path),
-        )
+            await self._contents.get(
+                request, target.tenant, target.sandbox, paths.encoded(path, user),
+                root=user == "root",
+            ),
+            paths.absolute(path, user),
+        )  # fmt: skip
         # Clients' libraries name codings by themselves; compressed is sent to who names gzip alone.
         if request.headers.get("accept-encoding", "").strip().lower() == "gzip":
             return _Gzipped(response)
@@ -57,7 +60,7 @@ class Files:
             return response
 
     async def _post(self, request: Request, target: Target) -> list[FileInfo]:
-        known_user(request.query_params.get("username", ""))
+        user = known_user(request.query_params.get("username", ""))
         if any(name.startswith(_METADATA) for name in request.headers):
             raise NotOffered("files have no metadata here")
         path = request.query_params.get("path")
@@ -66,7 +69,7 @@ class Files:
         if kind != _FORM:
             if not path:
                 raise InvalidRequest("say which file it is", field="path")
-            return [await self._write(target, path, pieces)]
+            return [await self._write(target, user, path, pieces)]
         written = []
         events = uploads.files(request, pieces)
         async for event in events:
@@ -74,13 +77,16 @@ class Files:
                 name = path or event.filename
                 if not name:
                     raise InvalidRequest("a file of the form has no name", field="filename")
-                written.append(await self._write(target, name, _one(events)))
+                written.append(await self._write(target, user, name, _one(events)))
         return written
 
-    async def _write(self, target: Target, path: str, pieces: AsyncIterator[bytes]) -> FileInfo:
+    async def _write(
+        self, target: Target, user: str, path: str, pieces: AsyncIterator[bytes]
+    ) -> FileInfo:
         call = agent.WriteFile(
-            tenant=target.tenant, sandbox=target.sandbox, path=paths.encoded(path)
-        )
+            tenant=target.tenant, sandbox=target.sandbox, path=paths.encoded(path, user),
+            root=user == "root",
+        )  # fmt: skip
         async with self._gateway.sandboxes.upload(call) as line:
             async for piece in pieces:
                 if line.answered:

@@ -75,8 +75,10 @@ class Filesystem:
         try:
             there = await self._stat(call, wanted.path, follow=True)
         except PathNotFound:
-            path = paths.encoded(wanted.path)
-            make = agent.MakeDirectory(tenant=call.tenant, sandbox=call.sandbox, path=path)
+            path = paths.encoded(wanted.path, call.user)
+            make = agent.MakeDirectory(
+                tenant=call.tenant, sandbox=call.sandbox, root=call.root, path=path
+            )
             made = await self._sandboxes.ask(make, FileInfo)
             return {"entry": await self._entry(call, made)}
         if there.type is FileType.DIRECTORY:
@@ -85,14 +87,21 @@ class Filesystem:
 
     async def move(self, call: Call, wanted: Move) -> dict[str, Any]:
         """Directories that are missing on the way to the new place are made."""
-        source, target = paths.encoded(wanted.source), paths.encoded(wanted.destination)
-        move = agent.Move(tenant=call.tenant, sandbox=call.sandbox, source=source, target=target)
+        source, target = (
+            paths.encoded(path, call.user) for path in (wanted.source, wanted.destination)
+        )
+        move = agent.Move(
+            tenant=call.tenant, sandbox=call.sandbox, root=call.root, source=source, target=target
+        )
         try:
             moved = await self._sandboxes.ask(move, FileInfo)
         except PathNotFound:
             await self._stat(call, wanted.source)
             parents = agent.MakeDirectory(
-                tenant=call.tenant, sandbox=call.sandbox, path=posixpath.dirname(target)
+                tenant=call.tenant,
+                sandbox=call.sandbox,
+                root=call.root,
+                path=posixpath.dirname(target),
             )
             await self._sandboxes.ask(parents, FileInfo)
             moved = await self._sandboxes.ask(move, FileInfo)
@@ -103,7 +112,8 @@ class Filesystem:
         if there.type is not FileType.DIRECTORY:
             raise WrongFileType(f"path is not a directory: {there.path}")
         request = agent.ListFiles(
-            tenant=call.tenant, sandbox=call.sandbox, path=paths.encoded(wanted.path),
+            tenant=call.tenant, sandbox=call.sandbox, root=call.root,
+            path=paths.encoded(wanted.path, call.user),
             depth=min(max(wanted.depth, 1), 64), limit=_PAGE,
         )  # fmt: skip
         entries: list[Any] = []
@@ -118,8 +128,10 @@ class Filesystem:
 
     async def remove(self, call: Call, wanted: Path) -> dict[str, Any]:
         """All of it; what is not there need not be removed."""
-        path = paths.encoded(wanted.path)
-        remove = agent.Remove(tenant=call.tenant, sandbox=call.sandbox, path=path, recursive=True)
+        path = paths.encoded(wanted.path, call.user)
+        remove = agent.Remove(
+            tenant=call.tenant, sandbox=call.sandbox, root=call.root, path=path, recursive=True
+        )
         try:
             await self._sandboxes.ask(remove, agent.Removed, _LONG)
         except PathNotFound:
@@ -157,7 +169,8 @@ class Filesystem:
         if there.type is not FileType.DIRECTORY:
             raise WrongFileType(f"path is not a directory: {there.path}")
         return agent.Watch(
-            tenant=call.tenant, sandbox=call.sandbox, path=paths.encoded(wanted.path),
+            tenant=call.tenant, sandbox=call.sandbox, root=call.root,
+            path=paths.encoded(wanted.path, call.user),
             recursive=wanted.recursive,
         )  # fmt: skip
 
@@ -175,12 +188,16 @@ class Filesystem:
     async def _stat(self, call: Call, path: str, *, follow: bool = False) -> FileInfo:
         """Raises PathNotFound, in words that name the path."""
         stat = agent.Stat(
-            tenant=call.tenant, sandbox=call.sandbox, path=paths.encoded(path), follow=follow
+            tenant=call.tenant,
+            sandbox=call.sandbox,
+            root=call.root,
+            path=paths.encoded(path, call.user),
+            follow=follow,
         )
         try:
             return await self._sandboxes.ask(stat, FileInfo)
         except PathNotFound:
-            raise PathNotFound(f"path not found: {paths.absolute(path)}") from None
+            raise PathNotFound(f"path not found: {paths.absolute(path, call.user)}") from None
 
     async def _entry(self, call: Call, info: FileInfo) -> dict[str, Any]:
         target = None

@@ -123,7 +123,7 @@ class Interpreter:
     async def _create(self, request: Request, target: Target) -> Response:
         wanted = await self._bodies.json(request, NewContext)
         asked = ContextRequest(
-            language=_language(wanted.language), cwd=paths.absolute(wanted.cwd or "")
+            language=_language(wanted.language), cwd=paths.absolute(wanted.cwd or "", "user")
         )
         with self._gateway.slots.take():
             work = self._gateway.unless_closing(

@@ -28,20 +28,21 @@ _BITS = {
 _NAMES = {0: "root", 1000: "user", 65534: "nobody"}
 
 
-def absolute(path: str) -> str:
+def absolute(path: str, user: str) -> str:
     """Relative ones begin at the user's home, as does `~`. Raises InvalidRequest."""
+    home = "/root" if user == "root" else HOME
     if not path or path == "~":
-        return HOME
+        return home
     if path.startswith("~/"):
         path = path[2:]
     elif path.startswith("~"):
         raise InvalidRequest("another user's home is not known", field="path")
-    return posixpath.normpath(posixpath.join(HOME, path))
+    return posixpath.normpath(posixpath.join(home, path))
 
 
-def encoded(path: str) -> bytes:
+def encoded(path: str, user: str) -> bytes:
     """The same as the node takes it. Raises InvalidRequest."""
-    return admission.path(absolute(path), None)
+    return admission.path(absolute(path, user), None)
 
 
 def entry(info: FileInfo, target: FileInfo | None = None) -> dict[str, Any]:

@@ -213,14 +213,12 @@ class Processes:
 
 def _request(call: Call, wanted: Start) -> ProcessRequest:
     """Raises InvalidRequest."""
-    env = dict(wanted.process.envs)
-    if call.user == "root":
-        env = {"USER": "root", "LOGNAME": "root"} | env
     pty = wanted.pty
     request = ProcessRequest(
         command=[wanted.process.cmd, *wanted.process.args],
-        env=env,
-        cwd=paths.absolute(wanted.process.cwd or ""),
+        user="root" if call.root else "sandbox",
+        env=dict(wanted.process.envs),
+        cwd=paths.absolute(wanted.process.cwd or "", call.user),
         pty=None if pty is None else PtySize(pty.size.rows, pty.size.cols),
         stdin=True if pty is not None else wanted.stdin is not False,
         timeout=call.timeout,

@@ -50,6 +50,10 @@ class Call(Struct, frozen=True):
     """Seconds that the client will wait; None: for ever."""
 
     @property
+    def root(self) -> bool:
+        return self.user == "root"
+
+    @property
     def tenant(self) -> str:
         return self.target.tenant
 
