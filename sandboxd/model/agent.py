@@ -291,9 +291,14 @@ class _FileCall(_Call, frozen=True, kw_only=True):
     """With the rights of the sandbox's root, if it has one, and not of its user."""
 
 
+Attribute = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00\n]*\Z")]
+
+
 class Stat(_FileCall, frozen=True, kw_only=True):
     path: Path
     follow: bool = True
+    attributes: bool = False
+    """Tell them too."""
 
 
 class ListFiles(_FileCall, frozen=True, kw_only=True):
@@ -301,6 +306,8 @@ class ListFiles(_FileCall, frozen=True, kw_only=True):
     depth: Annotated[int, Meta(ge=1, le=64)] = 1
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     cursor: str | None = None
+    attributes: bool = False
+    """Tell them too."""
 
 
 class MakeDirectory(_FileCall, frozen=True, kw_only=True):
@@ -356,6 +363,8 @@ class WriteFile(_FileCall, frozen=True, kw_only=True):
     """Write into the file from here on, which may not be beyond its end."""
     parents: bool = True
     """Make the directories that are missing."""
+    attributes: Annotated[dict[str, Attribute], Meta(max_length=64)] = {}
+    """Of the `user` kind, without that word: what a file that is replaced shall have."""
     handover: bool = False
     """Its content goes into a pipe that comes with an EVENT `Handover`, not by DATA; END says that it is
     whole, once the pipe is closed."""

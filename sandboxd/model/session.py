@@ -226,6 +226,8 @@ class FileInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     gid: int = 0
     target: str | UnsetType = UNSET
     """Of a symbolic link."""
+    attributes: dict[str, str] = {}
+    """Extended attributes of the `user` kind, without that word, where they were asked for."""
     path_base64: str | UnsetType = UNSET
     target_base64: str | UnsetType = UNSET
 

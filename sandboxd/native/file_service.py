@@ -47,7 +47,9 @@ class Op(IntEnum):
     WATCH = 11
 
 
-FOLLOW, KEEP, PARENTS, SET_MODE, APPEND, AT, RECURSIVE = (1 << bit for bit in range(7))
+FOLLOW, KEEP, PARENTS, SET_MODE, APPEND, AT, RECURSIVE, XATTRS = (1 << bit for bit in range(8))
+XATTR = 100
+"""As `change` of an entry: it is an attribute of the entry before, `name` and, in `target`, its value."""
 
 
 class FileEntry(Struct, frozen=True):

@@ -200,14 +200,14 @@ enum sbx_file_op {
 	SBX_FILE_CHMOD,    /* path, mode */
 	SBX_FILE_UNLINK,   /* path: a file, or an empty directory */
 	SBX_FILE_OPEN,     /* path; answers with an fd for reading */
-	SBX_FILE_PUT,      /* path, mode, content: the whole file at once */
+	SBX_FILE_PUT,      /* path, (attributes,) mode, content: the whole file at once */
 	/* Those that may take long: in a process of their own, which takes the socket that comes
 	 * along as fd, answers there, and ends with it. */
 	SBX_FILE_LIST,   /* path; depth in `mode`, entries to leave out in `offset`, to send in
 			    `length` */
 	SBX_FILE_REMOVE, /* path, with all below it */
-	SBX_FILE_WRITE,  /* path, mode, `offset`; second fd: a pipe with the content; then an empty
-			  * message on the socket to say that it was whole */
+	SBX_FILE_WRITE,  /* path, (attributes,) mode, `offset`; second fd: a pipe with the content;
+			  * then an empty message on the socket to say that it was whole */
 	SBX_FILE_WATCH,  /* path */
 };
 
@@ -219,6 +219,9 @@ enum sbx_file_flags {
 	SBX_FILE_APPEND = 1 << 4,    /* WRITE: at the end of the file as it is */
 	SBX_FILE_AT = 1 << 5,        /* WRITE: at `offset` of the file as it is */
 	SBX_FILE_RECURSIVE = 1 << 6, /* WATCH: and all below it */
+	SBX_FILE_XATTRS = 1 << 7, /* STAT, LIST: user attributes come as entries after that of their
+				   * file. PUT, WRITE of a whole file: it gets those that come as
+				   * a string after the path, `user.NAME=VALUE` lines */
 };
 
 /* Paths follow as strings of fields, each a u32 length and that many bytes, then the content. */
@@ -259,6 +262,7 @@ enum sbx_change {
 	SBX_CHANGE_MOVED_TO,
 	SBX_CHANGE_ATTRIBUTES,
 	SBX_CHANGE_OVERFLOW,
+	SBX_XATTR = 100, /* no change: an attribute of the entry before, its name and value */
 };
 
 #define SBX_FILE_MESSAGE_MAX 65536u /* bytes of a request or an answer */

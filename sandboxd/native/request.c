@@ -27,6 +27,10 @@ int parse_request(struct request *request, const uint8_t *message, size_t size, 
 	cursor = (struct sbx_cursor){message + sizeof(*head), message + size, false};
 	request->path = sbx_string(&cursor);
 	request->target = head->op == SBX_FILE_MOVE ? sbx_string(&cursor) : "";
+	request->xattrs = (head->op == SBX_FILE_PUT || head->op == SBX_FILE_WRITE) &&
+					  head->flags & SBX_FILE_XATTRS
+				  ? sbx_string(&cursor)
+				  : "";
 	request->content = (const uint8_t *)"";
 	request->content_size = 0;
 	if (head->op == SBX_FILE_PUT)

@@ -76,18 +76,41 @@ void finish_answers(struct answers *out, int err, uint64_t count, int fd)
 	send_answers(out, err, count, false, fd);
 }
 
-void finish_with(struct answers *out, int dir, const char *name, bool follow)
+/* Add what is at `name`. 0 or -1 with errno. */
+static int add_found(struct answers *out, int dir, const char *name, bool follow, mode_t *mode)
 {
 	struct stat status;
 	char target[4096] = "";
 
-	if (fstatat(dir, name, &status, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) {
+	if (fstatat(dir, name, &status, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
+		return -1;
+	if (S_ISLNK(status.st_mode) && readlinkat(dir, name, target, sizeof(target) - 1) < 0)
+		target[0] = 0;
+	*mode = status.st_mode;
+	return add_entry(out, &status, 0, name, target);
+}
+
+void finish_with(struct answers *out, int dir, const char *name, bool follow)
+{
+	mode_t mode;
+
+	if (add_found(out, dir, name, follow, &mode) != 0)
+		finish_answers(out, errno, 0, -1);
+	else
+		finish_answers(out, 0, 1, -1);
+}
+
+static void look(struct answers *out, int dir, const struct request *request)
+{
+	const bool follow = request->head.flags & SBX_FILE_FOLLOW;
+	mode_t mode;
+
+	if (add_found(out, dir, request->path, follow, &mode) != 0) {
 		finish_answers(out, errno, 0, -1);
 		return;
 	}
-	if (S_ISLNK(status.st_mode) && readlinkat(dir, name, target, sizeof(target) - 1) < 0)
-		target[0] = 0;
-	add_entry(out, &status, 0, name, target);
+	if (request->head.flags & SBX_FILE_XATTRS)
+		add_xattrs(out, dir, request->path, mode, follow ? 0 : O_NOFOLLOW);
 	finish_answers(out, 0, 1, -1);
 }
 
@@ -210,7 +233,7 @@ static void serve_at_once(struct answers *out, const struct request *request)
 	errno = 0;
 	switch (request->head.op) {
 	case SBX_FILE_STAT:
-		finish_with(out, WORK_FD, request->path, request->head.flags & SBX_FILE_FOLLOW);
+		look(out, WORK_FD, request);
 		break;
 	case SBX_FILE_MKDIR:
 		make_directory(out, request);

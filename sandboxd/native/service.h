@@ -11,6 +11,7 @@
 struct request {
 	struct sbx_file_request head;
 	const char *path, *target; /* the second where the op has one, else empty */
+	const char *xattrs;
 	const uint8_t *content;
 	uint32_t content_size;
 };
@@ -55,6 +56,13 @@ int open_parent(int dir, const char *path, const char **last);
 /* upload.c: put and write. */
 void put_file(struct answers *answers, int dir, const struct request *request);
 void write_stream(struct answers *answers, int dir, const struct request *request, int pipe);
+
+/* xattrs.c: give a file the attributes of these lines, see SBX_FILE_XATTRS. 0 or -1 with errno. */
+int set_xattrs(int fd, const char *lines);
+
+/* Add an entry for each user attribute of what is at `name`, which has that mode; `flags` of
+ * open(2). -1 if the host is gone. */
+int add_xattrs(struct answers *answers, int dir, const char *name, mode_t mode, int flags);
 
 /* tree.c */
 void list_tree(struct answers *answers, int dir, const struct request *request);

@@ -37,6 +37,7 @@ struct walk {
 	struct answers *answers;
 	unsigned depth;
 	uint64_t skip, limit, met;
+	bool xattrs;
 	char path[4096];
 };
 
@@ -51,7 +52,9 @@ static int show(struct walk *walk, int dir, const char *name, struct stat *statu
 		return 0;
 	if (S_ISLNK(status->st_mode) && readlinkat(dir, name, target, sizeof(target) - 1) < 0)
 		target[0] = 0;
-	return add_entry(walk->answers, status, 0, walk->path, target);
+	if (add_entry(walk->answers, status, 0, walk->path, target) != 0)
+		return -1;
+	return walk->xattrs ? add_xattrs(walk->answers, dir, name, status->st_mode, O_NOFOLLOW) : 0;
 }
 
 static int list_below(struct walk *walk, int dir, unsigned level)
@@ -99,6 +102,7 @@ void list_tree(struct answers *answers, int dir, const struct request *request)
 		.depth = request->head.mode < DEPTH_MAX ? request->head.mode : DEPTH_MAX,
 		.skip = request->head.offset,
 		.limit = request->head.length,
+		.xattrs = request->head.flags & SBX_FILE_XATTRS,
 	};
 	if (top < 0) {
 		finish_answers(answers, errno, 0, -1);

@@ -87,9 +87,9 @@ static int open_draft(struct place *place)
 	return openat(place->parent, place->draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 }
 
-static int publish(const struct place *place, int fd)
+static int publish(const struct place *place, int fd, const struct request *request)
 {
-	if (fchmod(fd, place->mode) != 0 ||
+	if (set_xattrs(fd, request->xattrs) != 0 || fchmod(fd, place->mode) != 0 ||
 	    renameat(place->parent, place->draft, place->parent, place->name) != 0)
 		return -1;
 	return 0;
@@ -133,7 +133,7 @@ void put_file(struct answers *answers, int dir, const struct request *request)
 	    (fd = open_draft(&place)) < 0) {
 		err = errno;
 	} else if (write_all(fd, request->content, request->content_size) != 0 ||
-		   publish(&place, fd) != 0) {
+		   publish(&place, fd, request) != 0) {
 		err = errno;
 		discard(&place);
 	}
@@ -184,7 +184,7 @@ static void replace(struct answers *answers, int dir, const struct request *requ
 		finish_answers(answers, errno, 0, -1);
 	} else if (!confirmed(answers->socket)) {
 		discard(&place);
-	} else if (publish(&place, fd) != 0) {
+	} else if (publish(&place, fd, request) != 0) {
 		discard(&place);
 		finish_answers(answers, errno, 0, -1);
 	} else {

@@ -1,6 +1,7 @@
 """The file service by its own messages: every op, and what is no message of ours. (What it does for a
 session is in tests/node/sessions.)"""
 
+import errno
 import os
 import select
 import socket
@@ -20,6 +21,8 @@ from sandboxd.native.file_service import (
     PARENTS,
     RECURSIVE,
     SET_MODE,
+    XATTR,
+    XATTRS,
     Filed,
     Op,
     encode,
@@ -194,3 +197,25 @@ def test_what_is_no_request_ends_the_service_alone(service: Service, message: by
     end = awaited(service.native.control)
     assert isinstance(end, Exited) and end.id == 1
     os.close(spawn(service.native, 2, files=True))
+
+
+def test_attributes_are_of_the_user_kind_alone(service: Service) -> None:
+    def put(lines: bytes) -> int:
+        return service.ask(Op.PUT, b"f", lines, flags=XATTRS, mode=0o644, content=b"x").errno
+
+    for wrong in (
+        b"user.a",
+        b"user.a\n",
+        b"security.a=b\n",
+        b"a=b\n",
+        b"user.a=" + b"x" * 9000 + b"\n",
+    ):
+        assert put(wrong) == errno.EINVAL, wrong
+        assert service.ask(Op.STAT, b"f").errno == errno.ENOENT
+    assert put(b"user.a=b=c\nuser.d=\n") == 0
+    file, *noted = service.ask(Op.STAT, b"f", flags=XATTRS).entries
+    assert (file.name, file.change) == (b"f", 0)
+    assert sorted((entry.name, entry.target) for entry in noted) == [
+        (b"user.a", b"b=c"), (b"user.d", b""),
+    ]  # fmt: skip
+    assert {entry.change for entry in noted} == {XATTR}

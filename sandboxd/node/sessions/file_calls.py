@@ -30,12 +30,16 @@ def _checked(*paths: bytes) -> None:
 
 async def stat(session: Session, call: agent.Stat, link: Link) -> FileInfo:
     _checked(call.path)
-    return await session.files(root=call.root).stat(call.path, follow=call.follow)
+    return await session.files(root=call.root).stat(
+        call.path, follow=call.follow, attributes=call.attributes
+    )
 
 
 async def page(session: Session, call: agent.ListFiles, link: Link) -> FileList:
     _checked(call.path)
-    return await session.files(root=call.root).page(call.path, call.depth, call.limit, call.cursor)
+    return await session.files(root=call.root).page(
+        call.path, call.depth, call.limit, call.cursor, attributes=call.attributes
+    )
 
 
 async def make_directory(session: Session, call: agent.MakeDirectory, link: Link) -> FileInfo:
@@ -100,7 +104,7 @@ async def write(session: Session, call: agent.WriteFile, link: Link) -> FileInfo
 
         return await session.files(root=call.root).take(
             call.path, give, mode=call.mode, append=call.append, offset=call.offset,
-            parents=call.parents,
+            parents=call.parents, attributes=call.attributes,
         )  # fmt: skip
     first = b""
     small = not call.append and call.offset is None
@@ -111,7 +115,7 @@ async def write(session: Session, call: agent.WriteFile, link: Link) -> FileInfo
     else:
         if small:
             return await session.files(root=call.root).put(
-                call.path, first, mode=call.mode, parents=call.parents
+                call.path, first, mode=call.mode, parents=call.parents, attributes=call.attributes
             )
     return await session.files(root=call.root).write(
         call.path,
@@ -121,6 +125,7 @@ async def write(session: Session, call: agent.WriteFile, link: Link) -> FileInfo
         append=call.append,
         offset=call.offset,
         parents=call.parents,
+        attributes=call.attributes,
     )
 
 

@@ -104,15 +104,19 @@ class FileLine:
         *paths: bytes,
         flags: int = 0,
         mode: int = 0,
+        xattrs: bytes = b"",
         content: bytes | None = None,
     ) -> Filed:
-        """One short request and its answer; the receiver owns the answer's descriptor. Raises an
-        error of the file system's, or FileProblem if the service was ended meanwhile."""
+        """One short request and its answer; the receiver owns the answer's descriptor. `xattrs` are
+        lines of attributes. Raises an error of the file system's, or FileProblem if the service was
+        ended meanwhile."""
         await self._start()
         self._number = number = (self._number + 1) & 0xFFFF_FFFF
         answer = self._pending[number] = self._loop.create_future()
         try:
-            await self._send(number, op, *paths, flags=flags, mode=mode, content=content)
+            await self._send(
+                number, op, *paths, flags=flags, mode=mode, xattrs=xattrs, content=content
+            )
             filed: Filed = await asyncio.shield(answer)
         except asyncio.CancelledError:
             answer.add_done_callback(_discard)
@@ -131,6 +135,7 @@ class FileLine:
         mode: int = 0,
         offset: int = 0,
         length: int = 0,
+        xattrs: bytes = b"",
         pipe: int | None = None,
     ) -> Work:
         """Start a long request. `pipe` is where its content comes from; it stays open here."""
@@ -141,8 +146,9 @@ class FileLine:
             with theirs:
                 fds = [theirs.fileno(), *([] if pipe is None else [pipe])]
                 await self._send(
-                    0, op, *paths, flags=flags, mode=mode, offset=offset, length=length, fds=fds
-                )
+                    0, op, *paths, flags=flags, mode=mode, offset=offset, length=length,
+                    xattrs=xattrs, fds=fds,
+                )  # fmt: skip
         except BaseException:
             ours.close()
             raise
@@ -157,13 +163,15 @@ class FileLine:
         mode: int = 0,
         offset: int = 0,
         length: int = 0,
+        xattrs: bytes = b"",
         content: bytes | None = None,
         fds: Sequence[int] = (),
     ) -> None:
+        strings = (*paths, xattrs) if xattrs else paths
         for _ in range(2):
             try:
                 send_request(
-                    self._fd, number, op, *paths, flags=flags, mode=mode, offset=offset,
+                    self._fd, number, op, *strings, flags=flags, mode=mode, offset=offset,
                     length=length, content=content, fds=fds,
                 )  # fmt: skip
             except BlockingIOError:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import fcntl
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from sandboxd.descriptors import Writer
@@ -19,17 +19,20 @@ from sandboxd.native.file_service import (
     PUT_MAX,
     RECURSIVE,
     SET_MODE,
+    XATTR,
+    XATTRS,
     Filed,
     FileEntry,
     Op,
 )
-from sandboxd.node.sessions.entries import draft, event, info
+from sandboxd.node.sessions.entries import draft, event, grouped, info, lines
 from sandboxd.node.sessions.file_line import FileLine, Work, problem
 
 _PAGE_BYTES = 4 << 20
 """Of names in one page: whatever the names are, it fits into an answer."""
 _PIPE = 1 << 20
 """Bytes that a content is ahead of the process which takes it."""
+_NONE: Mapping[str, str] = {}
 _WORKS_MAX = 32
 """Long requests of one sandbox at once, each of which is a process in it."""
 
@@ -52,8 +55,9 @@ class Files:
         self._line = line
         self._works = 0
 
-    async def stat(self, path: bytes, *, follow: bool) -> FileInfo:
-        return self._one(await self._line.call(Op.STAT, path, flags=FOLLOW if follow else 0), path)
+    async def stat(self, path: bytes, *, follow: bool, attributes: bool = False) -> FileInfo:
+        flags = (FOLLOW if follow else 0) | (XATTRS if attributes else 0)
+        return self._one(await self._line.call(Op.STAT, path, flags=flags), path)
 
     async def make_directory(self, path: bytes, mode: int) -> FileInfo:
         return self._one(await self._line.call(Op.MKDIR, path, mode=mode), path)
@@ -84,22 +88,31 @@ class Files:
         size = os.fstat(answer.fd).st_size
         return OpenFile(info(answer.entries[0], path, size), answer.fd)
 
-    async def page(self, path: bytes, depth: int, limit: int, cursor: str | None) -> FileList:
+    async def page(
+        self, path: bytes, depth: int, limit: int, cursor: str | None, *, attributes: bool = False
+    ) -> FileList:
         """A page, in the order of the directories; what changes meanwhile may be missed or seen
         twice."""
         if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
             raise InvalidRequest("not a cursor of this list", field="cursor")
         start = int(cursor or 0)
         entries: list[FileEntry] = []
-        kept = 0
-        async with self._working(Op.LIST, path, mode=depth, offset=start, length=limit) as work:
+        count = kept = 0
+        async with self._working(
+            Op.LIST, path, flags=XATTRS if attributes else 0, mode=depth, offset=start, length=limit
+        ) as work:
             while True:
                 answer = await work.answer()
                 for entry in answer.entries:
                     kept += len(entry.name) + len(entry.target)
-                    if len(entries) == limit or kept > _PAGE_BYTES:
-                        return _page(path, entries, start + len(entries))
+                    if entry.change == XATTR:
+                        if kept <= _PAGE_BYTES:
+                            entries.append(entry)
+                        continue
+                    if count == limit or kept > _PAGE_BYTES:
+                        return _page(path, entries, start + count)
                     entries.append(entry)
+                    count += 1
                 if not answer.more:
                     return _page(path, entries, answer.count or None)
 
@@ -117,10 +130,11 @@ class Files:
         append: bool,
         offset: int | None,
         parents: bool,
+        attributes: Mapping[str, str] = _NONE,
     ) -> FileInfo:
         """Write `first` and `rest` into the file: see `WriteFile`. If `rest` raises, that is raised,
         and a file that was to be replaced is as it was."""
-        async with self._writing(path, mode, append, offset, parents) as (work, pipe):
+        async with self._writing(path, mode, append, offset, parents, attributes) as (work, pipe):
             writer = Writer(pipe)
             try:
                 whole = not first or await writer.write(first)
@@ -143,10 +157,11 @@ class Files:
         append: bool,
         offset: int | None,
         parents: bool,
+        attributes: Mapping[str, str] = _NONE,
     ) -> FileInfo:
         """The same of a content that somebody else writes: `give` hands over the pipe, and returns when
         all of it is in."""
-        async with self._writing(path, mode, append, offset, parents) as (work, pipe):
+        async with self._writing(path, mode, append, offset, parents, attributes) as (work, pipe):
             try:
                 await give(pipe)
             finally:
@@ -156,11 +171,18 @@ class Files:
 
     @asynccontextmanager
     async def _writing(
-        self, path: bytes, mode: int | None, append: bool, offset: int | None, parents: bool
+        self,
+        path: bytes,
+        mode: int | None,
+        append: bool,
+        offset: int | None,
+        parents: bool,
+        attributes: Mapping[str, str],
     ) -> AsyncIterator[tuple[Work, int]]:
         """A process in the sandbox that takes a content, and the pipe for it, which the block closes."""
         flags = (PARENTS if parents else 0) | (SET_MODE if mode is not None else 0)
         flags |= (APPEND if append else 0) | (AT if offset is not None and not append else 0)
+        flags |= XATTRS if attributes else 0
         theirs, ours = os.pipe2(os.O_CLOEXEC)
         given = False
         try:
@@ -171,6 +193,7 @@ class Files:
                 flags=flags,
                 mode=0o644 if mode is None else mode,
                 offset=offset or 0,
+                xattrs=lines(attributes),
                 pipe=theirs,
             ) as work:
                 os.close(theirs)
@@ -183,13 +206,16 @@ class Files:
                 os.close(ours)
 
     async def put(
-        self, path: bytes, content: bytes, *, mode: int | None, parents: bool
-    ) -> FileInfo:
+        self, path: bytes, content: bytes, *, mode: int | None, parents: bool,
+        attributes: Mapping[str, str] = _NONE,
+    ) -> FileInfo:  # fmt: skip
         """Write a content that is all there, and `fits`."""
         flags = (PARENTS if parents else 0) | (SET_MODE if mode is not None else 0)
+        flags |= XATTRS if attributes else 0
         answer = await self._line.call(
-            Op.PUT, path, flags=flags, mode=0o644 if mode is None else mode, content=content
-        )
+            Op.PUT, path, flags=flags, mode=0o644 if mode is None else mode,
+            xattrs=lines(attributes), content=content,
+        )  # fmt: skip
         return self._one(answer, path)
 
     async def watch(self, path: bytes, *, recursive: bool) -> AsyncIterator[int | list[FileEvent]]:
@@ -211,14 +237,17 @@ class Files:
         mode: int = 0,
         offset: int = 0,
         length: int = 0,
+        xattrs: bytes = b"",
         pipe: int | None = None,
     ) -> "_Working":
-        return _Working(self, op, path, flags, mode, offset, length, pipe)
+        return _Working(self, op, path, flags, mode, offset, length, xattrs, pipe)
 
     def _one(self, answer: Filed, path: bytes) -> FileInfo:
-        if len(answer.entries) != 1:
+        found = grouped(answer.entries)
+        if len(found) != 1:
             raise FileProblem("the sandbox's answer makes no sense")
-        return info(answer.entries[0], path)
+        entry, attributes = found[0]
+        return info(entry, path, attributes=attributes)
 
 
 class _Working:
@@ -233,11 +262,12 @@ class _Working:
         mode: int,
         offset: int,
         length: int,
+        xattrs: bytes,
         pipe: int | None,
     ) -> None:
         self._files, self._op, self._path = files, op, path
         self._numbers = (flags, mode, offset, length)
-        self._pipe = pipe
+        self._xattrs, self._pipe = xattrs, pipe
         self._work: Work | None = None
 
     async def __aenter__(self) -> Work:
@@ -249,7 +279,7 @@ class _Working:
         try:
             self._work = await files._line.work(
                 self._op, self._path, flags=flags, mode=mode, offset=offset, length=length,
-                pipe=self._pipe,
+                xattrs=self._xattrs, pipe=self._pipe,
             )  # fmt: skip
         except BaseException:
             files._works -= 1
@@ -264,6 +294,9 @@ class _Working:
 
 def _page(path: bytes, entries: list[FileEntry], end: int | None) -> FileList:
     base = path.rstrip(b"/") + b"/"
-    found = [info(entry, base + entry.name) for entry in entries]
+    found = [
+        info(entry, base + entry.name, attributes=attributes)
+        for entry, attributes in grouped(entries)
+    ]
     found.sort(key=lambda entry: entry.path)
     return FileList(entries=found, next_cursor=None if end is None else str(end))

@@ -197,10 +197,19 @@ def files(box: Sandbox) -> None:
     say.raises("files.read missing", lambda: f.read("missing"), FileNotFoundException)
     say.raises("files.read directory", lambda: f.read("m"), InvalidArgumentException)
     say.raises("files.write denied", lambda: f.write("/etc/hostname", "x"), SandboxException)
+    noted = {"a": "b", "of.two": "words here"}
+    say("files.write metadata", lambda: f.write("n.txt", "x", metadata=noted).metadata, noted)
+    say("files.get_info metadata", lambda: f.get_info("n.txt").metadata, noted)
+    say(
+        "files.list metadata",
+        lambda: {e.name: e.metadata for e in f.list(".") if e.name in ("n.txt", "a.txt")},
+        {"n.txt": noted, "a.txt": None},
+    )
+    say("files.rename metadata", lambda: f.rename("n.txt", "o.txt").metadata, noted)
     say.raises(
-        "files.write metadata",
-        lambda: f.write("m.txt", "x", metadata={"a": "b"}),
-        Exception,
+        "files.write metadata too large",
+        lambda: f.write("n.txt", "x", metadata={"a": "b" * 5000}),
+        SandboxException,
         "metadata",
     )
     say.raises(

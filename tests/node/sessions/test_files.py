@@ -394,3 +394,36 @@ async def test_the_service_of_files_may_be_killed_at_any_moment(box: Box) -> Non
         await asyncio.sleep(0.01)
     await box.write("f", b"at last")
     assert await box.read("f") == b"at last"
+
+
+@pytest.mark.parametrize("size", [3, 60_000])
+async def test_attributes_come_with_the_file_and_are_told_when_asked_for(
+    box: Box, size: int
+) -> None:
+    noted = {"note.a": "one = 1", "note.b": "", "ü": "größe"}
+    await box.write("f", bytes(size), attributes=noted)
+    await box.sh("ln -s f l; mkdir d; mkfifo p; touch plain")
+    assert (await box.stat("f")).attributes == {}
+    for path in (b"f", b"l"):
+        told = await box.stat(path, attributes=True)
+        assert (told.size, told.attributes) == (size, noted)
+    link = await box.stat("l", attributes=True, follow=False)
+    assert link.attributes == {}
+    names = "import os; print(sorted(os.listxattr('f')))"
+    assert await box.sh(f'python3 -c "{names}"') == (
+        "['user.note.a', 'user.note.b', 'user.ü']\n".encode()
+    )
+    listed = await box.page("/work", limit=2, attributes=True)
+    rest = await box.page("/work", attributes=True, cursor=listed.next_cursor)
+    found = {entry.path: entry.attributes for entry in (*listed.entries, *rest.entries)}
+    assert len(listed.entries) == 2
+    assert {path: noted_of for path, noted_of in found.items() if noted_of} == {"/work/f": noted}
+    await box.write("f", b"anew")
+    assert (await box.stat("f", attributes=True)).attributes == {}
+
+
+async def test_names_that_are_none_and_too_many_attributes_are_refused(box: Box) -> None:
+    for wrong in ({"a=b": "c"}, {"a\n": "b"}, {"a": "x" * 4096, "b": "x" * 4096}, {"x" * 300: ""}):
+        with pytest.raises((InvalidRequest, FileProblem)):
+            await box.write("f", b"", attributes=wrong)
+    assert await box.sh("ls -A") == b""

@@ -1,5 +1,6 @@
 """`/files` of a sandbox: contents up and down."""
 
+import re
 import zlib
 from collections.abc import AsyncIterator
 
@@ -10,7 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sandboxd.errors import InvalidRequest, PathNotFound
 from sandboxd.gateway.adapters.e2b import errors, paths, uploads
 from sandboxd.gateway.adapters.e2b.bodies import answer
-from sandboxd.gateway.adapters.e2b.errors import NotOffered
 from sandboxd.gateway.adapters.e2b.identity import Target
 from sandboxd.gateway.adapters.e2b.rpc import gone_as, known_user
 from sandboxd.gateway.adapters.e2b.uploads import End, Event, Head
@@ -21,7 +21,8 @@ from sandboxd.model import agent
 from sandboxd.model.agent import Kind, frame
 from sandboxd.model.session import FileInfo
 
-_METADATA = "x-metadata-"
+_METADATA, _METADATA_MAX = "x-metadata-", 4096
+_NAME = r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+"
 _FORM = "multipart/form-data"
 
 
@@ -50,7 +51,7 @@ class Files:
         try:
             with self._gateway.slots.take():
                 work = self._gateway.unless_closing(self._post(request, target))
-                return answer([paths.written(info) for info in await work])
+                return answer([paths.written(info, _metadata(request)) for info in await work])
         except ClientGone:
             raise
         except Exception as error:
@@ -61,15 +62,14 @@ class Files:
 
     async def _post(self, request: Request, target: Target) -> list[FileInfo]:
         user = known_user(request.query_params.get("username", ""))
-        if any(name.startswith(_METADATA) for name in request.headers):
-            raise NotOffered("files have no metadata here")
+        notes = {paths.NOTES + name: value for name, value in _metadata(request).items()}
         path = request.query_params.get("path")
         pieces = uploads.body(request, self._gateway.settings.gateway.body_timeout)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != _FORM:
             if not path:
                 raise InvalidRequest("say which file it is", field="path")
-            return [await self._write(target, user, path, pieces)]
+            return [await self._write(target, user, path, pieces, notes)]
         written = []
         events = uploads.files(request, pieces)
         async for event in events:
@@ -77,13 +77,19 @@ class Files:
                 name = path or event.filename
                 if not name:
                     raise InvalidRequest("a file of the form has no name", field="filename")
-                written.append(await self._write(target, user, name, _one(events)))
+                written.append(await self._write(target, user, name, _one(events), notes))
         return written
 
     async def _write(
-        self, target: Target, user: str, path: str, pieces: AsyncIterator[bytes]
+        self,
+        target: Target,
+        user: str,
+        path: str,
+        pieces: AsyncIterator[bytes],
+        notes: dict[str, str],
     ) -> FileInfo:
         call = agent.WriteFile(
+            attributes=notes,
             tenant=target.tenant, sandbox=target.sandbox, path=paths.encoded(path, user),
             root=user == "root",
         )  # fmt: skip
@@ -104,6 +110,21 @@ async def _one(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
             return
         if isinstance(event, bytes):
             yield event
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    """What is to be noted about the files; names are in lower case. Raises InvalidRequest."""
+    found = {
+        name.removeprefix(_METADATA): value
+        for name, value in request.headers.items()
+        if name.startswith(_METADATA)
+    }
+    if sum(len(name) + len(value) for name, value in found.items()) > _METADATA_MAX:
+        raise InvalidRequest(f"is more than {_METADATA_MAX} bytes", field="metadata")
+    for name, value in found.items():
+        if re.fullmatch(_NAME, name) is None or not value.isascii() or not value.isprintable():
+            raise InvalidRequest(f"{name[:64]!r} is not printable ASCII", field="metadata")
+    return found
 
 
 class _Named:

@@ -94,7 +94,7 @@ class Filesystem:
             tenant=call.tenant, sandbox=call.sandbox, root=call.root, source=source, target=target
         )
         try:
-            moved = await self._sandboxes.ask(move, FileInfo)
+            await self._sandboxes.ask(move, FileInfo)
         except PathNotFound:
             await self._stat(call, wanted.source)
             parents = agent.MakeDirectory(
@@ -104,15 +104,15 @@ class Filesystem:
                 path=posixpath.dirname(target),
             )
             await self._sandboxes.ask(parents, FileInfo)
-            moved = await self._sandboxes.ask(move, FileInfo)
-        return {"entry": await self._entry(call, moved)}
+            await self._sandboxes.ask(move, FileInfo)
+        return {"entry": await self._entry(call, await self._stat(call, wanted.destination))}
 
     async def list_dir(self, call: Call, wanted: ListDir) -> dict[str, Any]:
         there = await self._stat(call, wanted.path, follow=True)
         if there.type is not FileType.DIRECTORY:
             raise WrongFileType(f"path is not a directory: {there.path}")
         request = agent.ListFiles(
-            tenant=call.tenant, sandbox=call.sandbox, root=call.root,
+            attributes=True, tenant=call.tenant, sandbox=call.sandbox, root=call.root,
             path=paths.encoded(wanted.path, call.user),
             depth=min(max(wanted.depth, 1), 64), limit=_PAGE,
         )  # fmt: skip
@@ -188,6 +188,7 @@ class Filesystem:
     async def _stat(self, call: Call, path: str, *, follow: bool = False) -> FileInfo:
         """Raises PathNotFound, in words that name the path."""
         stat = agent.Stat(
+            attributes=True,
             tenant=call.tenant,
             sandbox=call.sandbox,
             root=call.root,

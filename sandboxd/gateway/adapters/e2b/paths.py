@@ -25,6 +25,8 @@ _BITS = {
     FileType.SOCKET: stat.S_IFSOCK,
     FileType.DEVICE: stat.S_IFCHR,
 }
+NOTES = "e2b."
+"""How the extended attributes begin in which metadata of files is kept."""
 _NAMES = {0: "root", 1000: "user", 65534: "nobody"}
 
 
@@ -61,6 +63,13 @@ def entry(info: FileInfo, target: FileInfo | None = None) -> dict[str, Any]:
         .isoformat(timespec="microseconds")
         .replace("+00:00", "Z"),
     }
+    notes = {
+        name.removeprefix(NOTES): value
+        for name, value in real.attributes.items()
+        if name.startswith(NOTES)
+    }
+    if notes:
+        found["metadata"] = notes
     if info.type is FileType.SYMLINK:
         found["isSymlink"] = True
         if info.target is not UNSET:
@@ -68,6 +77,7 @@ def entry(info: FileInfo, target: FileInfo | None = None) -> dict[str, Any]:
     return found
 
 
-def written(info: FileInfo) -> dict[str, Any]:
+def written(info: FileInfo, metadata: dict[str, str]) -> dict[str, Any]:
     """What an upload is answered with."""
-    return {"path": info.path, "name": posixpath.basename(info.path), "type": "file"}
+    told = {"path": info.path, "name": posixpath.basename(info.path), "type": "file"}
+    return {**told, "metadata": metadata} if metadata else told

@@ -13,9 +13,8 @@ from sandboxd.gateway.adapters.e2b.identity import shown
 from sandboxd.model.session import Sandbox, SandboxRequest, SandboxState
 from sandboxd.model.stored import ImageDetail
 
-ENVD_VERSION = "0.6.1"
-"""What clients take a sandbox' server to be. From 0.6.2 on they would send metadata of files, which
-there is none of here."""
+ENVD_VERSION = "0.6.2"
+"""What clients take a sandbox' server to be: the first to which they send metadata of files."""
 BASE = "base"
 _OURS = frozenset({BASE, "code-interpreter-v1", "code-interpreter"})
 """Templates that E2B's clients ask for unless told otherwise: our one for sandboxes."""

@@ -72,6 +72,9 @@ async function files(box) {
   await say('files.write several', async () => (await there.write(several)).length, 2)
   await say('files.read binary', async () => [...(await there.read('/tmp/2', { format: 'bytes' }))], [0, 255])
   await say('files.getInfo', () => there.getInfo('a/b.txt'), (i) => i.size === 7 && i.type === FileType.FILE && i.owner === 'user')
+  const metadata = { noted: 'two words' }
+  await say('files.write metadata', async () => (await there.write('n.txt', 'x', { metadata })).metadata, metadata)
+  await say('files.getInfo metadata', async () => (await there.getInfo('n.txt')).metadata, metadata)
   await say('files.makeDir', () => there.makeDir('d/e'), true)
   await say('files.makeDir again', () => there.makeDir('d/e'), false)
   await say('files.list', async () => (await there.list('.', { depth: 2 })).map((e) => e.name).sort(), (n) => n.includes('b.txt') && n.includes('e'))
