@@ -65,3 +65,4 @@ def sandbox(network: EgressNetwork, policy: EgressPolicy | None) -> Iterator[Egr
         if slot.port is not None:
             slot.port.close()  # nobody listens
         network.give_back(slot)
+        network.network_of(slot)  # takes its turn: the end has been by then
