@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	PROMISE(sum < SIZE_MAX);
 	if (size > 1 && parse_spawn(message, size - 1, &spawn))
-		PROMISE(spawn.kind <= SBX_SPAWN_FILES);
+		PROMISE(spawn.kind <= SBX_SPAWN_ROOT_FILES);
 	if (size > 1 && parse_signal(message, size - 1, &signal))
 		PROMISE(signal.head.type == SBX_MSG_SIGNAL);
 	free(message);
