@@ -79,7 +79,7 @@ def test_what_cannot_be_taken_over_is_let_go(found: dict[str, tuple[object, int]
     whole = found.get("sbx_a") == (SESSION, 4)
     assert survivors.groups == ({"sb-1"} if whole else set())
     driver, specs, mounts = Driver(), {"session": Template()}, Mounts()
-    assert survivors.adopt(driver, specs, lambda _: None, mounts) == []  # type: ignore[arg-type,return-value]
+    assert survivors.adopt(driver, specs, lambda _: None, mounts, None) == []  # type: ignore[arg-type,return-value]
     assert survivors.groups == set()
 
 
