@@ -5,6 +5,7 @@ other, read through descriptors that the first one's init opened.
 """
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 
 import msgspec
@@ -68,6 +69,8 @@ class Execution:
         self._cancelled = False
         self.live = Live(interactive=job.request.interactive)
         self._started_at = _now()
+        self._started: Awaitable[bool] | None = None
+        """What the job's first program waits for."""
         self._use: Use | None = None
         self._network: NetworkUse | UnsetType = UNSET
 
@@ -94,11 +97,14 @@ class Execution:
             return await self._pool.claim(run_shelf(self._job))
         return await self._pool.claim(*self.shelves)
 
-    async def run(self, first: Built) -> Result:
-        """The job's result. Uses up `first`, a sandbox of the job's template.
+    async def run(self, first: Built, started: Awaitable[bool]) -> Result:
+        """The job's result. Uses up `first`, a sandbox of the job's template. Nothing is executed
+        before `started`.
 
-        Raises SystemFault if the host failed; then nothing of the job is left running.
+        Raises NotStarted if that is False, and SystemFault if the host failed; then nothing of the job
+        is left running.
         """
+        self._started = started
         language = self._language
         files = _given_files(self._job, language)
         compiled: Outcome | None = None
@@ -202,7 +208,10 @@ class Execution:
                 self.live.open(stdin if isinstance(stdin, LiveInput) else None, stdout, stderr)
             if self._cancelled:
                 sandbox.stop(Stop.CANCELLED)
-            ended = await sandbox.run(order, limits, stdin, stdout, stderr, quiesce=bool(collect))
+            started, self._started = self._started, None
+            ended = await sandbox.run(
+                order, limits, stdin, stdout, stderr, quiesce=bool(collect), started=started
+            )
             verdict = classify(ended.facts, limits)
             if self._use is not None:
                 self._network = await self._use.told()

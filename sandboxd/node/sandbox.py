@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
@@ -55,6 +55,10 @@ class Ended(Struct, frozen=True, kw_only=True):
     """When it ended, or was first told to, in seconds of CLOCK_MONOTONIC."""
 
 
+class NotStarted(Exception):
+    """The job is not ours to run (any more): nothing of it was executed."""
+
+
 class Sandbox:
     """The single use of a built sandbox. `run` once, then `bring_out`, then the owner destroys it."""
 
@@ -80,10 +84,12 @@ class Sandbox:
         stderr: Output,
         *,
         quiesce: bool,
+        started: Awaitable[bool] | None = None,
     ) -> Ended:
         """Run the order to its end. `quiesce` keeps init alive after a stop, so that files can come out.
+        Everything but the order itself is done while `started` is waited for.
 
-        Raises DriverFault or NativeFault before anything was executed.
+        Raises DriverFault or NativeFault before anything was executed, NotStarted if that was False.
         """
         self._quiesce = quiesce
         native, group = self.built.native, self.built.group
@@ -97,6 +103,8 @@ class Sandbox:
             self._loop.add_reader(native.pidfd, self._on_gone)
             if group.oom_event >= 0:
                 self._loop.add_reader(group.oom_event, self._on_oom)
+            if started is not None and not await started:
+                raise NotStarted
             await self._send(order, stdin, stdout, stderr)
             self._started = time.monotonic()
             self._timers["wall"] = self._loop.call_later(

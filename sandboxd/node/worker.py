@@ -12,7 +12,7 @@ from typing import Any, ParamSpec
 
 from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import DriverFault, Overload, RequestError, SystemFault, Unavailable
-from sandboxd.model import Job, Lease, Limits, Result, Status
+from sandboxd.model import Lease, Result, Status
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.execution import Execution
 from sandboxd.node.fitting import Fitter
@@ -20,7 +20,7 @@ from sandboxd.node.judging import Judge, Parts, Reported
 from sandboxd.node.live import Live
 from sandboxd.node.network import Networks
 from sandboxd.node.pool import Pool
-from sandboxd.node.sandbox import prepare
+from sandboxd.node.sandbox import NotStarted, prepare
 from sandboxd.policy import Policies
 from sandboxd.queue import Queue
 
@@ -223,17 +223,21 @@ class Worker:
             return self._internal_error(lease, f"{error.code}: {error.detail}")
         except (SystemFault, Overload) as error:
             return await self._not_built(lease, error)
-        started, _ = await asyncio.gather(
-            self._insist(self._queue.start, lease), prepare(built, _first_limits(lease.job))
-        )
-        if not started:
-            self._pool.restock(built)
-            return None
+        starting = asyncio.create_task(self._insist(self._queue.start, lease))
         try:
-            return await execution.run(built)
+            if isinstance(execution, Execution):
+                return await execution.run(built, starting)
+            await prepare(built, lease.job.limits)
+            if await starting:
+                return await execution.run(built)
+            self._pool.restock(built)
         except (SystemFault, Overload) as error:
             log.error("run %s: %s", lease.job.id, error)
-            return self._internal_error(lease, str(error))
+            if await starting:
+                return self._internal_error(lease, str(error))
+        except NotStarted:
+            pass
+        return None
 
     async def _first(self, execution: Work) -> Built:
         if isinstance(execution, Execution):
@@ -273,10 +277,3 @@ class Worker:
             node=self._node,
             created_at=lease.job.created_at,
         )
-
-
-def _first_limits(job: Job) -> Limits:
-    """Of the first sandbox that it uses. A submission's program is mostly compiled already."""
-    if job.submission is not None or job.compile_limits is None:
-        return job.limits
-    return job.compile_limits

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from msgspec.structs import replace
 
@@ -11,6 +11,7 @@ from sandboxd.errors import DriverFault, Unavailable
 from sandboxd.model import Command, Job, Lease, Limits, Result, RunRequest, Status
 from sandboxd.node.live import Live
 from sandboxd.node.pool import Pool
+from sandboxd.node.sandbox import NotStarted
 
 
 def job(name: str, **changes: object) -> Job:
@@ -154,9 +155,11 @@ class FakeExecution:
         if not self._end.done():
             self._end.set_result(Status.CANCELLED)
 
-    async def run(self, built: Built) -> Result:
-        self.started_with = built
+    async def run(self, built: Built, started: Awaitable[bool]) -> Result:
         try:
+            if not await started:
+                raise NotStarted
+            self.started_with = built
             status = await self._end
             if self.fault is not None:
                 raise self.fault

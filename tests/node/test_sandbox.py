@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import signal
+import time
 
 import pytest
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from sandboxd.model import Status
 from sandboxd.native import ExecOrder
 from sandboxd.node.outcome import Stop
-from sandboxd.node.sandbox import Sandbox
+from sandboxd.node.sandbox import NotStarted, Sandbox
 from sandboxd.node.stdio import FixedInput, LiveInput, Output
 from tests.node.bench import LIMITS, MIB, Bench
 
@@ -151,6 +152,34 @@ async def test_cancel_ends_a_running_program(bench: Bench) -> None:
     ended = await running
     assert ended.facts.stops == {Stop.CANCELLED} and not ended.init_alive
     sandbox.release()
+    await asyncio.to_thread(bench.driver.destroy, built)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+async def test_nothing_is_executed_before_the_start_is_known(bench: Bench, begins: bool) -> None:
+    built = await bench.build()
+    sandbox = Sandbox(built)
+    stdout, stderr = Output(100, lambda: None), Output(100, lambda: None)
+    order = ExecOrder(argv=["/bin/echo", "on"], env={}, open_files=64, stack=MIB, file_size=MIB)
+    known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    begun = time.monotonic()
+    running = asyncio.create_task(
+        sandbox.run(order, LIMITS, FixedInput(b""), stdout, stderr, quiesce=False, started=known)
+    )
+    await asyncio.sleep(0.3)
+    assert not running.done() and stdout.kept == b""
+    known.set_result(begins)
+    if begins:
+        ended = await running
+        assert stdout.kept == b"on\n"
+        assert ended.facts.wall_time < time.monotonic() - begun - 0.3, "it is not the job's time"
+    else:
+        with pytest.raises(NotStarted):
+            await running
+        stdout.drain()
+        assert stdout.kept == b""
+    sandbox.release()
+    stderr.drain()
     await asyncio.to_thread(bench.driver.destroy, built)
 
 

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from sandboxd import policy
-from sandboxd.drivers.exec.base import Built
 from sandboxd.errors import DriverFault
-from sandboxd.model import Limits, RunRequest, Status
+from sandboxd.model import RunRequest, Status
 from sandboxd.node import worker as worker_module
 from sandboxd.node.capacity import Capacity
 from sandboxd.node.pool import Pool
@@ -26,12 +25,7 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecution]:
     FakeExecution.made, FakeExecution.gates_open, FakeExecution.fault = {}, True, None
     monkeypatch.setattr(worker_module, "Execution", FakeExecution)
     monkeypatch.setattr(worker_module, "_RETRY_FIRST", 0.001)
-    monkeypatch.setattr(worker_module, "prepare", _prepared)
     return FakeExecution
-
-
-async def _prepared(built: Built, limits: Limits) -> None:
-    """There is no group whose limits could be set."""
 
 
 class Bench:
@@ -82,29 +76,7 @@ async def test_job_is_started_before_it_runs_and_completed_once(bench: Bench) ->
     assert bench.worker.finished == {"ok": 1}
 
 
-async def test_a_sandbox_is_prepared_while_the_start_is_asked_for_and_never_given_back_before(
-    bench: Bench, executions: type[FakeExecution], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or the next job had it while its limits were still being set for this one."""
-    prepared = asyncio.Event()
-    begun: list[int] = []
-
-    async def prepare(built: Built, limits: Limits) -> None:
-        begun.append(limits.memory)
-        await prepared.wait()
-
-    monkeypatch.setattr(worker_module, "prepare", prepare)
-    bench.queue.refused = {"start"}
-    bench.queue.submit(job("a"))
-    await bench.until(lambda: begun)
-    assert begun == [job("a").limits.memory]
-    await asyncio.sleep(0.05)  # by now the start has been refused
-    assert bench.pool.warm() == {"t": 0} and bench.driver.destroyed == []
-    prepared.set()
-    await bench.until(lambda: bench.worker.running == 0)
-
-
-async def test_job_that_may_not_start_is_not_run_and_its_sandbox_is_kept(
+async def test_job_that_may_not_start_is_not_run(
     bench: Bench, executions: type[FakeExecution]
 ) -> None:
     """Cancelled, or another's: the fence of the queue decides."""
