@@ -178,7 +178,7 @@ def test_a_message_that_is_none_ends_the_stream_not_the_process(box: Box, messag
     ("body", "field"),
     [({"command": []}, "command"), ({"command": [""]}, "command.0"),
      ({"command": ["a\0b"]}, "command.0"), ({"command": ["x"], "cwd": "relative"}, "cwd"),
-     ({"command": ["x"], "env": {"1": "2"}}, "env"), ({"command": ["x"], "user": "root"}, "user"),
+     ({"command": ["x"], "env": {"1": "2"}}, "env"), ({"command": ["x"], "user": "eve"}, "user"),
      ({"command": ["x"], "input": {"base64": "%"}}, "input"),
      ({"command": ["x"], "shell": True}, "shell")],
 )  # fmt: skip

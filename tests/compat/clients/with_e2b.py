@@ -48,8 +48,22 @@ def commands(box: Sandbox) -> None:
     say("commands.run stderr", lambda: run("echo no >&2").stderr, "no\n")
     say("commands.run home", lambda: run("pwd").stdout, "/home/user\n")
     say("commands.run user", lambda: run("whoami").stdout, "user\n")
-    say("commands.run root", lambda: run("echo $USER", user="root").stdout, "root\n")
-    say("commands.run sudo", lambda: run("sudo -n echo yes").stdout, "yes\n")
+    say(
+        "commands.run root",
+        lambda: run("echo $USER $HOME; id -u", user="root").stdout,
+        "root /root\n0\n",
+    )
+    say("commands.run sudo", lambda: run("sudo -n id -u; id -u").stdout, "0\n1000\n")
+    say("commands.run sudo -u", lambda: run("sudo sudo -u user id -un").stdout, "user\n")
+    say("commands.run sudo useradd", lambda: run("sudo useradd eve && id -u eve").stdout, "1001\n")
+    say("files.write root", lambda: box.files.write("/etc/r", "r", user="root").path, "/etc/r")
+    say("files owner", lambda: box.files.get_info("/etc/r").owner, "root")
+    say.raises("files.read root", lambda: box.files.read("r", user="root"), NotFoundException)
+    say(
+        "files of root",
+        lambda: run("echo x > /etc/r 2>&1 || cat /etc/r").stdout.endswith("r"),
+        True,
+    )
     say("commands.run cwd", lambda: run("pwd", cwd="/tmp").stdout, "/tmp\n")
     say(
         "commands.run relative cwd",
