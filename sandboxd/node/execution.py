@@ -97,9 +97,9 @@ class Execution:
             return await self._pool.claim(run_shelf(self._job))
         return await self._pool.claim(*self.shelves)
 
-    async def run(self, first: Built, started: Awaitable[bool]) -> Result:
+    async def run(self, first: Built, started: Awaitable[bool] | None = None) -> Result:
         """The job's result. Uses up `first`, a sandbox of the job's template. Nothing is executed
-        before `started`.
+        before `started`, if it is given.
 
         Raises NotStarted if that is False, and SystemFault if the host failed; then nothing of the job
         is left running.
