@@ -14,6 +14,7 @@ from unittest.mock import patch
 import pytest
 
 from sandboxd.drivers.network.egress import EgressNetwork
+from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.errors import DriverFault, Overload
 from sandboxd.model.egress import EgressRule
 from tests.network.driven import ANY_UDP, ANYWHERE, network, policy, sandbox
@@ -210,7 +211,8 @@ def test_the_floods_of_one_do_not_hurt_its_neighbour(
 
 
 def _rules(net: EgressNetwork) -> int:
-    """Chains of policies that are written."""
+    """Chains of policies that are written, once all ends that are under way are over."""
+    net.dropped()  # waits its turn behind them
     command = ["iptables-legacy-save", "-t", "filter"]
     if net.firewall == "nftables":
         command = ["nft", "list", "table", "inet", net.plan.table]
@@ -243,6 +245,23 @@ def test_an_update_that_fails_half_way_holds_no_rules(world: World, net: EgressN
         assert _rules(net) == before + 1
         assert world.inside(slot.fd, lambda: tcp(PUBLIC4, 8080)) == b"hello", "it has what it had"
     assert _rules(net) == before
+
+
+def test_an_end_that_fails_half_way_holds_no_rules(world: World, net: EgressNetwork) -> None:
+    before = _rules(net)
+    ended: list[EgressSlot] = []
+    slot = net.take()
+    net.assign(slot, OPEN)
+    world.inside(slot.fd, lambda: udp(PUBLIC4, 4000))
+    with (
+        patch.object(net, "ended", ended.append),
+        patch.object(net._links, "cut", side_effect=DriverFault("network", "try", "no")),
+    ):
+        net.give_back(slot)
+        behind = net.take()
+    net.give_back(behind)
+    assert _rules(net) == before
+    assert ended == [slot]
 
 
 def _connections() -> int:

@@ -19,15 +19,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import ParamSpec, TypeVar
 
 import dns.resolver
 
 from sandboxd.drivers.network import flows, nflog, overlay
 from sandboxd.drivers.network.addresses import QUARANTINE, Plan
+from sandboxd.drivers.network.assigning import Assigner
 from sandboxd.drivers.network.base import Slot
 from sandboxd.drivers.network.firewall import Firewall, Layout, Opening
-from sandboxd.drivers.network.floor import Address, floor
+from sandboxd.drivers.network.floor import floor
 from sandboxd.drivers.network.links import Links
 from sandboxd.drivers.network.macvlan.lans import Lans
 from sandboxd.drivers.network.overlay import OverlayLink
@@ -45,7 +47,6 @@ T = TypeVar("T")
 
 _SETTLING = 10.0
 """Seconds in which a new link's kernel says something by itself (multicast listener reports)."""
-_NOTHING = EgressPolicy(name="none")
 _MTU = 1_500
 """Bytes of a sandbox's packet, unless it has to fit into another node's."""
 
@@ -76,8 +77,6 @@ class EgressNetwork:
         self._refilling = False
         self._resumed: dict[int, EgressSlot] = {}
         """By index, until somebody has asked for them."""
-        self._mates: Sequence[Mate] = ()
-        self._peers: list[Address] = []
         self.ended: Callable[[EgressSlot], None] | None = None
         """Called, in the driver's thread, when a slot's sandbox is gone: after its connections are, and
         before its addresses are free."""
@@ -103,17 +102,20 @@ class EgressNetwork:
 
     def _set_up(self, layout: Layout, kept: Sequence[tuple[KeptSlot, int]]) -> None:
         self._links = Links(self.plan)
-        self._lans = Lans(self._settings.macvlan, self.plan, layout.omit)
+        lans = Lans(self._settings.macvlan, self.plan, layout.omit)
         self._firewall: Firewall = choose(self._settings.firewall, layout)
         if layout.overlay and self._firewall.name != "nftables":
             raise SettingsError("network.overlay: only nftables has rules for that")
-        self._groups, resumed = resume(self._firewall, self.plan, kept)
+        groups, resumed = resume(self._firewall, self.plan, kept)
         self._links.prepare([slot.addresses for slot in resumed])
         for slot in resumed:
             self._links.assign(slot.device, slot.group)
             self._free.remove(slot.addresses.index)
             self._resumed[slot.addresses.index] = slot
         self._overlay = self._overlay_link() if layout.overlay else None
+        self._assigner = Assigner(
+            self.plan, self._links, lans, self._firewall, groups, self._overlay
+        )
         self.reports = nflog.bound(self.plan.reports)
         self.flows = flows.listening()
 
@@ -159,11 +161,11 @@ class EgressNetwork:
 
     def keep(self, policy: EgressPolicy) -> int:
         """Have the rules of this policy written ahead; the group that they are. Raises as `assign`."""
-        return self._do(self._write, policy)
+        return self._do(self._assigner.hold, policy)
 
     def unkeep(self, group: int) -> None:
         """The rules go with the last sandbox that has them. Raises DriverFault."""
-        self._do(self._leave, group)
+        self._do(self._assigner.release, group)
 
     def assign(self, slot: EgressSlot, policy: EgressPolicy, network: str = "") -> None:
         """Let the slot's sandbox do what the policy allows, from now on and nothing else: what is open
@@ -171,13 +173,13 @@ class EgressNetwork:
 
         Blocks for a millisecond. Raises DriverFault, or Overload if too many policies are in use.
         """
-        self._do(self._assign, slot, policy, network)
+        self._do(self._assigner.assign, slot, policy, network)
 
     def renew(
         self, slot: EgressSlot, assignment: int, policy: EgressPolicy, network: str = ""
     ) -> bool:
         """As `assign`, unless the slot's `assignments` have gone on, or its sandbox is gone: False."""
-        return self._do(self._renew, slot, assignment, policy, network)
+        return self._do(self._assigner.renew, slot, assignment, policy, network)
 
     def open(self, slot: EgressSlot, assignment: int, openings: list[Opening]) -> None:
         """Let through what a name was answered with, unless the slot's `assignments` have gone on.
@@ -187,21 +189,21 @@ class EgressNetwork:
         for opening in openings:
             if self.floor.holds(opening.address):
                 raise DriverFault("network", "open", f"{opening.address} is in the floor")
-        self._do(self._open, slot, assignment, openings)
+        self._do(self._assigner.open, slot, assignment, openings)
 
     def network_of(self, slot: EgressSlot) -> str:
         """Which network of sandboxes it is in, by a word that every node has for it; empty: none."""
-        return self._do(self._groups.network, slot.group)
+        return self._do(self._assigner.network_of, slot)
 
     def connect(self, peers: Sequence[Peer], mates: Sequence[Mate]) -> dict[str, int]:
         """Have ways to these nodes alone, and let their sandboxes and ours see one another where they
         are of one network; the groups of those networks. Raises DriverFault."""
-        return self._do(self._connect, peers, mates)
+        return self._do(self._assigner.connect, peers, mates)
 
     def traffic(self, slot: Slot) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got."""
         assert isinstance(slot, EgressSlot)
-        return self._do(self._traffic, slot)
+        return self._do(self._assigner.traffic, slot)
 
     def dropped(self) -> dict[str, int]:
         """Packets that were stopped, by the rule's name."""
@@ -247,118 +249,6 @@ class EgressNetwork:
             return EgressSlot(fd=fd, addresses=addresses, device=device, made_at=time.monotonic())
         raise Overload("every network slot of the node is in use", retry_after=1.0)
 
-    def _traffic(self, slot: EgressSlot) -> tuple[int, int]:
-        sent, received = self._links.traffic(slot.device)
-        if slot.port is not None:
-            more_sent, more_received = slot.port.traffic()
-            return sent + more_sent, received + more_received
-        return sent, received
-
-    def _assign(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> None:
-        """On an interface, it may do nothing by way of the node."""
-        if policy.interface is None or (slot.port and slot.port.name != policy.interface):
-            self._leave_port(slot)
-        self._assign_link(slot, policy if policy.interface is None else _NOTHING, network)
-        if policy.interface is not None:
-            slot.port = self._lans.put(slot.port, policy, slot.fd)
-            slot.unused = None  # the device will go again, what stands in the namespace stays
-        slot.kept = self._kept(slot, policy, network)
-
-    def _kept(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> KeptSlot | None:
-        """What another driver needs to go on with it; None if none could."""
-        if not self._firewall.lasting or slot.port is not None:
-            return None
-        return KeptSlot(
-            index=slot.addresses.index,
-            addresses=slot.addresses.texts,
-            group=slot.group,
-            mark=self._groups.mark(slot.group),
-            policy=policy,
-            network=network,
-        )
-
-    def _leave_port(self, slot: EgressSlot) -> None:
-        if slot.port is not None:
-            self._lans.leave(slot.port)
-            slot.port = None
-
-    def _end_port(self, slot: EgressSlot) -> None:
-        try:
-            self._leave_port(slot)
-        except DriverFault as error:
-            log.error("an address of an interface's network is not used again: %s", error)
-            assert slot.port is not None
-            slot.port.let_go()
-            slot.port = None
-
-    def _assign_link(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> None:
-        former, group = slot.group, self._write(policy, network)
-        try:
-            rates = (policy.upload, policy.download)
-            if rates != slot.rates:
-                self._links.shape(slot.fd, slot.device, *rates)
-                slot.rates = rates
-            self._links.assign(slot.device, group)
-        except BaseException:
-            self._leave(group)
-            raise
-        slot.group = group
-        slot.assignments += 1
-        if former != QUARANTINE:
-            self._links.cut(slot.addresses)
-            self._firewall.forget(slot.addresses, slot.openings)
-            slot.openings = []
-            self._leave(former)
-
-    def _renew(self, slot: EgressSlot, assignment: int, policy: EgressPolicy, network: str) -> bool:
-        if not _under(slot, assignment):
-            return False
-        self._assign(slot, policy, network)
-        return True
-
-    def _write(self, policy: EgressPolicy, network: str = "") -> int:
-        """The group whose rules are this policy's, once more in use."""
-        group, chains = self._groups.hold(policy, network)
-        if chains is not None:
-            try:
-                self._firewall.put(self.plan.group(group), chains, members=bool(network))
-                if network and self._mates:
-                    self._meet()
-            except BaseException:
-                self._groups.release(group)
-                raise
-        return group
-
-    def _connect(self, peers: Sequence[Peer], mates: Sequence[Mate]) -> dict[str, int]:
-        assert self._overlay is not None
-        self._overlay.connect(peers)
-        self._mates = mates
-        self._peers = [ipaddress.ip_address(peer.underlay) for peer in peers]
-        self._meet()
-        return self._groups.networks()
-
-    def _meet(self) -> None:
-        """Write who may see whom, as it is now."""
-        groups = self._groups.networks()
-        met = [
-            (self.plan.group(groups[mate.group]), ipaddress.ip_address(address))
-            for mate in self._mates
-            if mate.group in groups
-            for address in (mate.ipv4, mate.ipv6)
-        ]
-        self._firewall.connect(self._peers, met)
-
-    def _leave(self, group: int) -> None:
-        if self._groups.release(group):
-            if self._mates:
-                self._meet()
-            self._firewall.drop(self.plan.group(group))
-
-    def _open(self, slot: EgressSlot, assignment: int, openings: list[Opening]) -> None:
-        if _under(slot, assignment):
-            self._firewall.open(openings)
-            slot.openings = [*slot.openings, *openings]
-
     def _end_or_tell(self, slot: EgressSlot) -> None:
         try:
             self._end(slot)
@@ -366,31 +256,39 @@ class EgressNetwork:
             log.error("a network slot did not end well: %s", error)
 
     def _end(self, slot: EgressSlot) -> None:
-        kept = False
-        try:
+        with ExitStack() as last:  # all of it, in this order from below, whatever fails
+            last.callback(self._put_away, slot)
+            if slot.group != QUARANTINE:
+                if self.ended is not None:
+                    last.callback(self.ended, slot)
+                last.callback(self._assigner.release, slot.group)
+            self._assigner.end_port(slot)
             if slot.group != QUARANTINE:
                 self._links.assign(slot.device, QUARANTINE)
-            kept = (
-                not self._closing
-                and slot.rates == UNSHAPED
-                and fingerprint(slot.fd) == slot.unused is not None
-            )
-            self._end_port(slot)
-            if not kept:
-                self._links.cut(slot.addresses)
-                if slot.group != QUARANTINE:
-                    self._firewall.forget(slot.addresses, slot.openings)
+            if self._as_it_was(slot):
+                slot.clean = True
+                return
+            self._links.cut(slot.addresses)
             if slot.group != QUARANTINE:
-                self._leave(slot.group)
-        finally:
-            if self.ended is not None and slot.group != QUARANTINE:
-                self.ended(slot)
-            slot.group, slot.openings, slot.kept = QUARANTINE, [], None
-            if kept and len(self._warm) < max(1, 2 * self._settings.warm):
-                self._warm.append(slot)
-            else:
-                os.close(slot.fd)
-                self._free.append(slot.addresses.index)
+                self._firewall.forget(slot.addresses, slot.openings)
+
+    def _as_it_was(self, slot: EgressSlot) -> bool:
+        """Whether its sandbox has left nothing in it."""
+        return (
+            not self._closing
+            and slot.rates == UNSHAPED
+            and fingerprint(slot.fd) == slot.unused is not None
+        )
+
+    def _put_away(self, slot: EgressSlot) -> None:
+        """Keep it for another sandbox if it is clean, and is wanted."""
+        clean, slot.clean = slot.clean, False
+        slot.group, slot.openings, slot.kept = QUARANTINE, [], None
+        if clean and len(self._warm) < max(1, 2 * self._settings.warm):
+            self._warm.append(slot)
+        else:
+            os.close(slot.fd)
+            self._free.append(slot.addresses.index)
 
     def _refill(self) -> None:
         """Make slots ahead, off whoever's way this is."""
@@ -418,8 +316,3 @@ class EgressNetwork:
             return work(*arguments)
         future: Future[T] = self._thread.submit(work, *arguments)
         return future.result()
-
-
-def _under(slot: EgressSlot, assignment: int) -> bool:
-    """Whether the slot has the same sandbox as then, under what it was under."""
-    return slot.group != QUARANTINE and slot.assignments == assignment

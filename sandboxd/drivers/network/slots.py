@@ -50,6 +50,8 @@ class EgressSlot(Struct, kw_only=True):
     openings: list[Opening] = []
     port: Port | None = None
     """On the network of one of the host's interfaces, if it is on one."""
+    clean: bool = False
+    """Its sandbox is gone and has left nothing in it."""
     kept: KeptSlot | None = None
     """What the node after this one needs; None if it could not go on with it."""
 
