@@ -120,8 +120,8 @@ class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tenants: list[str] = field(default_factory=lambda: ["*"])
     """Who may ask for it by name; `*` is everybody."""
     interface: Name | None = None
-    """Of `network.macvlan` in the settings: its sandboxes are on the network of that interface, not behind
-    the node. Rules name addresses then, not domains."""
+    """Of `network.macvlan` in the settings: its sandboxes are on the network of that interface, not
+    behind the node. Rules name addresses then, not domains."""
     allow: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
     deny: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
     """Wins over `allow`."""
