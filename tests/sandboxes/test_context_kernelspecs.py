@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ PLACE = ".local/share/jupyter/kernels/shout"
 
 
 @pytest.fixture(scope="module")
-def shouting(ann: Tenant) -> Box:
+def shouting(ann: Tenant) -> Iterator[Box]:
     box = ann.create()
     place = box.sh(f'cd; mkdir -p {PLACE} /work/there; printf %s "$PWD/{PLACE}"')
     box.put(f"{place}/kernel.py", KERNEL)
@@ -26,7 +27,8 @@ def shouting(ann: Tenant) -> Box:
         "display_name": "Shout", "language": "shout", "interrupt_mode": "message",
     }  # fmt: skip
     box.put(f"{place}/kernel.json", json.dumps(spec).encode())
-    return box
+    yield box
+    box.kill()
 
 
 def test_values_of_r_come_in_every_format_that_its_kernel_has(box: Box) -> None:

@@ -25,9 +25,10 @@ def bound(kind: int, port: str) -> zmq.Socket:
 shell, control = bound(zmq.ROUTER, "shell_port"), bound(zmq.ROUTER, "control_port")
 broadcasts = bound(zmq.PUB, "iopub_port")
 held = []
+count = itertools.count(1)
 
 
-def serve(count: int) -> None:
+def serve() -> None:
     who, request = session.recv(shell, mode=0)
     parent, code = request["header"], request["content"].get("code")
 
@@ -50,7 +51,7 @@ def serve(count: int) -> None:
         if code == "lock":
             held.append(open("/work/lock", "w"))  # noqa: SIM115
             fcntl.flock(held[0], fcntl.LOCK_EX)
-        tell("stream", name="stderr", text=f"{count}\n")
+        tell("stream", name="stderr", text=f"{next(count)}\n")
         for _ in range(5000 if code == "flood" else 0):
             tell("stream", name="stdout", text="x" * 1000)
         tell("display_data", data={"text/html": "<b>!</b>", "x/y": 1}, metadata={})
@@ -59,5 +60,5 @@ def serve(count: int) -> None:
     tell("status", execution_state="idle")
 
 
-for number in itertools.count():
-    serve(number)
+while True:
+    serve()
