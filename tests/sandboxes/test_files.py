@@ -74,8 +74,8 @@ def test_an_upload_that_breaks_off_changes_nothing(box: Box) -> None:
     with pytest.raises(RuntimeError):
         box.put("whole", broken())  # type: ignore[arg-type]
     assert box.get("whole").content == b"before"
-    names = [each["path"] for each in box.ok("GET", "/files?path=.")["entries"]]
-    assert not [name for name in names if ".sbx-" in name], "nothing is left of it"
+    while any(".sbx-" in each["path"] for each in box.ok("GET", "/files?path=.")["entries"]):
+        time.sleep(0.05)  # who wrote it hears of the end by and by
 
 
 def test_append_and_offset_resume_an_upload(box: Box) -> None:
