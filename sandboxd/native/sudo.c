@@ -1,7 +1,6 @@
 /* The end of sudo that asks. Where the command shall have the terminal that sudo was started on, it
  * gets one of its own, since a terminal belongs to one session; what is typed and printed is
  * carried across. */
-#define _GNU_SOURCE
 #include "sudo.h"
 
 #include <errno.h>

@@ -1,5 +1,4 @@
 /* What people write behind sudo and su, as one command. */
-#define _GNU_SOURCE
 #include "sudo.h"
 
 #include <getopt.h>

@@ -1,7 +1,6 @@
 /* The end of sudo that is root. One process listens; each connection has one of its own, whose
  * child becomes the command. Clients are the sandbox's own: what they send is checked as input, not
  * as an attack by others, since whoever may ask could as well run any command as root. */
-#define _GNU_SOURCE
 #include "sudo.h"
 
 #include <errno.h>
@@ -83,9 +82,14 @@ static char **next_words(struct job *job, size_t count, size_t room)
 {
 	char **words = calloc(count + room + 1, sizeof(*words));
 
-	for (size_t i = 0; words != NULL && i < count; i++)
-		if ((words[i] = next_text(job)) == NULL)
+	if (words == NULL)
+		return NULL;
+	for (size_t i = 0; i < count; i++) {
+		if ((words[i] = next_text(job)) == NULL) {
+			free(words);
 			return NULL;
+		}
+	}
 	return words;
 }
 
