@@ -19,19 +19,20 @@ _INTERRUPTED, _BROKEN_PIPE = 130, 141
 @click.option("--detach", "-d", is_flag=True, help="Start it, print its id, leave it.")
 @click.option("--env", multiple=True, metavar="K=V", help="A variable of the command.")
 @click.option("--cwd", default="/work", show_default=True, help="Directory that it begins in.")
+@click.option("--user", type=click.Choice(("sandbox", "root")), help="As whom; root is one inside.")
 @click.option("--timeout", type=float, help="Seconds after which it is killed.")
 @URL
 @click.argument("name", metavar="ID")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(
     name: str, command: tuple[str, ...], interactive: bool, tty: bool, detach: bool,
-    env: tuple[str, ...], cwd: str, timeout: float | None, url: str | None,
+    env: tuple[str, ...], cwd: str, user: str | None, timeout: float | None, url: str | None,
 ) -> None:  # fmt: skip
     """Run a command in a sandbox, and exit as it does."""
     words = command[1:] if command[0] == "--" else command
     if not words:
         raise click.UsageError("give a command")
-    options: Any = {"env": options_of(env=env).get("env", {}), "cwd": cwd}
+    options: Any = {"env": options_of(env=env).get("env", {}), "cwd": cwd, "user": user}
     try:
         if detach:
             with Client(url) as client:

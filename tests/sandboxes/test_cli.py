@@ -68,6 +68,7 @@ def test_a_sandbox_from_create_to_kill(cli, tmp_path: Path) -> None:  # type: ig
     assert cli("sandbox", "exec", "--env", "A=1", "--cwd", "/tmp", name, "sh", "-c",
                "echo $A; pwd") == "1\n/tmp\n"  # fmt: skip
     cli("sandbox", "exec", name, "--", "sh", "-c", "exit 7", code=7)
+    assert cli("sandbox", "exec", "--user", "root", name, "id", "-u") == "0\n"
     assert "timeout" in cli("sandbox", "exec", "--timeout", "0.3", name, "sleep", "9", code=137)
     assert "there is no such program" in cli("sandbox", "exec", name, "no-such", code=127)
     process = cli("sandbox", "exec", "-d", name, "sleep", "60").strip()

@@ -67,6 +67,11 @@ def test_results_are_typed_and_frozen(sandbox: Sandbox) -> None:
         result.stdout = ""  # type: ignore[misc]
 
 
+def test_a_command_is_its_users_or_roots(sandbox: Sandbox) -> None:
+    assert sandbox.run(["id", "-u"]).stdout == "1000\n"
+    assert sandbox.run(["id", "-u"], user="root").stdout == "0\n"
+
+
 def test_output_is_heard_as_it_comes(sandbox: Sandbox) -> None:
     heard: list[tuple[float, str]] = []
     script = "printf 'gr\\303'; sleep 0.3; printf '\\274n\\n'; echo err >&2"

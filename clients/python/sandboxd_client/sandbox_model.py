@@ -69,6 +69,8 @@ class CommandOptions(TypedDict, total=False):
     env: Mapping[str, str]
     cwd: str
     """/work unless it is given."""
+    user: str
+    """`sandbox`, unless it is given; or `root`, where the sandbox's template has one: uid 0 inside."""
     keep_output: int
     """Bytes of the newest output that are kept, stdout and stderr each; 1 MiB unless it is given."""
     tag: str
