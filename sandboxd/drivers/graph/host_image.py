@@ -32,7 +32,8 @@ _ETC_FILES = (
 )
 _ETC_TREES = ("alternatives", "ld.so.conf.d", "ssl/certs", "java-*", "R", "fonts")
 _ETC_WRITTEN = {
-    "passwd": "root:x:0:0:root:/root:/bin/bash\n"
+    # No line is the host's own, so that a test can tell whose was read.
+    "passwd": "root:x:0:0:root of the sandbox:/root:/bin/bash\n"
     "user:x:1000:1000:user:/home/user:/bin/bash\n"
     "sandbox:x:1000:1000:sandbox:/work:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
