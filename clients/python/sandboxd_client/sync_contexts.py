@@ -1,4 +1,4 @@
-"""Contexts of a sandbox, for threads. Made of `sync_contexts` by tools/unasync.py: do not edit."""
+"""Contexts of a sandbox, for threads. Made of `async_contexts` by tools/unasync.py: do not edit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType

@@ -1,4 +1,4 @@
-"""Streams of documents, for threads. Made of `sync_documents` by tools/unasync.py: do not edit."""
+"""Streams of documents, for threads. Made of `async_documents` by tools/unasync.py: do not edit."""
 
 from collections.abc import Generator
 from typing import Any

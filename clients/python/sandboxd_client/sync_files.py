@@ -1,4 +1,4 @@
-"""Files of a sandbox, for threads. Made of `sync_files` by tools/unasync.py: do not edit."""
+"""Files of a sandbox, for threads. Made of `async_files` by tools/unasync.py: do not edit."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing

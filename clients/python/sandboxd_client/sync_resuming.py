@@ -1,4 +1,4 @@
-"""Resumed transfers, for threads. Made of `sync_resuming` by tools/unasync.py: do not edit.
+"""Resumed transfers, for threads. Made of `async_resuming` by tools/unasync.py: do not edit.
 
 They go on where an earlier one broke off. What has come is kept beside the target, under a name that says
 of which size and time the file is: what is left of another version is never taken for it.

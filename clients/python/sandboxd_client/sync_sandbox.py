@@ -1,4 +1,4 @@
-"""A sandbox that lives, for threads. Made of `sync_sandbox` by tools/unasync.py: do not edit."""
+"""A sandbox that lives, for threads. Made of `async_sandbox` by tools/unasync.py: do not edit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""`client.images` and its like, for threads. Made of `sync_store` by tools/unasync.py: do not edit."""
+"""`client.images` and its like, for threads. Made of `async_store` by tools/unasync.py: do not edit."""
 
 from collections.abc import Mapping
 from pathlib import Path

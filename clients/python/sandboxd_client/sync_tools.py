@@ -1,4 +1,4 @@
-"""Tools for language models, for threads. Made of `sync_tools` by tools/unasync.py: do not edit."""
+"""Tools for language models, for threads. Made of `async_tools` by tools/unasync.py: do not edit."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -20,8 +20,6 @@ MODULES = {
     "async_store.py": "sync_store.py",
 }
 _RULES = [
-    (r", for asyncio\. `sync_(\w+)` is made of this file, see tools/unasync\.py\.",
-     r", for threads. Made of `async_\1` by tools/unasync.py: do not edit."),
     (r"\bAsyncUpload\b", "SyncUpload"),
     (r"\bawrite\b", "write"),
     (r"\basync_(\w+)", r"sync_\1"),
@@ -34,6 +32,9 @@ _RULES = [
     (r"__aenter__", "__enter__"),
     (r"__aexit__", "__exit__"),
     (r"__aiter__", "__iter__"),
+    # Last, since it names a file that is not converted.
+    (r", for asyncio\. `sync_(\w+)` is made of this file, see tools/unasync\.py\.",
+     r", for threads. Made of `async_\1` by tools/unasync.py: do not edit."),
 ]  # fmt: skip
 
 
