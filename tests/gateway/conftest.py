@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
@@ -13,7 +12,6 @@ import pytest
 from sandboxd.gateway.app import build_app
 from sandboxd.gateway.auth import Keys
 from sandboxd.gateway.context import Gateway
-from sandboxd.gateway.server import Server, configure
 from sandboxd.model import (
     Compile,
     Language,
@@ -26,6 +24,7 @@ from sandboxd.policy import LimitPolicy, Policies
 from sandboxd.queue import Queue
 from sandboxd.settings import GatewaySettings, RedisSettings, Settings
 from tests.gateway.fakes import FakeNode
+from tests.gateway.serving import serving
 
 _SELF_TEST = SelfTest(source="", stdout="")
 
@@ -102,20 +101,9 @@ async def gateway(
 @pytest.fixture
 async def port(gateway: Gateway) -> AsyncIterator[int]:
     """Where the gateway serves."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(configure(build_app(gateway), gateway.settings.gateway), gateway.close)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    await server.listening.wait()
-    yield listener.getsockname()[1]
-    # Not the graceful stop, which takes its time; test_process has that.
-    serving.cancel()
-    await asyncio.wait([serving])
-    for each in server.servers:
-        each.close()
-    for connection in list(server.server_state.connections):
-        connection.transport.abort()
-    if server.server_state.tasks:
-        await asyncio.wait(server.server_state.tasks, timeout=10)
+    app, settings = build_app(gateway), gateway.settings.gateway
+    async with serving(app, settings, gateway.close, patience=10) as port:
+        yield port
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 from sandboxd.descriptors import Writer
 from sandboxd.errors import RequestTimeout
 from sandboxd.gateway.raw_body import RawBody, pour
-from sandboxd.gateway.server import Server, configure
 from sandboxd.gateway.waiting import ClientGone
 from sandboxd.settings import GatewaySettings
+from tests.gateway.serving import serving
 from tests.patience import PATIENCE
 
 MIB = 1 << 20
@@ -88,19 +88,9 @@ def taker() -> Taker:
 
 @pytest.fixture
 async def served(taker: Taker) -> AsyncIterator[int]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(configure(taker, GatewaySettings(body_timeout=1.0)), lambda: None)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    await server.listening.wait()
-    yield listener.getsockname()[1]
-    serving.cancel()
-    await asyncio.wait([serving])
-    for each in server.servers:
-        each.close()
-    for connection in list(server.server_state.connections):
-        connection.transport.abort()
-    if server.server_state.tasks:
-        await asyncio.wait(server.server_state.tasks, timeout=WAIT)
+    settings = GatewaySettings(body_timeout=1.0)
+    async with serving(taker, settings, lambda: None, patience=WAIT) as port:
+        yield port
 
 
 @contextlib.asynccontextmanager
