@@ -135,10 +135,14 @@ class Pool:
                 raise DriverFault("pool", "find the template", template)
             shelf = self._shelves[template]
             shelf.demand.note(now)
-            if shelf.ready:
+            while shelf.ready:
                 built = shelf.ready.popleft()
                 self._later(shelf)
-                return built
+                if self._driver.lives(built):
+                    return built
+                # The host took it, for want of memory say: no fault of the job that it was to be for.
+                log.warning("sandbox %s ended on the shelf", built.name)
+                self.discard(built)
         if self._closing:
             raise Overload("the node is stopping", retry_after=1.0)
         self.cold_claims += 1

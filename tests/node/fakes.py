@@ -40,6 +40,8 @@ class FakeDriver:
         self.destroyed: list[str] = []
         self.stuck: set[str] = set()
         """Names that refuse to be destroyed."""
+        self.ended: set[str] = set()
+        """Names of those that the host has taken."""
 
     def build(self, spec: Spec) -> Built:
         with self._lock:
@@ -68,6 +70,9 @@ class FakeDriver:
         finally:
             with self._lock:
                 self.at_once -= 1
+
+    def lives(self, built: Built) -> bool:
+        return built.name not in self.ended
 
     def destroy(self, built: Built) -> None:
         with self._lock:

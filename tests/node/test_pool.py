@@ -84,6 +84,22 @@ async def test_warm_sandboxes_are_handed_out_oldest_first(pool: Pool, driver: Fa
         pool.discard(built)
 
 
+async def test_a_sandbox_that_ended_on_the_shelf_is_given_to_nobody(
+    pool: Pool, driver: FakeDriver
+) -> None:
+    pool.stock(spec(), 3)
+    await until(lambda: ready(pool) == 3)
+    driver.ended = {"t-1", "t-2"}
+    built = await pool.claim("t")
+    assert built.name == "t-3" and pool.cold_claims == 0
+    await until(lambda: {*driver.destroyed} == {"t-1", "t-2"} and ready(pool) == 3)
+    driver.ended |= {"t-4", "t-5", "t-6"}
+    last = await pool.claim("t")  # of none on the shelf: it waits for the next build
+    assert last.name == "t-7" and pool.cold_claims == 1
+    for each in (built, last):
+        pool.discard(each)
+
+
 async def test_claims_are_served_in_the_order_they_came(pool: Pool, driver: FakeDriver) -> None:
     driver.gate.clear()
     pool.stock(spec(), 0)

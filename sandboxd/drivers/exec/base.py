@@ -93,6 +93,9 @@ class ExecDriver(Protocol):
     def build(self, spec: Spec) -> Built:
         """Blocks some milliseconds. Raises NativeFault or DriverFault, leaving nothing."""
 
+    def lives(self, built: Built) -> bool:
+        """Whether what takes its one order is still there. Never blocks."""
+
     def destroy(self, built: Built) -> None:
         """Kill it and remove what it had on the host; blocks until it is gone.
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import select
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -276,6 +277,12 @@ class NativeDriver:
     def locks(self) -> list[int]:
         """Descriptors by which the uid ranges are ours."""
         return self._uids.locks
+
+    def lives(self, built: Built) -> bool:
+        # The other end is that of the runner, or of the interpreter that waits: both go with init.
+        exec_end = select.poll()
+        exec_end.register(built.native.exec, 0)
+        return not exec_end.poll(0)
 
     def destroy(self, built: Built) -> None:
         reap(built.native.pidfd)
