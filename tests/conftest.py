@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -19,6 +20,15 @@ hypothesis.settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("untimed")
+
+# A shell has what it starts in the background ignore these, and every program that a test starts would
+# inherit that: an interrupt would end none of them.
+for _number, _action in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _action)
 
 
 @pytest.fixture(autouse=True)

@@ -176,11 +176,14 @@ class Typist:
                 self.seen += os.read(self.fd, 65536)
 
     def code(self) -> int:
-        while True:
+        deadline = time.monotonic() + WITHIN
+        while select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
             try:
                 self.seen += os.read(self.fd, 65536)
             except OSError:
                 break
+        else:
+            os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         os.close(self.fd)
         return os.waitstatus_to_exitcode(status)
