@@ -35,6 +35,8 @@ class Warm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """argv, as `run` without anything that a request may add."""
     env: dict[str, str]
     """Added to the language's own while it starts, so that it finds the module that waits."""
+    directory: Annotated[str, Meta(pattern=r"^/")] = "/work"
+    """Where it starts. It is in /work once it has its order."""
     pool_size: Annotated[int, Meta(ge=0, le=10_000)] = 4
     pool_max: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """As many may be kept while runs come fast; 0: `pool_size`, always."""

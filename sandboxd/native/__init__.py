@@ -4,6 +4,7 @@ It owns no policy and keeps no state. Functions that may block release the GIL a
 """
 
 from sandboxd.native.core import (
+    AWAIT_MODULE,
     INSIDE,
     ZYGOTE_MODULE,
     Armed,
@@ -35,6 +36,7 @@ from sandboxd.native.plan import Bind, ExecOrder, Plan
 from sandboxd.native.seccomp import compile_seccomp, eval_seccomp
 
 __all__ = [
+    "AWAIT_MODULE",
     "INSIDE",
     "ZYGOTE_MODULE",
     "Armed",

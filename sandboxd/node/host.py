@@ -2,6 +2,7 @@
 
 import resource
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -186,6 +187,7 @@ class Host:
         env = {**base_env(self.specs[language.template].image), **language.env, **warm.env}
         if warm.modules:
             env[inside.MODULES] = " ".join(warm.modules)
+        begin = partial(order, warm.command, files=(), limits=limits, cwd=warm.directory, warm=True)
         return msgspec.structs.replace(
             self.specs[language.template],
             template=shelf_name(language),
@@ -193,10 +195,10 @@ class Host:
             pids=limits.pids,
             disk=limits.disk,
             warm=WarmUp(
-                order=order(warm.command, env, (), limits, warm=True),
-                zygote=order(warm.command, {**env, inside.ZYGOTE: "1"}, (), limits, warm=True),
+                order=begin(env=env),
+                zygote=begin(env={**env, inside.ZYGOTE: "1"}),
                 copies=warm.copies,
-                binds=self._inside,
+                binds=inside.named(self._inside, warm),
             ),
         )
 

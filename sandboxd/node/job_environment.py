@@ -34,12 +34,14 @@ def order(
     files: Sequence[tuple[str, int, bytes]],
     limits: Limits,
     *,
+    cwd: str = "/work",
     warm: bool = False,
 ) -> ExecOrder:
     """The order for one program: `env` whole, the rlimits of `limits`."""
     return ExecOrder(
         argv=argv,
         env=env,
+        cwd=cwd,
         files=files,
         open_files=limits.open_files,
         stack=limits.stack,

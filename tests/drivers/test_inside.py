@@ -10,6 +10,7 @@ import pytest
 
 from sandboxd.drivers.exec import inside
 from sandboxd.errors import DriverFault
+from sandboxd.model import Warm
 from sandboxd.native import core
 
 HOOK = Path(inside.__file__).parent / "python" / "sitecustomize.py"
@@ -74,12 +75,13 @@ def test_installed_hooks_are_readable_by_all_and_writable_by_none_but_the_owner(
     tmp_path: Path,
 ) -> None:
     binds = inside.install(tmp_path / "inside")
-    assert [bind.target for bind in binds] == ["/opt/sandboxd/python"]
+    assert [bind.target for bind in binds] == ["/opt/sandboxd/python", "/opt/sandboxd/node"]
     for path in (tmp_path / "inside").rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o755 if path.is_dir() else 0o644), path
-    (source,) = (Path(bind.source) for bind in binds)
-    assert (source / "sitecustomize.py").read_bytes() == HOOK.read_bytes()
+    python, node = (Path(bind.source) for bind in binds)
+    assert (python / "sitecustomize.py").read_bytes() == HOOK.read_bytes()
+    assert (node / "await.node").read_bytes() == core.AWAIT_MODULE.read_bytes()
 
 
 def test_installed_hooks_are_compiled_under_the_name_they_have_inside(tmp_path: Path) -> None:
@@ -101,3 +103,12 @@ def test_a_place_that_cannot_be_written_is_a_named_fault(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(DriverFault, match="install the hooks"):
         inside.install(tmp_path / "file" / "inside")
+
+
+def test_a_warm_up_sees_the_hooks_that_it_names(tmp_path: Path) -> None:
+    binds = inside.install(tmp_path / "inside")
+    warm = Warm(
+        command=["/usr/bin/node", "main.js"], env={"X": "--require=/opt/sandboxd/node/hold.js"}
+    )
+    assert [bind.target for bind in inside.named(binds, warm)] == ["/opt/sandboxd/node"]
+    assert inside.named(binds, Warm(command=["/opt/own/hold"], env={})) == ()

@@ -12,6 +12,12 @@ from sandboxd import policy
 from sandboxd.node.doctor import try_languages
 from sandboxd.settings import Settings, load
 from tests.service.instance import running
+from tests.warm.cases import SCRIPTS
+from tests.warm.compare import check_equal
+from tests.warm.comparison import Pairs
+from tests.warm.conftest import comparing
+from tests.warm.script import Script
+from tests.warm.scripts.node import NODE
 
 pytestmark = [pytest.mark.root, pytest.mark.service]
 LANGUAGES = {
@@ -71,3 +77,15 @@ def test_python_has_numpy_and_pandas(store: Path) -> None:
         result = client.run(template="numbers", command=["python3", "-c", FRAME])
         assert (result.stdout.split()[0], result.exit_code) == ("30", 0), result
         assert int(result.stdout.split()[1]) > 0, "Debian's files, not the host's"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("language", "scripts"), [("python", SCRIPTS[::4]), ("node", NODE)])
+def test_a_warm_run_in_an_image_equals_a_cold_one(
+    language: str, scripts: list[Script], store: Path, tmp_path: Path
+) -> None:
+    with comparing(tmp_path, 0, 8, language, store) as comparison:
+        pairs = Pairs(comparison, scripts)
+        for script in scripts:
+            check_equal(script, *pairs.of(script))
+        assert comparison.counted_cold() == comparison.cold

@@ -19,6 +19,8 @@ def fixed_stock() -> Iterator[str]:
         shutil.copytree(Settings().policy_path, policies)
         for path in (policies / "templates").glob("*.toml"):
             path.write_text(re.sub(r"(?m)^pool_max = .*$", "", path.read_text()))
-        # On a slow machine it imports for minutes, and is there long after all else has become calm.
+        # On a slow machine they start for minutes, and are there long after all else has become calm.
         (policies / "languages" / "python-data.toml").unlink()
+        node = policies / "languages" / "node.toml"
+        node.write_text(re.sub(r"(?m)^(pool_size|pool_max) = .*$", r"\1 = 0", node.read_text()))
         yield f"policies={policies}"

@@ -20,9 +20,14 @@ Pair = tuple[Answer, Answer]
 
 class Comparison:
     def __init__(
-        self, client: httpx.Client, ready: int, until_full: Callable[["Comparison"], None]
+        self,
+        client: httpx.Client,
+        language: str,
+        ready: int,
+        until_full: Callable[["Comparison"], None],
     ) -> None:
-        self._client, self.ready, self._until_full = client, ready, until_full
+        self._client, self._until_full = client, until_full
+        self.language, self.ready = language, ready
         self.runs = self.cold = 0
         """Runs so far, and those of them that must have gone cold."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sandboxd.policy import load
 from sandboxd.settings import Settings
 from tests.service.instance import ServiceError, running
 from tests.warm.comparison import AT_ONCE, Comparison
@@ -18,7 +19,12 @@ READY = 24
 """Warm interpreters: as many runs begin together, and each finds one."""
 COPIES = 8
 """Of one zygote: several serve, and end, within one filling."""
+NODES = 8
+"""As many of Node, which is larger."""
 FULL_WITHIN = 90.0
+WARM = tuple(
+    name for name, each in load(Settings().policy_path).languages.items() if each.warm is not None
+)
 
 
 @pytest.fixture(scope="session")
@@ -35,35 +41,53 @@ def prestarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comparison]
         yield found
 
 
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comparison]:
+    """Of Node, which is never copied."""
+    with comparing(tmp_path_factory.mktemp("node"), 0, NODES, "node") as found:
+        yield found
+
+
 @contextmanager
-def comparing(directory: Path, copies: int, ready: int) -> Iterator[Comparison]:
+def comparing(
+    directory: Path, copies: int, ready: int, language: str = "python", store: Path | None = None
+) -> Iterator[Comparison]:
     """No sandbox but warm ones is built ahead, so each run that goes cold is one claim in vain, and
-    the node counts those."""
+    the node counts those. With a store of images everything runs in the one of the language's name."""
     policies = directory / "policies"
     shutil.copytree(Settings().policy_path, policies)
     for name in ("pool_size", "pool_max"):
-        _set(policies / "templates" / "default.toml", name, 0)
-        _set(policies / "languages" / "python.toml", name, ready)
-    _set(policies / "languages" / "python.toml", "copies", copies)
+        set_number(policies / "templates" / "default.toml", name, 0)
+        for warm in WARM:
+            set_number(
+                policies / "languages" / f"{warm}.toml", name, ready if warm == language else 0
+            )
+    set_number(policies / "languages" / "python.toml", "copies", copies)
+    settings = [f"policies={policies}", "node.heartbeat=0.2"]
+    if store is not None:
+        settings.append(f"graph.path={store}")
+        template = policies / "templates" / "default.toml"
+        template.write_text(template.read_text().replace('"host"', f'"{language}"'))
     with (
-        running(f"policies={policies}", "node.heartbeat=0.2") as service,
+        running(*settings) as service,
         httpx.Client(
             base_url=service.url, timeout=120, limits=httpx.Limits(max_connections=AT_ONCE)
         ) as client,
     ):
-        yield Comparison(client, ready, _until_full)
+        yield Comparison(client, language, ready, until_full)
 
 
-def _set(path: Path, name: str, value: int) -> None:
+def set_number(path: Path, name: str, value: int) -> None:
     text, count = re.subn(rf"(?m)^{name} = \d+", f"{name} = {value}", path.read_text())
     assert count == 1, f"{path.name} has no {name}"
     path.write_text(text)
 
 
-def _until_full(comparison: Comparison) -> None:
+def until_full(comparison: Comparison) -> None:
     """Until the node has announced that all warm interpreters wait."""
     deadline = time.monotonic() + FULL_WITHIN
-    while comparison.counted('sandboxd_node_pool{.*template="default.python"}') < comparison.ready:
+    shelf = f'sandboxd_node_pool{{.*template="default.{comparison.language}"}}'
+    while comparison.counted(shelf) < comparison.ready:
         if time.monotonic() > deadline:
             raise ServiceError(f"no {comparison.ready} warm interpreters within {FULL_WITHIN} s")
         time.sleep(0.05)

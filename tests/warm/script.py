@@ -19,7 +19,8 @@ ADDRESS: Normal = (r"0x[0-9a-f]{6,}", "0xADDRESS")
 class Script:
     id: str
     source: str | None = None
-    """Text of main.py; None if it is one of `files`."""
+    """Text of main.py or main.js; None if it is one of `files`."""
+    language: str = "python"
     args: tuple[str, ...] = ()
     stdin: str | bytes = ""
     env: dict[str, str] = field(default_factory=dict)
@@ -44,7 +45,7 @@ class Script:
     def request(self, **env: str) -> dict[str, Any]:
         """Body of `POST /v1/runs`, with more variables than the script's own."""
         body: dict[str, Any] = {
-            "language": "python",
+            "language": self.language,
             "args": list(self.args),
             "stdin": _content(self.stdin) if isinstance(self.stdin, bytes) else self.stdin,
             "env": {**self.env, **env},

@@ -42,8 +42,9 @@ def test_what_is_normalised_or_random_has_a_reason() -> None:
         Script(id="x", random=True)
 
 
-def test_the_document_names_every_prefix_that_sends_a_run_cold() -> None:
-    warm = load(Settings().policy_path).languages["python"].warm
+@pytest.mark.parametrize("language", ["python", "node"])
+def test_the_document_names_every_prefix_that_sends_a_run_cold(language: str) -> None:
+    warm = load(Settings().policy_path).languages[language].warm
     assert warm is not None
     assert not [x for x in (*warm.cold_env, *warm.cold_files) if f"`{x}`" not in DOCUMENT]
 
