@@ -4,6 +4,7 @@ many of them, and nodes that die."""
 import os
 import socket
 import statistics
+import struct
 import subprocess
 import threading
 import time
@@ -12,6 +13,7 @@ from contextlib import suppress
 from unittest.mock import patch
 
 import pytest
+from pyroute2 import IPRoute
 
 from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.slots import EgressSlot
@@ -24,6 +26,8 @@ pytestmark = pytest.mark.root
 
 OPEN = policy(*ANYWHERE, *ANY_UDP)
 NARROW = policy(EgressRule(cidr=OTHER4))
+_LINKS = 1
+"""RTMGRP_LINK."""
 
 
 @pytest.fixture(scope="module", params=["nftables", "iptables"])
@@ -179,6 +183,36 @@ def test_an_unused_slot_serves_again_and_a_used_one_does_not(
         assert all(slot is not first for slot in some)
         for slot in some:
             warm.give_back(slot)
+
+
+def test_no_other_part_of_the_kernel_is_told_of_a_hand_out(
+    world: World, net: EgressNetwork
+) -> None:
+    """Who is told that a device has changed may look at every route, hence every slot, as IPv6 does."""
+    with sandbox(net, None) as slot, IPRoute() as link:
+        deadline = time.monotonic() + 10
+        while link.get_links(slot.device)[0].get("operstate") != "UP":  # told of by itself, once
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as line:
+            line.bind((0, _LINKS))
+            net.assign(slot, OPEN)
+            net.assign(slot, NARROW)
+            assert slot.device not in _told(line)
+            group = link.get_links(slot.device)[0].get("group")
+            assert net.plan.group(slot.group) == group
+            link.link("set", index=slot.device, group=group)
+            assert slot.device in _told(line), "nobody is told of anything"
+
+
+def _told(line: socket.socket) -> set[int]:
+    """Indices of the devices whose changes were announced (rtnetlink(7))."""
+    found = set()
+    with suppress(BlockingIOError):
+        while True:
+            message = line.recv(65_536, socket.MSG_DONTWAIT)
+            found.add(struct.unpack_from("=i", message, 20)[0])
+    return found
 
 
 def test_only_rules_that_change_at_one_stroke_outlive_their_node(

@@ -47,7 +47,7 @@ class Assigner:
 
     def traffic(self, slot: EgressSlot) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got, by the node and on an interface."""
-        sent, received = self._links.traffic(slot.device)
+        sent, received = self._links.traffic(slot.addresses.device)
         if slot.port is not None:
             more_sent, more_received = slot.port.traffic()
             return sent + more_sent, received + more_received
@@ -99,7 +99,7 @@ class Assigner:
             if rates != slot.rates:
                 self._links.shape(slot.fd, slot.device, *rates)
                 slot.rates = rates
-            self._links.assign(slot.device, group)
+            self._links.assign(slot.addresses.device, group)
         except BaseException:
             self.release(group)
             raise

@@ -109,7 +109,7 @@ class EgressNetwork:
         groups, resumed = resume(self._firewall, self.plan, kept)
         self._links.prepare([slot.addresses for slot in resumed])
         for slot in resumed:
-            self._links.assign(slot.device, slot.group)
+            self._links.assign(slot.addresses.device, slot.group)
             self._free.remove(slot.addresses.index)
             self._resumed[slot.addresses.index] = slot
         self._overlay = self._overlay_link() if layout.overlay else None
@@ -201,8 +201,11 @@ class EgressNetwork:
         return self._do(self._assigner.connect, peers, mates)
 
     def traffic(self, slot: Slot) -> tuple[int, int]:
-        """Bytes that the sandbox has sent and got."""
+        """Bytes that the sandbox has sent and got. Waits for nothing, unless it is on an interface's
+        network. Raises DriverFault."""
         assert isinstance(slot, EgressSlot)
+        if slot.port is None:
+            return self._links.traffic(slot.addresses.device)
         return self._do(self._assigner.traffic, slot)
 
     def dropped(self) -> dict[str, int]:
@@ -264,7 +267,7 @@ class EgressNetwork:
                 last.callback(self._assigner.release, slot.group)
             self._assigner.end_port(slot)
             if slot.group != QUARANTINE:
-                self._links.assign(slot.device, QUARANTINE)
+                self._links.assign(slot.addresses.device, QUARANTINE)
             if self._as_it_was(slot):
                 slot.clean = True
                 return

@@ -21,7 +21,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
 from sandboxd.drivers.network import flows
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses, Plan
-from sandboxd.drivers.network.hot import HotLinks
+from sandboxd.drivers.network.devices import Devices
 from sandboxd.drivers.network.namespaces import here, inside
 from sandboxd.errors import DriverFault
 from sandboxd.native import new_netns
@@ -40,14 +40,14 @@ class Links:
         self._plan = plan
         self._home = here()
         self._netlink = IPRoute()
-        self._hot = HotLinks()
+        self._devices = Devices()
         self._conntrack = {
             family: NFCTSocket(nfgen_family=family) for family in (socket.AF_INET, socket.AF_INET6)
         }
 
     def close(self) -> None:
         self._netlink.close()
-        self._hot.close()
+        self._devices.close()
         for conntrack in self._conntrack.values():
             conntrack.close()
         os.close(self._home)
@@ -156,9 +156,9 @@ class Links:
         family = socket.AF_INET6 if ":" in dst else socket.AF_INET
         link.route("add", dst=dst, family=family, **rest)
 
-    def assign(self, index: int, offset: int) -> None:
-        """Put the device with this index under the rules of a group. Raises DriverFault."""
-        self._hot.set_group(index, self._plan.group(offset))
+    def assign(self, device: str, offset: int) -> None:
+        """Put a device under the rules of a group. Raises DriverFault."""
+        self._devices.set_group(device, self._plan.group(offset))
 
     def shape(self, namespace: int, index: int, upload: int | None, download: int | None) -> None:
         """Bound what the sandbox sends and gets, in bytes a second; None lifts the bound.
@@ -170,9 +170,10 @@ class Links:
             bucket(self._netlink, index, download)
             inside(namespace, self._home, lambda: _shape_inside(upload))
 
-    def traffic(self, index: int) -> tuple[int, int]:
-        """Bytes that the sandbox has sent and got since its device was made."""
-        return self._hot.traffic(index)
+    def traffic(self, device: str) -> tuple[int, int]:
+        """Bytes that the sandbox has sent and got since its device was made. Waits for nothing; for any
+        thread. Raises DriverFault."""
+        return self._devices.traffic(device)
 
     def exists(self, device: str) -> bool:
         try:

@@ -15,8 +15,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
 
 from sandboxd.drivers.network import flows, nflog
+from sandboxd.drivers.network.devices import Devices
 from sandboxd.drivers.network.firewall import Layout
-from sandboxd.drivers.network.hot import HotLinks
 from sandboxd.drivers.network.libnftables import Nftables
 from sandboxd.drivers.network.links import bucket
 from sandboxd.drivers.network.macvlan.seats import Seat
@@ -68,8 +68,8 @@ class Port:
 
     def _open(self) -> None:
         self._index = socket.if_nametoindex(DEVICE)
-        self._hot = HotLinks()
-        self._held.callback(self._hot.close)
+        self._devices = Devices()
+        self._held.callback(self._devices.close)
         self._nft = Nftables()
         self._held.callback(self._nft.close)
         self.reports = nflog.bound(REPORTS)
@@ -117,7 +117,7 @@ class Port:
 
     def traffic(self) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got here. Raises DriverFault."""
-        got, sent = self._hot.traffic(self._index)
+        got, sent = self._devices.traffic(DEVICE)
         return sent, got
 
     def close(self) -> None:
