@@ -4,7 +4,14 @@ import asyncio
 from typing import Any
 
 from starlette.websockets import WebSocket
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    Scope,
+)
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
@@ -33,6 +40,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().__init__(config, *args, **options)
         self._period = config.settings.body_timeout
         self._stall: WriteStall | None = None
+        self._application: ASGI3Application = self.app
+        self.app = self._serve
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -55,6 +64,14 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         if self._stall is not None:
             self._stall.stop()
+
+    async def _serve(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """A handshake that was refused is complete: uvicorn would log an error of the application's."""
+        await self._application(scope, receive, send)
+        if self.transport.is_closing() and not self.handshake_complete:
+            raise ClientDisconnected
 
     async def receive(self) -> ASGIReceiveEvent:
         message = await super().receive()

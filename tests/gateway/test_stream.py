@@ -323,7 +323,11 @@ async def test_empty_fragments_are_not_collected(port: int, wire: httpx.AsyncCli
     ],
 )
 async def test_handshake_is_refused(
-    port: int, wire: httpx.AsyncClient, path: str, headers: dict[str, str], status: int
+    wire: httpx.AsyncClient,
+    path: str,
+    headers: dict[str, str],
+    status: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = path.format(run=f"/v1/runs/{await start(wire)}/stream")
     handshake = {
@@ -335,6 +339,7 @@ async def test_handshake_is_refused(
     answer = await wire.get(path, headers=handshake | headers)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+    assert "uvicorn.error" not in {record.name for record in caplog.records}
 
 
 async def test_page_of_the_same_origin_is_let_in(
