@@ -253,6 +253,7 @@ def test_every_request_of_a_connection_gets_it(served: Service, host: Host) -> N
     [
         "GET / HTTP/1.1\\r\\nHost: plain.example.org\\r\\n\\r\\n",
         "GET / HTTP/1.1\\r\\nHost: evil.example\\r\\n\\r\\n",
+        "GET / HTTP/1.1\\r\\nHost: api.example.org:8443@evil.example\\r\\n\\r\\n",
         "GET / HTTP/1.1\\r\\n\\r\\n",
         "GET https://evil.example/ HTTP/1.1\\r\\nHost: api.example.org\\r\\n\\r\\n",
         "CONNECT evil.example:443 HTTP/1.1\\r\\nHost: api.example.org\\r\\n\\r\\n",

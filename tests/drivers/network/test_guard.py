@@ -144,9 +144,32 @@ def test_requests_pass_whole_and_are_read_alike_however_they_come(cuts: list[int
         b"GET / HTTP/1.1\r\nHost: \xff\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost : a.example\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        *(
+            b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host
+            for host in (
+                b"b.example@a.example",
+                b"a.example:80@b.example",
+                b"a.example/b.example",
+                b"a.example?b",
+                b"a.example#b",
+                b"a.example\\b.example",
+                b"a.exa\tmple",
+                b"a.example:x",
+                b"a.example b.example",
+                b"a.example,b.example",
+                b"",
+            )
+        ),
+        b"GET http://b.example@a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        b"GET a.example HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: h2c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b"Upgrade: h2c\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1\r\n\r\nx"
+        b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"EHLO a.example\r\n",
-        b"GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nearly words",
+        b"GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nearly",
     ],
 )
 def test_requests_that_two_readers_might_take_differently_are_refused(head: bytes) -> None:
@@ -164,6 +187,22 @@ def test_an_upgrade_waits_for_the_server() -> None:
     requests.answered(b"HTTP/1.1 101 Switching Protocols\r\n")
     assert requests.settled.is_set()
     assert requests.feed(b"\x81\x00") == b"\x81\x00"
+
+
+@given(st.lists(st.integers(1, 60), max_size=12))
+def test_offers_to_speak_http2_do_not_go_on(cuts: list[int]) -> None:
+    line = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
+    offer = b"Upgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+    rest = b"Connection: upgrade, http2-settings\r\nContent-Length: %d\r\n\r\n" % len(offer)
+    stream = (line + offer + rest + offer) * 2
+    requests, sent, at = Requests(), b"", 0
+    for size in cuts:
+        sent += requests.feed(stream[at : at + size][: max(0, len(stream) // 2 - at)])
+        at = min(at + size, len(stream) // 2)
+    sent += requests.feed(stream[at : len(stream) // 2])
+    sent += requests.feed(stream[len(stream) // 2 :])
+    assert sent == (line + rest + offer) * 2, "bodies are as they were"
+    assert requests.settled.is_set()
 
 
 @given(st.binary(max_size=300))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import h11
 
-from sandboxd.drivers.network.guard.http_requests import NotHttp
+from sandboxd.drivers.network.guard.http_requests import NotHttp, host_of
 from sandboxd.drivers.network.guard.messages import Attached
 from sandboxd.drivers.network.guard.relay import Link
 from sandboxd.drivers.network.guard.tls_end import TlsEnd
@@ -87,7 +87,7 @@ class _Exchange:
     def _changed(self, request: h11.Request) -> h11.Request:
         """Raises NotHttp."""
         host = next((value for name, value in request.headers if name == b"host"), b"")
-        if host.decode("latin-1").partition(":")[0].lower().removesuffix(".") != self._link.name:
+        if host_of(host).removesuffix(".") != self._link.name:
             raise NotHttp("another host")
         if not request.target.startswith(b"/") and request.target != b"*":
             raise NotHttp("a target that names a host")
