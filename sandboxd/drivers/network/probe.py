@@ -28,8 +28,10 @@ BACKENDS: dict[str, Callable[[Layout], Firewall]] = {
     "nftables": NftablesFirewall,
     "iptables": IptablesFirewall,
 }
-_PATIENCE = 2.0
+_PATIENCE = 20.0
 """Seconds that a datagram may take between two namespaces of one, busy, machine."""
+_AGAIN = 0.05
+"""Seconds after which it is sent anew: a device that has just come up loses the first without a word."""
 
 
 def choose(wanted: str, layout: Layout) -> Firewall:
@@ -75,19 +77,28 @@ def _try(make: Callable[[Layout], Firewall]) -> None:
         routers = (str(plan.router4), str(plan.router6))
         for address in routers:
             with _Listener(address) as listener:
-                listener.send_from(namespace)
-                if not listener.heard(_PATIENCE):
+                if not _reached(listener, namespace):
                     raise DriverFault("network", "probe the firewall", f"nothing reaches {address}")
         firewall = make(Layout(plan, floor((), (plan.ipv4, plan.ipv6)), True))
         made.callback(firewall.remove)
         firewall.install()
-        for count, address in enumerate(routers, 1):
+        for address in routers:
+            before = firewall.dropped().get("node", 0)
             with _Listener(address) as listener:
                 listener.send_from(namespace)
                 deadline = time.monotonic() + _PATIENCE
-                while firewall.dropped().get("node", 0) < count:
+                while firewall.dropped().get("node", 0) <= before:
                     if listener.heard(0.005) or time.monotonic() > deadline:
                         raise DriverFault("network", "probe the firewall", f"{address} is open")
+
+
+def _reached(listener: "_Listener", namespace: int) -> bool:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        listener.send_from(namespace)
+        if listener.heard(_AGAIN):
+            return True
+    return False
 
 
 class _Listener:
