@@ -137,6 +137,11 @@ class _Session:
         )
         try:
             await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                # What is still under way is read: closing before would reset the connection, and
+                # the gateway would hear of that instead of the answer.
+                self._received.set()
+                await asyncio.wait({watch}, timeout=_TAKE_TIMEOUT)
         finally:
             self._left = not work.done()
             if self._left:
