@@ -20,6 +20,7 @@ import uvloop
 from loadtest import (
     bench,
     cell,
+    curve,
     document,
     e2b,
     growth,
@@ -37,6 +38,7 @@ from loadtest import (
     spread,
     workload,
 )
+from loadtest.curve import Curve
 from loadtest.http1 import ExchangeError
 from loadtest.peers import wire
 from loadtest.peers.http import HttpPeer, Server
@@ -44,7 +46,7 @@ from loadtest.peers.http import HttpPeer, Server
 _FAULTS = (
     bench.BrokenPeerError, peers.PeerError, scenario.ScenarioError, service.ServiceError,
     workload.BuildError, ExchangeError, ProcessLookupError, judge.WrongVerdictError,
-    document.NoResultsError, headline.NoBlockError, growth.BrokenError,
+    document.NoResultsError, headline.NoBlockError, curve.BrokenError,
 )  # fmt: skip
 
 _PARTS = ("compiled", "python", "judge", "sessions", "e2b")
@@ -136,6 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     growing.set_defaults(verb=_growth)
     growing.add_argument("--full", action="store_true", help="to 10^5 jobs; half an hour")
+    growing.add_argument(
+        "--curve", type=_among(growth.CURVES), default=tuple(growth.CURVES), metavar="NAMES",
+        help=f"some of {', '.join(growth.CURVES)}; the others stay in the report as they are",
+    )  # fmt: skip
     growing.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
 
     whole = verbs.add_parser(
@@ -243,17 +249,28 @@ async def _bench(options: argparse.Namespace) -> int:
 
 
 async def _growth(options: argparse.Namespace) -> int:
-    head = [f"`{options.command}`; {host.facts().line}", ""]
-    plan = growth.FULL if options.full else growth.Plan()
+    options.out.mkdir(parents=True, exist_ok=True)
+    known = {each.name: each for each in curve.read(options.out / "growth.json")}
+    made = f"`{options.command}`; {host.facts().line}"
+
+    def keep(measured: Curve) -> None:
+        known[measured.name] = msgspec.structs.replace(measured, made=made)
+        curves = [known[name] for name in growth.CURVES if name in known]
+        curve.write(curves, options.out / "growth.json")
+        plot.growth(curves, options.out / "growth.svg")
+        text = "\n".join(curve.markdown(curves, "growth.svg")) + "\n"
+        (options.out / "growth.md").write_text(text)
+        last = f"{measured.points[-1].size:,}" if measured.points else "nothing"
+        _say(f"growth: {measured.title}: {measured.broken or last}")
+
     with tempfile.TemporaryDirectory(prefix="sandboxd-loadtest-") as directory:
         place = Path(directory)
         place.chmod(0o755)  # the gateway reads the policies that are made there
-        known = workload.workloads(workload.build(place))
-        curves = await growth.measure(known["compiled"], place, plan, _say)
-    options.out.mkdir(parents=True, exist_ok=True)
-    plot.growth(curves, options.out / "growth.svg")
-    _write_lines(growth.markdown(curves, head, "growth.svg"), options.out, "growth.md")
-    return 0
+        programs = workload.workloads(workload.build(place))
+        plan = growth.FULL if options.full else growth.Plan()
+        await growth.measure(options.curve, programs["compiled"], place, plan, keep)
+    print((options.out / "growth.md").read_text())
+    return 1 if any(known[name].broken for name in options.curve) else 0
 
 
 async def _report(options: argparse.Namespace) -> int:

@@ -71,13 +71,14 @@ def usage(root: int, table: Mapping[int, Process]) -> Usage:
             identities.setdefault(role, set()).add((process.pid, process.started))
         waited = "sandboxes" if role == "node" else role
         seconds[waited] = seconds.get(waited, 0.0) + process.waited_for
-        stack += [(child, _role(child, role)) for child in children.get(process.pid, [])]
+        stack += [(child, role_of(child, role)) for child in children.get(process.pid, [])]
     return Usage(
         seconds=seconds, identities={role: frozenset(found) for role, found in identities.items()}
     )
 
 
-def _role(process: Process, parent: str) -> str:
+def role_of(process: Process, parent: str) -> str:
+    """Which of ROLES the child of a process of role `parent` has."""
     if parent in ("node", "sandboxes"):
         return "sandboxes"
     if parent in ("gateway", "redis"):

@@ -5,12 +5,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from loadtest import cpu
+
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Footprint(Struct, frozen=True, kw_only=True):
-    memory: int
-    """Bytes that no file could give back: of the first process and its children, not of sandboxes."""
+    memory: dict[str, int]
+    """Bytes that no file could give back, by role: of the first process and its children, not of
+    sandboxes."""
     descriptors: int
     """Open in the same."""
     groups: int
@@ -19,21 +22,31 @@ class Footprint(Struct, frozen=True, kw_only=True):
 
 def read(pid: int, instance: str) -> Footprint:
     """Of the service whose first process is `pid`; one that ends meanwhile counts as nothing."""
-    processes = own(pid)
+    processes = _own(pid)
     return Footprint(
-        memory=sum(map(resident, processes)),
+        memory=memory(pid),
         descriptors=sum(map(_descriptors, processes)),
         groups=sum(1 for root in _roots(instance) for entry in root.iterdir() if entry.is_dir()),
     )
 
 
-def own(pid: int) -> list[int]:
+def memory(pid: int) -> dict[str, int]:
+    """Bytes that no file could give back, by role, of the service's own processes."""
+    found = dict.fromkeys(cpu.ROLES[:4], 0)
+    table = cpu.processes()
+    for each in _own(pid):
+        if each in table:
+            found[cpu.role_of(table[each], "serve")] += _resident(each)
+    return found
+
+
+def _own(pid: int) -> list[int]:
     """The first process and its children: gateway, node, keeper, courier, Redis."""
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [pid, *map(int, file.read().split())]
 
 
-def resident(pid: int) -> int:
+def _resident(pid: int) -> int:
     """Bytes of anonymous and shared memory of one process."""
     try:
         with open(f"/proc/{pid}/status") as file:

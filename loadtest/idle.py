@@ -81,4 +81,4 @@ class _Echo:
 
 def _resident(pid: int | None) -> int:
     """Bytes of memory of the service's own processes, without its sandboxes."""
-    return sum(map(footprint.resident, footprint.own(pid))) if pid else 0
+    return sum(footprint.memory(pid).values()) if pid else 0

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from loadtest.cell import Cell, Spread
-from loadtest.growth import Curve
+from loadtest.curve import Curve
 from loadtest.report import Report
 
 _COLOURS = (
@@ -107,8 +107,13 @@ def _finish(axes: Axes, clients: Sequence[int]) -> None:
 
 def growth(curves: Sequence[Curve], path: Path) -> None:
     """As SVG: for each curve the latency and the CPU of a job, against what grows."""
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    for axes, curve in zip(figure.subplots(2, 2).flat, curves, strict=True):
+    drawn = [curve for curve in curves if curve.points]
+    rows = max(1, (len(drawn) + 1) // 2)
+    figure = Figure(figsize=(13, 3.5 * rows), layout="constrained")
+    places = figure.subplots(rows, 2, squeeze=False).flatten()
+    for axes in places[len(drawn) :]:
+        axes.set_axis_off()
+    for axes, curve in zip(places, drawn, strict=False):
         at = [max(point.size, 1) for point in curve.points]
         for label, values, colour in (
             ("p50, ms", [point.p50 for point in curve.points], _OURS),

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from redis import Redis
@@ -22,6 +23,7 @@ from sandboxd.queue import Queue, embedded
 from sandboxd.settings import Settings, SettingsError, load
 
 Make = Callable[..., Job]
+COUNTED = 2_000
 
 
 @pytest.fixture
@@ -80,6 +82,21 @@ async def test_its_user_has_the_queue_and_no_server_commands(
         ):  # fmt: skip
             with pytest.raises(NoPermissionError):
                 redis.execute_command(*refused.split())
+
+
+async def test_a_waiting_job_costs_so_little_that_its_memory_holds_a_million(
+    settings: Settings, server: embedded.EmbeddedServer, job: Make
+) -> None:
+    gateway = replace(settings.gateway, tenant_max_jobs=COUNTED)
+    queue = Queue.connect(replace(settings, gateway=gateway))
+    await queue.submit(job())
+    with Redis(unix_socket_path=str(settings.redis_socket)) as redis:
+        before = redis.info("memory")["used_memory"]
+        for _ in range(COUNTED - 1):
+            await queue.submit(job())
+        each = (redis.info("memory")["used_memory"] - before) / (COUNTED - 1)
+    await queue.close()
+    assert len(msgspec.json.encode(job())) < each < settings.redis.maxmemory / 1e6
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
