@@ -215,13 +215,6 @@ def _told(line: socket.socket) -> set[int]:
     return found
 
 
-def test_only_rules_that_change_at_one_stroke_outlive_their_node(
-    world: World, net: EgressNetwork
-) -> None:
-    with sandbox(net, OPEN) as slot:
-        assert (slot.kept is not None) == (net.firewall == "nftables")
-
-
 @pytest.mark.parametrize("target", [OTHER4, OTHER6])
 def test_the_floods_of_one_do_not_hurt_its_neighbour(
     world: World, net: EgressNetwork, target: str

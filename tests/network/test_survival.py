@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from pyroute2 import IPSet
 from sandboxd_client import Client, Sandbox, SandboxdError
 
 from sandboxd.drivers.network import flows
@@ -76,10 +77,15 @@ while True:
 """Patient: a guard that has just been started may take its time."""
 
 
+def behind(*firewalls: str) -> pytest.MarkDecorator:
+    """A test of services with these, one after the other."""
+    return pytest.mark.parametrize("service", firewalls, indirect=True)
+
+
 @pytest.fixture(scope="module")
-def service(world: World) -> Iterator[Service]:
+def service(world: World, request: pytest.FixtureRequest) -> Iterator[Service]:
     policies = {"some": _POLICY, "changing": _POLICY}
-    with serving(policies, "network.firewall=nftables") as service:
+    with serving(policies, f"network.firewall={request.param}") as service:
         yield service
 
 
@@ -187,13 +193,24 @@ def address_of(sandbox: Sandbox) -> str:
 
 
 def rules() -> str:
-    listed = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True)
-    return listed.stdout
+    """All that stands in the kernel, and what was counted, a line for each address of iptables' sets."""
+    commands = (["nft", "list", "ruleset"], ["iptables-legacy-save"], ["ip6tables-legacy-save"])
+    listed = [
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for command in commands
+    ]
+    with IPSet() as sets:
+        for counted in sets.list():
+            entries = counted.get_attr("IPSET_ATTR_ADT")
+            for entry in entries.get_attrs("IPSET_ATTR_DATA") if entries else ():
+                address = entry.get_attr("IPSET_ATTR_IP_FROM").get_attr("IPSET_ATTR_IPADDR_IPV4")
+                listed.append(f"{address} quota used {entry.get_attr('IPSET_ATTR_BYTES')}\n")
+    return "".join(listed)
 
 
 def used_by(address: str) -> int:
     """Bytes that count against its policy's total."""
-    found = re.search(rf"\b{re.escape(address)} quota [^,}}]*used (\d+)", rules())
+    found = re.search(rf"\b{re.escape(address)} quota [^,}}\n]*used (\d+)", rules())
     assert found is not None
     return int(found[1])
 
@@ -206,6 +223,7 @@ def nothing_is_left(device: int, address: str) -> bool:
     )
 
 
+@behind("iptables", "nftables")
 def test_what_is_open_goes_on_while_rules_hold_and_the_next_node_has_it(
     world: World, service: Service, client: Client
 ) -> None:
@@ -255,6 +273,7 @@ def test_what_is_open_goes_on_while_rules_hold_and_the_next_node_has_it(
     until(lambda: nothing_is_left(device, address))
 
 
+@behind("nftables")
 def test_who_dies_with_the_node_leaves_nothing(
     world: World, service: Service, client: Client
 ) -> None:
@@ -275,6 +294,7 @@ def test_who_dies_with_the_node_leaves_nothing(
         until(lambda: sandbox.refresh().state == "ended")
 
 
+@behind("nftables")
 def test_what_the_files_say_by_then_holds_for_who_has_outlived_its_node(
     world: World, service: Service, client: Client
 ) -> None:
@@ -296,6 +316,7 @@ def test_what_the_files_say_by_then_holds_for_who_has_outlived_its_node(
         assert not spoken(world)
 
 
+@behind("nftables")
 def test_a_guard_that_dies_alone_is_replaced_and_what_has_no_name_goes_on(
     world: World, service: Service, client: Client
 ) -> None:

@@ -66,7 +66,7 @@ class Assigner:
 
     def _kept(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> KeptSlot | None:
         """What another driver needs to go on with it; None if none could."""
-        if not self._firewall.lasting or slot.port is not None:
+        if slot.port is not None:
             return None
         return KeptSlot(
             index=slot.addresses.index,

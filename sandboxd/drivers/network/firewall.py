@@ -58,16 +58,15 @@ class Living(Struct, frozen=True):
 
 class Firewall(Protocol):
     name: str
-    lasting: bool
-    """Whether it can take over what an earlier node left while packets pass."""
 
     def install(self) -> None:
         """Put the fixed chains up, instead of whatever an earlier node of this instance left."""
 
     def resume(self, living: Collection[Living], slots: Collection[Addresses]) -> None:
-        """The same at one stroke, with the rules of these groups, and what the caps have counted of
-        these slots: no packet meets fewer rules meanwhile. What names were answered with is closed.
-        Only of one that is `lasting`."""
+        """The same with the rules of these groups, and what the caps have counted of these slots, instead
+        of what an earlier node left: a packet meets the former rules or the new ones, never fewer. What
+        names were answered with is closed. Raises DriverFault too if it finds nothing of an earlier
+        node's."""
 
     def put(self, group: int, chains: PolicyChains, *, members: bool = False) -> None:
         """Give `group` these rules, at once, instead of those that it has. `members`: devices of the

@@ -2,41 +2,40 @@
 
 The same rules as `nftables` writes: chains where that has maps, sets of the kernel (ipset) where that
 has sets. Sources are checked before routing, in the raw table, the only place where rpfilter may be.
+
+A table of one family changes at one stroke, those of both families and the sets do not. So whatever is
+there is replaced table by table, names that were opened are closed first, and a packet meets the former
+rules or the new ones, never none.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from typing import Any, Literal
-
-from pyroute2 import IPSet
-from pyroute2.ipset import PortEntry
-from pyroute2.netlink.exceptions import IPSetError, NetlinkError
+from typing import Literal
 
 from sandboxd.drivers.network import rules
 from sandboxd.drivers.network.addresses import GROUPS, Addresses
 from sandboxd.drivers.network.firewall import PROXY_PORT, Layout, Living, Opening
 from sandboxd.drivers.network.floor import Address
 from sandboxd.drivers.network.iptables_lines import Scribe
+from sandboxd.drivers.network.iptables_sets import Sets
 from sandboxd.drivers.network.rules import PolicyChains, Rule
 from sandboxd.drivers.network.xtables import Line, Part, Step, Tables
 from sandboxd.errors import DriverFault
 
 _VERSIONS = (4, 6)
 _PARTS = ("sent", "received", "policy", "replies")
-_NAMES_MAX = 1 << 20
-_STATE_MAX = 65_536
 
 
 class IptablesFirewall:
     name = "iptables"
-    lasting = False
+    lasting = True
 
     def __init__(self, layout: Layout) -> None:
         """For the network namespace of the calling thread. Raises DriverFault."""
         self._layout, self._plan = layout, layout.plan
-        self._sets = IPSet()
-        self._tables = [Tables(version) for version in _VERSIONS]
         self._scribe = Scribe(layout)
+        self._sets = Sets(self._plan.prefix, self._scribe.set_name)
+        self._tables = [Tables(version) for version in _VERSIONS]
         self._hooked: dict[int, tuple[bool, bool]] = {}
         """Of each group that the fixed chains lead to: whether it has a resolver, and is a network."""
 
@@ -44,17 +43,32 @@ class IptablesFirewall:
         return f"{self._plan.prefix}-{name}"
 
     def install(self) -> None:
-        self._clear()
-        self._make_sets()
-        for tables in self._tables:
-            tables.change("raw", self._raw(tables.version))
-            tables.change("filter", self._filter(tables.version))
-            tables.change("nat", self._nat(tables.version))
+        try:
+            self._sets.make()
+        except DriverFault:  # another version made them, whose rules are gone first
+            self._clear()
+            self._sets.make()
+        self._write((), ())
 
     def resume(self, living: Collection[Living], slots: Collection[Addresses]) -> None:
-        raise DriverFault(
-            "network", "resume", "tables of both families do not change at one stroke"
-        )
+        self._write(living, slots)
+
+    def _write(self, living: Collection[Living], slots: Collection[Addresses]) -> None:
+        """All rules, those of living groups with them, instead of what is there."""
+        self._sets.empty(slots)
+        self._hooked = {one.group: (one.chains.resolving, one.members) for one in living}
+        for tables in self._tables:
+            version = tables.version
+            steps = {
+                "raw": self._raw(version),
+                "filter": self._filter(version),
+                "nat": self._nat(version),
+            }
+            for one in living:
+                steps["filter"] += self._group(version, one.group, one.chains)
+                steps["filter"] += self._hook("append", version, one.group, self._hooked[one.group])
+            for name, written in steps.items():
+                tables.change(name, [Step("remove", self._chain("")), *written])
 
     def _raw(self, version: int) -> list[Step]:
         spoofed = [rule for rule in rules.SANE if rule.match.flaw == "spoofed"]
@@ -131,17 +145,21 @@ class IptablesFirewall:
     def put(self, group: int, chains: PolicyChains, *, members: bool = False) -> None:
         for tables in self._tables:
             version = tables.version
-            steps = self._written(
-                version,
-                {
-                    f"{part}-{group % GROUPS:x}": self._lines(version, getattr(chains, part), group)
-                    for part in _PARTS
-                },
-            )
+            steps = self._group(version, group, chains)
             steps += self._hook("delete", version, group, self._hooked.get(group))
             steps += self._hook("append", version, group, (chains.resolving, members))
             tables.change("filter", steps)
         self._hooked[group] = (chains.resolving, members)
+
+    def _group(self, version: int, group: int, chains: PolicyChains) -> list[Step]:
+        """Steps that write the group's own chains."""
+        return self._written(
+            version,
+            {
+                f"{part}-{group % GROUPS:x}": self._lines(version, getattr(chains, part), group)
+                for part in _PARTS
+            },
+        )
 
     def _hook(
         self,
@@ -173,29 +191,10 @@ class IptablesFirewall:
         self._hooked.pop(group, None)
 
     def open(self, openings: Iterable[Opening]) -> None:
-        with _translated("open"):
-            for opening in openings:
-                self._sets.add(
-                    self._set(opening), _key(opening), etype="ip,port,ip", exclusive=False,
-                    family=_family(opening.sandbox.version), timeout=opening.ttl,
-                )  # fmt: skip
-
-    def _set(self, opening: Opening) -> str:
-        return self._scribe.set_name(
-            "proxied" if opening.proxied else "opened", opening.address.version
-        )
+        self._sets.open(openings)
 
     def forget(self, slot: Addresses, openings: Iterable[Opening]) -> None:
-        with _translated("forget"):
-            for opening in openings:
-                self._sets.delete(
-                    self._set(opening), _key(opening), etype="ip,port,ip", exclusive=False,
-                    family=_family(opening.sandbox.version),
-                )  # fmt: skip
-            for address in (slot.ipv4, slot.ipv6):
-                name = self._scribe.set_name("bytes", address.version)
-                family = _family(address.version)
-                self._sets.delete(name, str(address), exclusive=False, family=family)
+        self._sets.forget(slot, openings)
 
     def connect(self, peers: Collection[Address], mates: Collection[tuple[int, Address]]) -> None:
         raise DriverFault("network", "connect to other nodes", "only nftables has rules for that")
@@ -217,25 +216,7 @@ class IptablesFirewall:
         for tables in self._tables:
             for name in ("raw", "filter", "nat"):
                 tables.change(name, [Step("remove", self._chain(""))])
-        with _translated("remove sets"):
-            for message in self._sets.list():
-                name = message.get_attr("IPSET_ATTR_SETNAME")
-                if name.startswith(self._plan.prefix):
-                    self._sets.destroy(name)
-
-    def _make_sets(self) -> None:
-        with _translated("make sets"):
-            for version in _VERSIONS:
-                family = _family(version)
-                for name in ("opened", "proxied"):
-                    self._sets.create(
-                        self._scribe.set_name(name, version), stype="hash:ip,port,ip",
-                        family=family, timeout=60, maxelem=_NAMES_MAX,
-                    )  # fmt: skip
-                self._sets.create(
-                    self._scribe.set_name("bytes", version), stype="hash:ip", family=family,
-                    counters=True, maxelem=_STATE_MAX,
-                )  # fmt: skip
+        self._sets.remove()
 
     def _lines(self, version: int, of_chain: Iterable[Rule], group: int = 0) -> list[Line]:
         return [
@@ -250,23 +231,3 @@ class IptablesFirewall:
 
     def _to_ours(self) -> Part:
         return Part("devgroup", {"dst-group": self._scribe.groups})
-
-
-def _key(opening: Opening) -> Any:
-    port = PortEntry(opening.port, protocol=6 if opening.protocol == "tcp" else 17)
-    return (str(opening.sandbox), port, str(opening.address))
-
-
-def _family(version: int) -> int:
-    return 2 if version == 4 else 10
-
-
-class _translated:  # noqa: N801  (reads as a function in `with`)
-    def __init__(self, operation: str) -> None:
-        self._operation = operation
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, (IPSetError, NetlinkError, OSError)):
-            raise DriverFault("network", f"ipset: {self._operation}", str(error)) from error

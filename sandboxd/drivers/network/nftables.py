@@ -26,7 +26,6 @@ _COUNTED = re.compile(r'counter packets (\d+) bytes \d+ .*comment "([a-z]+)"')
 
 class NftablesFirewall:
     name = "nftables"
-    lasting = True
 
     def __init__(self, layout: Layout) -> None:
         """For the network namespace of the calling thread. Raises DriverFault."""

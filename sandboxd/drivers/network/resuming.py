@@ -29,7 +29,7 @@ def resume(
     """
     groups, slots = Groups(), list[EgressSlot]()
     living: dict[int, Living] = {}
-    for state, namespace in kept if firewall.lasting else ():
+    for state, namespace in kept:
         try:
             slot = _slot(plan, state, namespace)
             try:
