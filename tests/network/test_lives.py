@@ -59,9 +59,10 @@ def test_rates_hold_in_both_directions(
     with sandbox(net, shaped) as slot:
         slow = world.inside(slot.fd, lambda: transfer(target, size))
     with sandbox(net, OPEN) as slot:
-        fast = world.inside(slot.fd, lambda: transfer(target, size))
+        # A busy machine may be as slow for a moment; a rate is, every time.
+        fast = (world.inside(slot.fd, lambda: transfer(target, size)) for _ in range(10))
+        assert any(seconds < slow / 2 for seconds in fast)
     assert slow > (size - 150_000) / rate
-    assert fast < slow / 2
 
 
 @pytest.mark.parametrize("target", [PUBLIC4, PUBLIC6])
