@@ -2,11 +2,12 @@
 
 What it asks for is taken as asked by a stranger: an opening is made only for a sandbox whose policy
 names that port for some domain, and the driver holds the address against the floor.
+
+It is told of a sandbox when it asks, which is when the first packet has come: most never send one.
 """
 
 import asyncio
 import ipaddress
-import itertools
 import logging
 import socket
 import sys
@@ -14,7 +15,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import msgspec
-from msgspec import Struct
 
 from sandboxd.child import Child, spawn
 from sandboxd.drivers.network.egress import EgressNetwork
@@ -28,11 +28,12 @@ from sandboxd.drivers.network.guard.messages import (
     Mates,
     NameRule,
     Names,
+    Nobody,
     Open,
     Opened,
-    Release,
     Seen,
     ToGuard,
+    Who,
     frame,
     read,
     to_node,
@@ -41,6 +42,7 @@ from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.errors import DriverFault
 from sandboxd.model.egress import EgressPolicy
 from sandboxd.node.network_boundary import Boundary
+from sandboxd.node.network_wards import Ward, Wards
 from sandboxd.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,22 +52,6 @@ _PAUSE, _PAUSE_MAX = 0.1, 5.0
 _PORTS = (80, 443)
 
 
-_LATE = 5.0
-"""Seconds that the guard has to say what the end of a sandbox, or of its policy, has cut."""
-
-
-class Ward(Struct, frozen=True, eq=False):
-    """A sandbox under a policy that speaks of names."""
-
-    id: int
-    slot: EgressSlot
-    assignment: int
-    group: int
-    policy: EgressPolicy
-    member: str
-    told: Callable[[Seen], None]
-
-
 class Guard:
     def __init__(
         self, settings: Settings, network: EgressNetwork, boundary: Boundary | None = None
@@ -73,16 +59,12 @@ class Guard:
         """Binds the resolver's and the proxy's addresses. Raises DriverFault."""
         self._settings, self._network = settings, network
         self._boundary = boundary or Boundary(settings.network, ())
-        self._wards: dict[str, Ward] = {}
-        """By address."""
-        self._seen: dict[int, Ward] = {}
-        """By number, for a moment longer."""
+        self._wards = Wards()
         self._mates: dict[int, dict[str, tuple[str, str]]] = {}
         self._learned: dict[int, EgressPolicy] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._up = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._ids = itertools.count(1)
         self._opening: set[asyncio.Task[None]] = set()
         self._child: Child | None = None
         with ExitStack() as bound:
@@ -123,8 +105,7 @@ class Guard:
             floor = self._network.floor
             nets = tuple(map(str, (*floor.nets4, *floor.nets6)))
             self._send(Hello(tuple(self._settings.network.resolvers), nets))
-            self._learned.clear()
-            for ward in {ward.id: ward for ward in self._wards.values()}.values():
+            for ward in self._wards.members():
                 self._tell(ward)
             for group, members in self._mates.items():
                 self._send(Mates(group, members))
@@ -138,6 +119,8 @@ class Guard:
                     future.set_exception(DriverFault("network", "tell the guard", "it ended"))
             self._writer.close()
             self._writer = None
+            self._learned.clear()
+            self._wards.guard_ended()
             await child.stop(1.0)
 
     def _command(self, line: socket.socket) -> list[str]:
@@ -173,13 +156,20 @@ class Guard:
         told: Callable[[Seen], None] = lambda seen: None,
     ) -> None:
         """Have the slot's questions answered by this policy; `member` is its name among its group's, and
-        `told` gets what is seen of it. Raises DriverFault if the guard is not there for seconds."""
-        ward = self._ward(slot, policy, member, told)
+        `told` gets what is seen of it.
+
+        Waits for the guard where that has to know before it is asked: who can be asked for by name, and
+        what is no longer as it was told. Raises DriverFault if it is not there for seconds.
+        """
+        ward = self._wards.make(slot, policy, member, told)
+        if self._up.is_set() and not member and self._wards.unknown(slot):
+            self._wards.enter(ward)
+            return
         future = self._waiting[ward.id] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._up.wait()
-                self._enter(ward)
+                self._wards.enter(ward)
                 self._tell(ward)
                 await future
         except TimeoutError:
@@ -190,19 +180,8 @@ class Guard:
     def expect(
         self, slot: EgressSlot, policy: EgressPolicy, member: str, told: Callable[[Seen], None]
     ) -> None:
-        """As `assign`, before it runs: it begins with that."""
-        self._enter(self._ward(slot, policy, member, told))
-
-    def _ward(
-        self, slot: EgressSlot, policy: EgressPolicy, member: str, told: Callable[[Seen], None]
-    ) -> Ward:
-        return Ward(next(self._ids), slot, slot.assignments, slot.group, policy, member, told)
-
-    def _enter(self, ward: Ward) -> None:
-        self._forget(ward.slot)
-        self._seen[ward.id] = ward
-        for address in ward.slot.addresses.texts:
-            self._wards[address] = ward
+        """As `assign`, before it runs: it begins with that, or asks."""
+        self._wards.enter(self._wards.make(slot, policy, member, told))
 
     def meet(self, mates: dict[int, dict[str, tuple[str, str]]]) -> None:
         """Who is in which group on other nodes, by name."""
@@ -218,15 +197,9 @@ class Guard:
 
     def release(self, slot: EgressSlot) -> None:
         """The slot's sandbox is gone."""
-        if self._forget(slot):
-            self._send(Release(slot.addresses.texts))
-
-    def _forget(self, slot: EgressSlot) -> bool:
-        """Whether it was known. What is cut is told in a moment."""
-        ward, _ = [self._wards.pop(address, None) for address in slot.addresses.texts]
-        if ward is not None:
-            asyncio.get_running_loop().call_later(_LATE, self._seen.pop, ward.id, None)
-        return ward is not None
+        message = self._wards.release(slot)
+        if message is not None:
+            self._send(message)
 
     def _tell(self, ward: Ward) -> None:
         known = self._learned.get(ward.group)
@@ -235,29 +208,37 @@ class Guard:
             attached = self._boundary.attached(ward.policy)
             self._send(Learn(ward.group, names(ward.policy, attached)))
         self._send(Assign(ward.id, ward.slot.addresses.texts, ward.group, ward.member))
+        self._wards.told(ward)
 
     def _send(self, message: ToGuard) -> None:
         if self._writer is not None:
             self._writer.write(frame(message))
 
-    def _heard(self, message: Done | Open | Seen) -> None:
+    def _heard(self, message: Done | Who | Open | Seen) -> None:
         match message:
             case Done():
+                self._wards.done(message.id)
                 future = self._waiting.get(message.id)
                 if future is not None and not future.done():
                     future.set_result(None)
+            case Who():
+                ward = self._wards.at(message.address)
+                if ward is None:
+                    self._send(Nobody(message.address))
+                else:
+                    self._tell(ward)
             case Open():
                 task = asyncio.get_running_loop().create_task(self._open(message))
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
             case Seen():
-                ward = self._seen.get(message.assignment)
+                ward = self._wards.of_record(message.assignment)
                 if ward is not None:
                     ward.told(message)
 
     async def _open(self, message: Open) -> None:
         done = False
-        ward = self._wards.get(message.sandbox)
+        ward = self._wards.at(message.sandbox)
         try:
             if ward is not None:
                 openings = checked(message, ward.policy)

@@ -17,6 +17,7 @@ from sandboxd.drivers.network.guard.messages import (
     Hello,
     Learn,
     Mates,
+    Nobody,
     Opened,
     Release,
     ToNode,
@@ -100,6 +101,9 @@ async def _listen(
                 registry.meet(message)
             case Release():
                 registry.release(message)
+                send(Done(message.id))
+            case Nobody():
+                registry.nobody(message)
             case Opened():
                 registry.opened(message)
             case Hello():

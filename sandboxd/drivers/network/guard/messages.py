@@ -73,7 +73,16 @@ class Mates(Struct, frozen=True, tag=True):
 
 
 class Release(Struct, frozen=True, tag=True):
+    """These addresses are nobody's from now on; answered by Done."""
+
+    id: int
     addresses: tuple[str, str]
+
+
+class Nobody(Struct, frozen=True, tag=True):
+    """Answer to Who, where it is not Assign."""
+
+    address: str
 
 
 class Opened(Struct, frozen=True, tag=True):
@@ -85,6 +94,12 @@ class Opened(Struct, frozen=True, tag=True):
 
 class Done(Struct, frozen=True, tag=True):
     id: int
+
+
+class Who(Struct, frozen=True, tag=True):
+    """Which sandbox has this address? It has sent something, and was not told of before."""
+
+    address: Text
 
 
 class Target(Struct, frozen=True):
@@ -117,8 +132,8 @@ class Seen(Struct, frozen=True, tag=True):
     received: int = 0
 
 
-ToGuard = Hello | Learn | Unlearn | Assign | Mates | Release | Opened
-ToNode = Done | Open | Seen
+ToGuard = Hello | Learn | Unlearn | Assign | Mates | Release | Nobody | Opened
+ToNode = Done | Who | Open | Seen
 to_guard = msgspec.msgpack.Decoder(ToGuard)
 to_node = msgspec.msgpack.Decoder(ToNode)
 _encoder = msgspec.msgpack.Encoder()

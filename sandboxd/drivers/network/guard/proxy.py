@@ -44,8 +44,9 @@ class Proxy:
         """One redirected connection, to its end."""
         task = asyncio.current_task()
         assert task is not None
-        client = self._registry.client(writer.get_extra_info("peername")[0])
+        client = None
         try:
+            client = await self._registry.client(writer.get_extra_info("peername")[0])
             if client is None:
                 return
             client.connections.add(task)

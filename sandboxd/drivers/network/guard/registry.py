@@ -1,4 +1,9 @@
-"""Which sandbox is under which policy, as the node has told, and how to ask the node for an opening."""
+"""Which sandbox is under which policy, as the node has told, and how to ask the node: for that, or for an
+opening.
+
+Most sandboxes that might ask for names never do, so the node is asked who it is when the first packet of
+one comes. It tells by itself of those whom others may ask for by name, and of every change.
+"""
 
 import asyncio
 import ipaddress
@@ -12,6 +17,7 @@ from sandboxd.drivers.network.guard.messages import (
     Learn,
     Mates,
     Names,
+    Nobody,
     Open,
     Opened,
     Release,
@@ -19,9 +25,12 @@ from sandboxd.drivers.network.guard.messages import (
     Target,
     ToNode,
     Unlearn,
+    Who,
 )
 
 _PATIENCE = 2.0
+_WAITING_MAX = 100
+"""Packets of one address that may wait for the node's word on it: as many as may ask at once."""
 
 
 class Budget(Struct):
@@ -54,6 +63,13 @@ class Client(Struct):
     """Those through the proxy."""
 
 
+class _Question(Struct, eq=False):
+    """What the node is asked about one address."""
+
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+
+
 class Registry:
     def __init__(self, send: Callable[[ToNode], None]) -> None:
         self._send = send
@@ -61,11 +77,42 @@ class Registry:
         self._clients: dict[str, Client] = {}
         self._mates: dict[int, dict[str, tuple[str, str]]] = {}
         self._asked: dict[int, asyncio.Future[bool]] = {}
+        self._questions: dict[str, _Question] = {}
+        """By address."""
         self._ids = itertools.count(1)
 
-    def client(self, address: str) -> Client | None:
+    async def client(self, address: str) -> Client | None:
         """The sandbox that has this address now."""
-        return self._clients.get(str(ipaddress.ip_address(address)))
+        address = str(ipaddress.ip_address(address))
+        if address not in self._clients:
+            await self._ask(address)
+        return self._clients.get(address)
+
+    async def _ask(self, address: str) -> None:
+        """Until the node has said who has the address, or for some time."""
+        question = self._questions.get(address)
+        if question is None:
+            question = self._questions[address] = _Question()
+            self._send(Who(address))
+        if question.waiting >= _WAITING_MAX:
+            return
+        question.waiting += 1
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await question.answered.wait()
+        except TimeoutError:
+            if self._questions.get(address) is question:
+                del self._questions[address]
+        finally:
+            question.waiting -= 1
+
+    def _answered(self, address: str) -> None:
+        question = self._questions.pop(address, None)
+        if question is not None:
+            question.answered.set()
+
+    def nobody(self, message: Nobody) -> None:
+        self._answered(message.address)
 
     def member(self, asking: Client, name: str) -> tuple[str, str] | None:
         """The addresses of the sandbox of the same group network that is called so, here or elsewhere."""
@@ -86,7 +133,10 @@ class Registry:
         self._policies.pop(message.group, None)
 
     def assign(self, message: Assign) -> None:
-        self.release(Release(message.addresses))
+        known = self._clients.get(message.addresses[0])
+        if known is not None and known.assignment == message.id:
+            return  # asked for by both of its addresses
+        self._drop(message.addresses)
         client = Client(
             message.id,
             message.addresses,
@@ -96,9 +146,13 @@ class Registry:
         )
         for address in message.addresses:
             self._clients[address] = client
+            self._answered(address)
 
     def release(self, message: Release) -> None:
-        for address in message.addresses:
+        self._drop(message.addresses)
+
+    def _drop(self, addresses: tuple[str, str]) -> None:
+        for address in addresses:
             client = self._clients.pop(address, None)
             if client is not None:
                 for connection in client.connections:

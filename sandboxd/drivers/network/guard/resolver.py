@@ -39,7 +39,7 @@ class Resolver:
 
     async def answer(self, data: bytes, peer: str, *, udp: bool) -> bytes | None:
         """The response to one message, or None to say nothing."""
-        client = self._registry.client(peer)
+        client = await self._registry.client(peer)
         if client is None or not client.questions.take(asyncio.get_running_loop().time()):
             return None
         try:
