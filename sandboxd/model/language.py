@@ -32,11 +32,14 @@ class Warm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An interpreter that is started ahead, in its sandbox, and waits for its source."""
 
     command: Annotated[list[str], Meta(min_length=1)]
-    """argv, as `run` without anything that a request may add."""
+    """argv, as `run` without anything that a request may add. With `{memory}` in it, a run that has
+    another limit starts cold."""
     env: dict[str, str]
     """Added to the language's own while it starts, so that it finds the module that waits."""
     directory: Annotated[str, Meta(pattern=r"^/")] = "/work"
     """Where it starts. It is in /work once it has its order."""
+    arguments: bool = True
+    """Whether it can take a run's arguments when it has started; else a run that has some starts cold."""
     pool_size: Annotated[int, Meta(ge=0, le=10_000)] = 4
     pool_max: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """As many may be kept while runs come fast; 0: `pool_size`, always."""

@@ -128,7 +128,7 @@ Message = Exited | Quiet | Opened | Failed | Armed | Spawned | Terminal | EndOfS
 
 ZYGOTE_MODULE = _DIRECTORY / f"_zygote{sysconfig.get_config_var('EXT_SUFFIX')}"
 """The part of a zygote that its interpreter imports."""
-AWAIT_MODULE = _DIRECTORY / "await.node"
+AWAIT_MODULE = _DIRECTORY / "await.so"
 """What an interpreter of a sandbox loads to wait for its order."""
 
 

@@ -31,7 +31,7 @@ from sandboxd.node.pool import Pool
 from sandboxd.node.results import collected, outcome
 from sandboxd.node.sandbox import LARGE, Sandbox
 from sandboxd.node.stdio import FixedInput, Input, LiveInput, Output
-from sandboxd.node.warmth import run_shelf, shelves
+from sandboxd.node.warmth import shelves
 from sandboxd.policy import Policies
 
 _FILE_MODE = 0o755
@@ -63,7 +63,9 @@ class Execution:
             self._language = policies.language(job.request.language)
             if self._language is None:
                 raise DriverFault("policies", "find the language", job.request.language)
-        self.shelves = shelves(job, self._language, policies)
+        self._run_shelves = shelves(job, self._language, policies)
+        compiles = self._language is not None and self._language.compile is not None
+        self.shelves = (job.template,) if compiles else self._run_shelves
         """Where in the pool the job's first sandbox may come from, the best first."""
         self._sandbox: Sandbox | None = None
         self._cancelled = False
@@ -93,9 +95,7 @@ class Execution:
             if self._fitter is None:
                 raise DriverFault("graph", "fit a sandbox", "this node has no images")
             return await self._fitter.claim(self._job)
-        if self._language is not None and self._language.compile is not None:
-            return await self._pool.claim(run_shelf(self._job))
-        return await self._pool.claim(*self.shelves)
+        return await self._pool.claim(*self._run_shelves)
 
     async def run(self, first: Built, started: Awaitable[bool] | None = None) -> Result:
         """The job's result. Uses up `first`, a sandbox of the job's template. Nothing is executed

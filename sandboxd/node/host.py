@@ -22,6 +22,7 @@ from sandboxd.drivers.graph.overlay import Rootfs
 from sandboxd.drivers.graph.volumes import Volumes
 from sandboxd.errors import RequestError
 from sandboxd.model import Language, Template, Warm, merge
+from sandboxd.model import argv as fill
 from sandboxd.node.adopting import Adopted, Survivors
 from sandboxd.node.janitor import InstanceLock, sweep
 from sandboxd.node.job_environment import base_env, order
@@ -187,7 +188,8 @@ class Host:
         env = {**base_env(self.specs[language.template].image), **language.env, **warm.env}
         if warm.modules:
             env[inside.MODULES] = " ".join(warm.modules)
-        begin = partial(order, warm.command, files=(), limits=limits, cwd=warm.directory, warm=True)
+        command = fill(warm.command, source=language.source, memory=limits.memory)
+        begin = partial(order, command, files=(), limits=limits, cwd=warm.directory, warm=True)
         return msgspec.structs.replace(
             self.specs[language.template],
             template=shelf_name(language),

@@ -1,13 +1,13 @@
 """Which runs a warm interpreter may serve, and where it stands in the pool. Pure.
 
 It has read its environment, looked for some files and taken its rlimits when it started, so a run
-that wants others starts cold. Memory, processes, CPU and wall time are the control group's or ours,
-and may differ.
+that wants others starts cold. Memory (unless its command names it), processes, CPU and wall time are
+the control group's or ours, and may differ.
 """
 
 from collections.abc import Iterable
 
-from sandboxd.model import Job, Language, Limits, merge
+from sandboxd.model import Job, Language, Limits, Warm, merge
 from sandboxd.policy import Policies
 
 
@@ -33,25 +33,29 @@ def default_limits(policies: Policies, language: Language) -> Limits:
 
 
 def shelves(job: Job, language: Language | None, policies: Policies) -> tuple[str, ...]:
-    """The shelves that the job's first sandbox may come from, the best first.
+    """The shelves that the sandbox of the job's program, not of its compiler, may come from, the best
+    first.
 
     The last is the template's own: its sandboxes are built soonest when none is ready.
     """
-    cold_only = (run_shelf(job),)
-    if job.request.network != "none":
-        compiles = language is not None and language.compile is not None
-        return (job.template,) if compiles else cold_only
-    if language is None or language.warm is None or language.compile is not None:
-        return cold_only
-    started_with = default_limits(policies, language)
-    same = all(
-        getattr(job.limits, name) == getattr(started_with, name)
-        for name in ("open_files", "stack", "disk")
+    if job.request.network == "none" and language is not None and language.warm is not None:
+        started_with = default_limits(policies, language)
+        if _serves(language.warm, job, started_with):
+            return shelf_name(language), job.template
+    return (run_shelf(job),)
+
+
+def _serves(warm: Warm, job: Job, started_with: Limits) -> bool:
+    """Whether the run wants nothing that the interpreter has decided when it started."""
+    fixed = ["open_files", "stack", "disk"]
+    if any("{memory}" in word for word in warm.command):
+        fixed.append("memory")
+    return (
+        all(getattr(job.limits, name) == getattr(started_with, name) for name in fixed)
+        and (warm.arguments or not job.request.args)
+        and not _any_begins(job.request.env, warm.cold_env)
+        and not _any_begins(job.request.files, warm.cold_files)
     )
-    read = _any_begins(job.request.env, language.warm.cold_env) or _any_begins(
-        job.request.files, language.warm.cold_files
-    )
-    return (shelf_name(language), job.template) if same and not read else cold_only
 
 
 def _any_begins(names: Iterable[str], prefixes: list[str]) -> bool:

@@ -75,13 +75,18 @@ def test_installed_hooks_are_readable_by_all_and_writable_by_none_but_the_owner(
     tmp_path: Path,
 ) -> None:
     binds = inside.install(tmp_path / "inside")
-    assert [bind.target for bind in binds] == ["/opt/sandboxd/python", "/opt/sandboxd/node"]
+    assert [bind.target for bind in binds] == [
+        "/opt/sandboxd/python",
+        "/opt/sandboxd/node",
+        "/opt/sandboxd/java",
+    ]
     for path in (tmp_path / "inside").rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o755 if path.is_dir() else 0o644), path
-    python, node = (Path(bind.source) for bind in binds)
+    python, node, java = (Path(bind.source) for bind in binds)
     assert (python / "sitecustomize.py").read_bytes() == HOOK.read_bytes()
-    assert (node / "await.node").read_bytes() == core.AWAIT_MODULE.read_bytes()
+    for hook in (node, java):
+        assert (hook / "await.so").read_bytes() == core.AWAIT_MODULE.read_bytes()
 
 
 def test_installed_hooks_are_compiled_under_the_name_they_have_inside(tmp_path: Path) -> None:

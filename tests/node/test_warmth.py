@@ -98,11 +98,29 @@ def test_everything_else_of_a_request_is_served_warm() -> None:
     assert taken(**request) == WARM
 
 
-def test_a_command_a_language_without_warm_up_and_a_compiled_one_are_served_cold() -> None:
+def test_a_command_and_a_language_without_warm_up_are_served_cold() -> None:
     assert taken(None) == COLD
     assert taken(msgspec.structs.replace(PYTHON, warm=None)) == COLD
+
+
+def test_a_program_that_was_compiled_may_be_served_warm() -> None:
     compiled = msgspec.structs.replace(PYTHON, compile=POLICIES.languages["c"].compile)
-    assert taken(compiled) == COLD
+    assert taken(compiled) == WARM
+
+
+def test_what_a_command_has_decided_is_served_cold() -> None:
+    warm = msgspec.structs.replace(PYTHON.warm, command=["x", "-m{memory}"], arguments=False)
+    fixed = msgspec.structs.replace(PYTHON, warm=warm)
+    assert taken(fixed) == WARM
+    assert taken(fixed, args=["a"]) == COLD
+    assert taken(fixed, limits=LimitOverrides(memory=64 << 20)) == COLD
+    assert (
+        taken(fixed, limits=LimitOverrides(memory=default_limits(POLICIES, PYTHON).memory)) == WARM
+    )
+
+
+def test_a_run_with_a_network_is_served_cold() -> None:
+    assert taken(network="open") == ("default~network",)
 
 
 def test_the_limits_it_starts_with_are_those_of_a_run_that_names_none() -> None:

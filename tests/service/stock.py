@@ -21,6 +21,8 @@ def fixed_stock() -> Iterator[str]:
             path.write_text(re.sub(r"(?m)^pool_max = .*$", "", path.read_text()))
         # On a slow machine they start for minutes, and are there long after all else has become calm.
         (policies / "languages" / "python-data.toml").unlink()
-        node = policies / "languages" / "node.toml"
-        node.write_text(re.sub(r"(?m)^(pool_size|pool_max) = .*$", r"\1 = 0", node.read_text()))
+        for name in ("node", "java"):
+            language = policies / "languages" / f"{name}.toml"
+            text = re.sub(r"(?m)^(pool_size|pool_max) = .*$", r"\1 = 0", language.read_text())
+            language.write_text(text)
         yield f"policies={policies}"

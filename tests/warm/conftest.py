@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,10 +50,16 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comparison]:
 
 @contextmanager
 def comparing(
-    directory: Path, copies: int, ready: int, language: str = "python", store: Path | None = None
+    directory: Path,
+    copies: int,
+    ready: int,
+    language: str = "python",
+    store: Path | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> Iterator[Comparison]:
     """No sandbox but warm ones is built ahead, so each run that goes cold is one claim in vain, and
-    the node counts those. With a store of images everything runs in the one of the language's name."""
+    the node counts those. With a store of images everything runs in the one of the language's name.
+    `own` are texts of languages by their names, besides the shipped ones or instead."""
     policies = directory / "policies"
     shutil.copytree(Settings().policy_path, policies)
     for name in ("pool_size", "pool_max"):
@@ -63,6 +69,8 @@ def comparing(
                 policies / "languages" / f"{warm}.toml", name, ready if warm == language else 0
             )
     set_number(policies / "languages" / "python.toml", "copies", copies)
+    for name, text in (own or {}).items():
+        (policies / "languages" / f"{name}.toml").write_text(text)
     settings = [f"policies={policies}", "node.heartbeat=0.2"]
     if store is not None:
         settings.append(f"graph.path={store}")

@@ -42,7 +42,7 @@ def test_what_is_normalised_or_random_has_a_reason() -> None:
         Script(id="x", random=True)
 
 
-@pytest.mark.parametrize("language", ["python", "node"])
+@pytest.mark.parametrize("language", ["python", "node", "java"])
 def test_the_document_names_every_prefix_that_sends_a_run_cold(language: str) -> None:
     warm = load(Settings().policy_path).languages[language].warm
     assert warm is not None

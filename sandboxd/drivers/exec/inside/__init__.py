@@ -1,7 +1,7 @@
 """What runs inside a sandbox beside the job: hooks that hold interpreters before their script.
 
 They are copied to a place of their own, readable by every uid, and shown read-only under
-/opt/sandboxd. Each directory is one interpreter's.
+/opt/sandboxd. Each directory is one interpreter's: the module that it loads, and files of here.
 """
 
 import compileall
@@ -18,7 +18,7 @@ ZYGOTE = "SANDBOXD_ZYGOTE"
 """Variable that tells a hook to be one."""
 MODULES = "SANDBOXD_MODULES"
 """Variable that tells it what to import ahead, separated by spaces."""
-_HOOKS = {"python": ZYGOTE_MODULE, "node": AWAIT_MODULE}
+_HOOKS = {"python": ZYGOTE_MODULE, "node": AWAIT_MODULE, "java": AWAIT_MODULE}
 """Each with the module that it loads."""
 
 
@@ -28,10 +28,10 @@ def install(directory: Path) -> tuple[Bind, ...]:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o755)
         for name, module in _HOOKS.items():
-            target = directory / name
-            shutil.copytree(
-                Path(__file__).parent / name, target, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            source, target = Path(__file__).parent / name, directory / name
+            target.mkdir(mode=0o755)
+            for file in (*source.glob("*.py"), *source.glob("*.js")):
+                shutil.copy(file, target)
             compileall.compile_dir(target, quiet=2, ddir=f"{TARGET}/{name}")
             shutil.copy(module, target)
         for path in (directory, *directory.rglob("*")):

@@ -10,7 +10,7 @@ for (const name of ["net", "stream", "tty", "util", "readline"]) require(name);
 require("util").format("%s %d %o", "", 0, [{}, new Map(), new Error("")]);
 
 const addon = { exports: {} };
-process.dlopen(addon, `${__dirname}/await.node`);
+process.dlopen(addon, `${__dirname}/await.so`);
 if (Array.isArray(addon.exports)) {
   process.argv.push(...addon.exports.slice(2));
   process.chdir("."); // or process.cwd() says where it was
