@@ -22,7 +22,7 @@ from sandboxd.node.stdio import LiveInput, PassedInput, PassedOutput
 
 _AFTER = 5.0
 """Seconds that an interactor has left when its program has ended."""
-_TURN = 0.5
+_TURN = 5.0
 """Seconds that a process may wait for a core on a busy machine."""
 Speaker = Literal["program", "interactor"]
 
