@@ -47,8 +47,9 @@ MATRIX = (
     *("refused-", "foreign-", "proc-of", "host-secrets", "system-writes", "no-privilege"),
     *("network-", "hello-python", "hello-bash", "hello-c]"),
 )
-# Parsers of bytes do not ask the kernel; what holds without a layer is shown where all layers are.
-OUTSIDE = ("plan_bytes", "mutated", "arrive_byte_for_byte", "test_without_", "floor_holds")
+# Parsers of bytes and those who wait for them do not ask the kernel; what holds without a layer is shown
+# where all layers are.
+OUTSIDE = ("plan_bytes", "test_await", "mutated", "arrive_byte_for_byte", "test_without_", "floor_holds")
 KEYWORDS = (
     f"(not test_program_ends_as_promised or (({' or '.join(MATRIX)}) and not compile))"
     f" and (not test_attack_fails or {' or '.join(ATTACKS)})"
