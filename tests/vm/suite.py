@@ -49,7 +49,10 @@ MATRIX = (
 )
 # Parsers of bytes and those who wait for them do not ask the kernel; what holds without a layer is shown
 # where all layers are.
-OUTSIDE = ("plan_bytes", "test_await", "mutated", "arrive_byte_for_byte", "test_without_", "floor_holds")
+OUTSIDE = (
+    *("plan_bytes", "test_await", "mutated", "arrive_byte_for_byte"),
+    *("test_without_", "floor_holds"),
+)
 KEYWORDS = (
     f"(not test_program_ends_as_promised or (({' or '.join(MATRIX)}) and not compile))"
     f" and (not test_attack_fails or {' or '.join(ATTACKS)})"
