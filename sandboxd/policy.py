@@ -98,10 +98,6 @@ def _within(policy: EgressPolicy, lans: Mapping[str, MacvlanSettings]) -> Egress
     lan = lans.get(policy.interface)
     if lan is None:
         raise SettingsError(f"egress/{policy.name}.toml: no network.macvlan.{policy.interface}")
-    if policy.named or policy.attach:
-        raise SettingsError(
-            f"egress/{policy.name}.toml: on an interface nothing can be allowed by its name"
-        )
     everybody = "*" in policy.tenants
     tenants = lan.tenants if everybody else [name for name in policy.tenants if _lets(lan, name)]
     return replace(policy, tenants=list(tenants))

@@ -120,8 +120,8 @@ class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tenants: list[str] = field(default_factory=lambda: ["*"])
     """Who may ask for it by name; `*` is everybody."""
     interface: Name | None = None
-    """Of `network.macvlan` in the settings: its sandboxes are on the network of that interface, not
-    behind the node. Rules name addresses then, not domains."""
+    """Of `network.macvlan` in the settings: its sandboxes are on the network of that interface. Rules
+    that name addresses are of that network then, those that name domains of the node's."""
     allow: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
     deny: Annotated[list[EgressRule], Meta(max_length=1_000)] = []
     """Wins over `allow`."""
@@ -147,6 +147,19 @@ class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def named(self) -> bool:
         """Whether its sandboxes have a resolver."""
         return self.resolve or any(rule.domain is not None for rule in (*self.allow, *self.deny))
+
+
+def by_address(policy: EgressPolicy) -> EgressPolicy:
+    """What of it goes by an interface: rules that name addresses."""
+    allow, deny = ([rule for rule in rules if rule.cidr] for rules in (policy.allow, policy.deny))
+    return replace(policy, allow=allow, deny=deny, attach=[], resolve=False)
+
+
+def by_name(policy: EgressPolicy) -> EgressPolicy:
+    """What of it goes through the node if it has an interface: rules that name domains, and their like.
+    Denied addresses are denied there too."""
+    allow = [rule for rule in policy.allow if rule.domain]
+    return replace(policy, interface=None, allow=allow)
 
 
 def loose_attachment(policy: EgressPolicy) -> str | None:

@@ -34,8 +34,6 @@ class Offered:
         policy = self._named(asked)
         if policy is None:
             raise InvalidRequest(f"there is no network {_name(asked)!r} any more", field="network")
-        if policy.interface and isinstance(asked, SandboxNetwork) and asked.group:
-            raise InvalidRequest("a sandbox on an interface is in no group", field="network.group")
         if isinstance(asked, str) or asked.allow is None:
             return policy
         try:

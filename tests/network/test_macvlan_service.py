@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from sandboxd_client import Client, Overload, RequestError, Sandbox
 
 from tests.network.lan import OWN4, ROUTER4, Lan, making
 from tests.network.serving import printed, run, serving
-from tests.network.world import OTHER4, PUBLIC4, PUBLIC6, World
+from tests.network.test_sessions import LISTEN, speak
+from tests.network.world import OTHER4, OTHER6, PUBLIC4, PUBLIC6, World
 from tests.patience import PATIENCE
 from tests.service.instance import Service
 
@@ -64,6 +66,7 @@ def service(lan: Lan, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
         + _LANS.format(name="vault", tenant="another", offset=96)
     )
     policies = {name: f'interface = "{name}"\n{_ALLOW}' for name in ("lab", "vault")}
+    policies["both"] = policies["lab"] + '[[allow]]\ndomain = "one.example.org"\n'
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SANDBOXD_CONFIG", str(file))
         with serving({**policies, "none-of-it": ""}, "network.firewall=iptables") as service:
@@ -117,6 +120,85 @@ def test_a_sandbox_leaves_it_while_it_lives_and_comes_back(lan: Lan, service: Se
         # The refusals are those of the node's firewall, on the link that was left to it.
         wanted = {("ended", PUBLIC4), ("ended", PUBLIC6), ("refused", PUBLIC4)}
         _until(lambda: wanted <= {(each.kind, each.address) for each in sandbox.network_records()})
+
+
+_NAMED = """
+import json, socket
+found = []
+for family in (socket.AF_INET, socket.AF_INET6):
+    for name, port in (("one", 80), ("one", 8080), ("two", 80)):
+        try:
+            (*kind, _, address), *_ = socket.getaddrinfo(
+                f"{name}.example.org", port, family, socket.SOCK_STREAM)
+            with socket.socket(*kind) as line:
+                line.settimeout(5)
+                line.connect(address)
+                line.sendall(b"GET / HTTP/1.1\\r\\nHost: one.example.org\\r\\n\\r\\n")
+                found.append(line.recv(100).decode().split()[0])
+        except OSError:
+            found.append(None)
+print(json.dumps(found))
+"""
+
+
+def test_what_is_allowed_by_its_name_goes_through_the_node_and_the_rest_does_not(
+    world: World, lan: Lan, service: Service
+) -> None:
+    addresses = {"A": OTHER4, "AAAA": OTHER6}
+    world.names = {
+        (f"{name}.example.org", kind): [address]
+        for name in ("one", "two")
+        for kind, address in addresses.items()
+    }
+    for each in (world, lan.beyond):
+        each.settle()
+        each.packets.clear()
+    result = run(service, _NAMED, network="both")
+    assert json.loads(result["stdout"]) == ["GET", None, None] * 2
+    for there in addresses.values():
+        assert world.arrived(there, 80) and not world.arrived(there, 8080)
+        assert not lan.beyond.arrived(there)
+    carried = [
+        each["verdict"]
+        for each in result["network"]["records"]
+        if each["kind"] == "connection" and each.get("name") == "one.example.org"
+    ]
+    assert carried == ["allowed"] * 2
+    assert printed(service, _ASK, PUBLIC4, PUBLIC6, *addresses.values(), network="both") == {
+        PUBLIC4: "hello", PUBLIC6: "hello", OTHER4: None, OTHER6: None,
+    }  # fmt: skip
+    assert lan.beyond.arrived(PUBLIC4, 8080) and lan.beyond.arrived(PUBLIC6, 8080)
+    assert not world.arrived(PUBLIC4) and not world.arrived(PUBLIC6)
+
+
+def test_those_of_one_group_see_one_another_besides(
+    world: World, lan: Lan, service: Service
+) -> None:
+    with ExitStack() as made:
+        client = made.enter_context(Client(service.url))
+
+        def member(**network: str) -> Sandbox:
+            asked = {"policy": "lab", **network}
+            return made.enter_context(Sandbox.create(client=client, network=asked))
+
+        db, web = member(group="red", hostname="db"), member(group="red")
+        alone = member(group="blue")
+        db.process.start(["python3", "-c", LISTEN])
+        db.ports.wait(7000, 20 * PATIENCE)
+        found = web.run(
+            ["python3", "-c", "import socket; print(socket.gethostbyname('db.internal'))"]
+        )
+        address = found.stdout.strip()
+        assert speak(web, "db.internal|7000", f"{address}|7000") == ["HELLO", "HELLO"]
+        assert speak(alone, "db.internal|7000", f"{address}|7000") == ["no", "no"]
+        world.packets.clear()
+        there = web.run(["python3", "-c", _ASK, PUBLIC4, OTHER4], timeout=30)
+        assert json.loads(there.stdout) == {PUBLIC4: "hello", OTHER4: None}
+        assert not world.arrived(PUBLIC4) and not world.arrived(OTHER4)
+        web.update(network="lab")
+        assert speak(web, f"{address}|7000") == ["no"]
+        there = web.run(["python3", "-c", _ASK, PUBLIC4], timeout=30)
+        assert json.loads(there.stdout) == {PUBLIC4: "hello"}
 
 
 _LOOK = r"""

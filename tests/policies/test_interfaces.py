@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd import policy
+from sandboxd.model.egress import Attachment, EgressPolicy, EgressRule, by_address, by_name
 from sandboxd.settings import MacvlanSettings, SettingsError
 
 RULE = '[[allow]]\ncidr = "192.0.2.0/24"\n'
@@ -33,17 +34,22 @@ def test_nobody_is_on_it_whom_the_settings_do_not_name(
     assert tenants(tmp_path, of_policy + RULE, of_settings) == both
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "resolve = true\n",
-        '[[allow]]\ndomain = "example.org"\n',
-        '[[deny]]\ndomain = "example.org"\n',
-    ],
-)
-def test_nothing_is_allowed_by_its_name(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SettingsError, match=r"egress/lab\.toml: .* name"):
-        tenants(tmp_path, text, ["*"])
+def test_each_rule_is_of_the_interface_or_of_the_node() -> None:
+    whole = EgressPolicy(
+        name="lab",
+        interface="lan",
+        allow=[EgressRule(cidr="192.0.2.0/24"), EgressRule(domain="example.org")],
+        deny=[EgressRule(cidr="192.0.2.1/32"), EgressRule(domain="not.example.org")],
+        attach=[Attachment(domain="example.org", secret="word")],
+        resolve=True,
+        connections=7,
+    )
+    here, there = by_address(whole), by_name(whole)
+    assert not here.named and not here.attach
+    assert (here.allow, here.deny) == (whole.allow[:1], whole.deny[:1])
+    assert there.interface is None and there.attach == whole.attach and there.resolve
+    assert (there.allow, there.deny) == (whole.allow[1:], whole.deny)
+    assert here.connections == there.connections == 7
 
 
 def test_an_interface_that_the_settings_do_not_have_is_a_mistake(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sandboxd.drivers.network.macvlan.lans import Lans
 from sandboxd.drivers.network.overlay import OverlayLink
 from sandboxd.drivers.network.slots import EgressSlot, KeptSlot
 from sandboxd.errors import DriverFault
-from sandboxd.model.egress import EgressPolicy
+from sandboxd.model.egress import EgressPolicy, by_address, by_name
 from sandboxd.model.overlay import Mate, Peer
 
 log = logging.getLogger(__name__)
@@ -54,13 +54,14 @@ class Assigner:
         return sent, received
 
     def assign(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> None:
-        """Put the slot under this policy. One of an interface's leaves it nothing by way of the node.
-        Raises Overload too."""
+        """Put the slot under this policy. One of an interface's leaves it, by way of the node, what it
+        names and who is in its network. Raises Overload too."""
         if policy.interface is None or (slot.port and slot.port.name != policy.interface):
             self._leave_port(slot)
-        self._assign_link(slot, policy if policy.interface is None else _NOTHING, network)
+        self._assign_link(slot, _by_node(policy, network), network)
         if policy.interface is not None:
-            slot.port = self._lans.put(slot.port, policy, slot.fd)
+            shared = policy.named or bool(network)
+            slot.port = self._lans.put(slot.port, by_address(policy), slot.fd, shared=shared)
             slot.unused = None  # the device will go again, what stands in the namespace stays
         slot.kept = self._kept(slot, policy, network)
 
@@ -123,6 +124,7 @@ class Assigner:
     def hold(self, policy: EgressPolicy, network: str = "") -> int:
         """The group whose rules are this policy's, once more in use; written, if need be. Raises Overload
         too."""
+        policy = _by_node(policy, network)
         group, chains = self._groups.hold(policy, network)
         if chains is not None:
             try:
@@ -167,6 +169,13 @@ class Assigner:
         if _under(slot, assignment):
             self._firewall.open(openings)
             slot.openings = [*slot.openings, *openings]
+
+
+def _by_node(policy: EgressPolicy, network: str) -> EgressPolicy:
+    """What the rules on the node are to hold."""
+    if policy.interface is None:
+        return policy
+    return by_name(policy) if policy.named or network else _NOTHING
 
 
 def _under(slot: EgressSlot, assignment: int) -> bool:

@@ -113,7 +113,7 @@ class Links:
                 index = socket.if_nametoindex(slot.device)
                 self._arrange(self._netlink, index, slot, str(slot.ipv4), str(slot.ipv6))
                 for net in (f"{slot.ipv4}/32", f"{slot.ipv6}/128"):
-                    self._route(self._netlink, dst=net, oif=index)
+                    _route("add", self._netlink, dst=net, oif=index)
                 inside(namespace, self._home, lambda: self._inside(slot))
         except BaseException:
             os.close(namespace)
@@ -134,15 +134,8 @@ class Links:
             self._arrange(link, index, slot, _GATEWAY4, _GATEWAY6)
             for address, length, flags in ((slot.ipv4, 32, 0), (slot.ipv6, 128, _NODAD)):
                 link.addr("add", index=index, address=str(address), prefixlen=length, flags=flags)
-            for default, gateway in (("0.0.0.0/0", _GATEWAY4), ("::/0", _GATEWAY6)):
-                self._route(
-                    link,
-                    dst=default,
-                    gateway=gateway,
-                    oif=index,
-                    flags=["onlink"],
-                    priority=_METRIC,
-                )
+            for default in ("0.0.0.0/0", "::/0"):
+                _lead("add", link, index, default)
 
     def _arrange(self, link: Any, index: int, slot: Addresses, next4: str, next6: str) -> None:
         """Bring one end up, with the other end's addresses known to it."""
@@ -151,10 +144,6 @@ class Links:
             link.neigh(
                 "add", dst=address, lladdr=slot.mac, ifindex=index, state=_PERMANENT, family=family
             )
-
-    def _route(self, link: Any, *, dst: str, **rest: Any) -> None:
-        family = socket.AF_INET6 if ":" in dst else socket.AF_INET
-        link.route("add", dst=dst, family=family, **rest)
 
     def assign(self, device: str, offset: int) -> None:
         """Put a device under the rules of a group. Raises DriverFault."""
@@ -193,6 +182,24 @@ class Links:
                 opened_by.attrs()  # sets its flags
                 only = {"attrs": [["CTA_FILTER_ORIG_FLAGS", opened_by.flags]]}
                 self._conntrack[family].entry("del", tuple_orig=opened_by, cta_filter=only)
+
+
+def lead_to_node(link: Any, plan: Plan) -> None:
+    """Have packets to other sandboxes and to the router leave the calling thread's namespace by the
+    device that leads to the node, wherever others go. Raises NetlinkError, OSError."""
+    index = socket.if_nametoindex(_DEVICE)
+    for net in (plan.ipv4, plan.ipv6):
+        _lead("replace", link, index, str(net))
+
+
+def _lead(do: str, link: Any, index: int, net: str) -> None:
+    gateway = _GATEWAY6 if ":" in net else _GATEWAY4
+    _route(do, link, dst=net, gateway=gateway, oif=index, flags=["onlink"], priority=_METRIC)
+
+
+def _route(do: str, link: Any, *, dst: str, **rest: Any) -> None:
+    family = socket.AF_INET6 if ":" in dst else socket.AF_INET
+    link.route(do, dst=dst, family=family, **rest)
 
 
 def _shape_inside(rate: int | None) -> None:

@@ -38,8 +38,9 @@ class Lans:
         if settings:
             Nftables().close()
 
-    def put(self, port: Port | None, policy: EgressPolicy, namespace: int) -> Port:
-        """The place on its interface under this policy: `port`, or a new one in the namespace.
+    def put(self, port: Port | None, policy: EgressPolicy, namespace: int, *, shared: bool) -> Port:
+        """The place on its interface under this policy: `port`, or a new one in the namespace. `shared`:
+        what no rule of it means goes through the node.
 
         Raises DriverFault or Overload, and has then made nothing.
         """
@@ -48,7 +49,7 @@ class Lans:
             raise DriverFault("network", "find an interface", f"{name} is not in the settings")
         layout = self._layout(name)
         if port is not None:
-            port.put(policy, layout)
+            port.put(policy, layout, shared=shared)
             return port
         seat = self._seats[name].take()
         try:
@@ -60,7 +61,7 @@ class Lans:
                 raise
             raise DriverFault("network", f"put a sandbox on {name}", str(error)) from error
         try:
-            made.put(policy, layout)
+            made.put(policy, layout, shared=shared)
         except SandboxdError:
             made.close()
             self.leave(made)

@@ -3,6 +3,7 @@
 For the thread that made it, which is moved into that namespace and back.
 """
 
+import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -18,12 +19,12 @@ from sandboxd.drivers.network import flows, nflog
 from sandboxd.drivers.network.devices import Devices
 from sandboxd.drivers.network.firewall import Layout
 from sandboxd.drivers.network.libnftables import Nftables
-from sandboxd.drivers.network.links import bucket
+from sandboxd.drivers.network.links import bucket, lead_to_node
 from sandboxd.drivers.network.macvlan.seats import Seat
 from sandboxd.drivers.network.macvlan.table import DEVICE, REPORTS, table
 from sandboxd.drivers.network.namespaces import close, here, inside
 from sandboxd.errors import DriverFault
-from sandboxd.model.egress import EgressPolicy
+from sandboxd.model.egress import EgressPolicy, Net
 
 T = TypeVar("T")
 _NODAD = 0x02
@@ -53,6 +54,8 @@ class Port:
         self._held = ExitStack()
         self._held.callback(close, self._namespace, self._home)
         self._marks = 0
+        self._led: frozenset[Net] = frozenset()
+        """Networks that packets go to by the router."""
         try:
             with IPRoute() as link:
                 link.link(
@@ -76,19 +79,22 @@ class Port:
         self.flows = flows.listening()
         """What there is to be told of it, as `egress` has them; open until `close`."""
 
-    def put(self, policy: EgressPolicy, layout: Layout) -> None:
-        """Let the sandbox do what the policy allows, from now on and nothing else. Raises DriverFault,
-        and the sandbox then has what it had."""
+    def put(self, policy: EgressPolicy, layout: Layout, *, shared: bool) -> None:
+        """Let the sandbox do what the policy allows, from now on and nothing else. `shared`: packets go
+        this way only to what its rules mean, all others by the device that leads to the node. Raises
+        DriverFault, and the sandbox then has what it had."""
         self._marks += 1
+        ways = self._ways(policy) if shared else _EVERYWHERE
         text = table(self.seat, policy, self._marks, layout)
         first = self._marks == 1
         try:
             self._nft.run(text)
-            self._inside(lambda: self._bring_up(policy) if first else self._renew(policy))
+            self._inside(lambda: self._bring_up(policy, layout) if first else self._renew(policy))
+            self._inside(lambda: self._lead(ways))
         except (NetlinkError, OSError) as error:
             raise _fault(self.name, error) from error
 
-    def _bring_up(self, policy: EgressPolicy) -> None:
+    def _bring_up(self, policy: EgressPolicy, layout: Layout) -> None:
         for word, switches in _SWITCHES.items():
             for name, value in switches.items():
                 Path(f"/proc/sys/net/{word}/conf/{DEVICE}/{name}").write_text(value)
@@ -103,17 +109,31 @@ class Port:
                     prefixlen=address.network.prefixlen, flags=flags,
                 )  # fmt: skip
             link.link("set", index=index, state="up")
-            for gateway in self.seat.gateways:
-                family, default = _DEFAULTS[gateway.version]
-                link.route(
-                    "add", dst=default, gateway=str(gateway.ip), oif=index, family=family,
-                    priority=_BEFORE,
-                )  # fmt: skip
+            lead_to_node(link, layout.plan)  # whatever else goes this way
 
     def _renew(self, policy: EgressPolicy) -> None:
         with IPRoute() as link:
             bucket(link, self._index, policy.upload)
         _cut()
+
+    def _ways(self, policy: EgressPolicy) -> frozenset[Net]:
+        """What its rules mean beyond the interface's own network."""
+        near = [address.network for address in self.seat.addresses]
+        means = {rule.network() for rule in policy.allow}
+        return frozenset(net for net in means if not any(_within(net, own) for own in near))
+
+    def _lead(self, ways: frozenset[Net]) -> None:
+        """Have packets to these networks, and no others but the interface's own, go by its router."""
+        gateways = {gateway.version: str(gateway.ip) for gateway in self.seat.gateways}
+        with IPRoute() as link:
+            for what, nets in (("del", self._led - ways), ("add", ways - self._led)):
+                for net in nets:
+                    if net.version in gateways:
+                        link.route(
+                            what, dst=str(net), gateway=gateways[net.version], oif=self._index,
+                            family=_FAMILIES[net.version], priority=_BEFORE,
+                        )  # fmt: skip
+                    self._led ^= {net}
 
     def traffic(self) -> tuple[int, int]:
         """Bytes that the sandbox has sent and got here. Raises DriverFault."""
@@ -142,7 +162,12 @@ class Port:
         return inside(self._namespace, self._home, work)
 
 
-_DEFAULTS = {4: (socket.AF_INET, "0.0.0.0/0"), 6: (socket.AF_INET6, "::/0")}
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+_EVERYWHERE = frozenset(map(ipaddress.ip_network, ("0.0.0.0/0", "::/0")))
+
+
+def _within(net: Net, other: Net) -> bool:
+    return net.version == other.version and net.subnet_of(other)  # type: ignore[arg-type]
 
 
 def _take_out() -> None:
