@@ -28,6 +28,7 @@ from loadtest import (
     host,
     idle,
     judge,
+    memory,
     peers,
     plot,
     report,
@@ -215,6 +216,7 @@ async def _bench(options: argparse.Namespace) -> int:
                 ]
                 sound = await bench.warm_up(beside, chosen, ours, note)
                 results = await bench.measure(sound, chosen, plan, _say)
+                held = await memory.measure(sound, ours) if os.geteuid() == 0 else []
             if "judge" in options.workloads:
                 judging = judge.QUICK if options.quick else judge.Plan()
                 lines = await judge.main(server, Path(directory), judging)
@@ -243,6 +245,7 @@ async def _bench(options: argparse.Namespace) -> int:
         stolen=host.Clock.read().stolen_since(clock),
         notes=notes,
         cells=cell.cells(results),
+        memory=held,
     )
     _write(made, options.out)
     return 1 if made.errors else 0

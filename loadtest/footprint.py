@@ -22,7 +22,7 @@ class Footprint(Struct, frozen=True, kw_only=True):
 
 def read(pid: int, instance: str) -> Footprint:
     """Of the service whose first process is `pid`; one that ends meanwhile counts as nothing."""
-    processes = _own(pid)
+    processes = own(pid)
     return Footprint(
         memory=memory(pid),
         descriptors=sum(map(_descriptors, processes)),
@@ -34,13 +34,13 @@ def memory(pid: int) -> dict[str, int]:
     """Bytes that no file could give back, by role, of the service's own processes."""
     found = dict.fromkeys(cpu.ROLES[:4], 0)
     table = cpu.processes()
-    for each in _own(pid):
+    for each in own(pid):
         if each in table:
             found[cpu.role_of(table[each], "serve")] += _resident(each)
     return found
 
 
-def _own(pid: int) -> list[int]:
+def own(pid: int) -> list[int]:
     """The first process and its children: gateway, node, keeper, courier, Redis."""
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [pid, *map(int, file.read().split())]

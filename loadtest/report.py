@@ -11,6 +11,18 @@ from loadtest.cpu import ROLES
 from loadtest.host import Host
 
 
+class Held(Struct, frozen=True, kw_only=True):
+    """Memory, in bytes of PSS."""
+
+    what: str
+    rest: int
+    peak: int | None = None
+    charged: int | None = None
+    """At rest, what its control group counts: the kernel's own memory for it too."""
+    goal: int | None = None
+    """What `rest` shall not exceed."""
+
+
 class Report(Struct, frozen=True, kw_only=True):
     host: Host
     plan: Plan
@@ -26,6 +38,7 @@ class Report(Struct, frozen=True, kw_only=True):
     notes: list[str]
     """What else a reader should know, such as a peer left out."""
     cells: list[Cell]
+    memory: list[Held] = []
 
     @property
     def seconds(self) -> float:
@@ -49,6 +62,7 @@ def markdown(report: Report, plot: str | None = None) -> str:
     for name, title in report.workloads.items():
         rows = [cell for cell in report.cells if cell.workload == name]
         parts += [f"## {title}", "", *_latency_table(rows), "", *_cpu_table(rows), ""]
+    parts += memory(report.memory)
     return "\n".join(parts)
 
 
@@ -117,6 +131,32 @@ def _cpu_table(rows: Sequence[Cell]) -> list[str]:
             ],
         ),
     ]
+
+
+def memory(rows: Sequence[Held]) -> list[str]:
+    if not rows:
+        return []
+    return [
+        "## Memory", "",
+        "PSS: of a page that several processes share, each has its part. What the kernel itself keeps "
+        "for a sandbox is in its control group's count alone. A peer's is of all processes that one "
+        "sandbox is made of, while a Python program sleeps in it: at rest, and the most while it "
+        "started and ended. Where more than one sandbox waits, the peak is that of the largest.",
+        "",
+        *table(
+            ["of", "at rest MiB", "peak MiB", "group MiB", "goal"],
+            [
+                [row.what, *map(_mib, (row.rest, row.peak, row.charged)),
+                 f"≤ {_mib(row.goal)}" if row.goal else ""]
+                for row in rows
+            ],
+        ),
+        "",
+    ]  # fmt: skip
+
+
+def _mib(size: int | None) -> str:
+    return number(None if size is None else size / 2**20)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

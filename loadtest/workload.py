@@ -11,6 +11,9 @@ from msgspec import Struct
 _SOURCES = Path(__file__).parent / "programs"
 DEBIAN_PYTHON = "/usr/bin/python3"
 """By its path: `python3` in PATH may be a shell script that picks an interpreter."""
+PYTHON = [DEBIAN_PYTHON, "-I", "-S", "-c"]
+"""As fast as it starts; a program follows."""
+SLEEP = "import time; time.sleep(2)"
 
 
 class BuildError(Exception):
@@ -37,6 +40,10 @@ class Workload(Struct, frozen=True, kw_only=True):
     """What every single job must print."""
     request: dict[str, Any]
     """Body of `POST /v1/runs`."""
+
+
+ASLEEP = Workload(name="asleep", title="Python that sleeps", stdout="", request={})
+"""For what a sandbox holds in memory meanwhile; it is not timed."""
 
 
 def build(directory: Path) -> Programs:

@@ -4,7 +4,7 @@ import platform
 from contextlib import ExitStack
 
 from loadtest.peers.command import CommandPeer, first_line
-from loadtest.workload import DEBIAN_PYTHON, Programs
+from loadtest.workload import DEBIAN_PYTHON, PYTHON, SLEEP, Programs
 
 
 def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
@@ -16,7 +16,7 @@ def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
         f"posix_spawn, pipe, wait; no isolation. `./hello`; `python3 -I -S -c 'print(1)'` "
         f"({version}, {platform.machine()})",
         programs.spawn,
-        {"compiled": hello, "python": [DEBIAN_PYTHON, "-I", "-S", "-c", "print(1)"]},
+        {"compiled": hello, "python": [*PYTHON, "print(1)"], "asleep": [*PYTHON, SLEEP]},
     )
     file = CommandPeer(
         "bare file",

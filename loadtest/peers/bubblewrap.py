@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from loadtest.peers.command import CommandPeer, first_line, installed
-from loadtest.workload import DEBIAN_PYTHON, Programs
+from loadtest.workload import PYTHON, SLEEP, Programs
 
 _SANDBOX = [
     "--unshare-all", "--die-with-parent", "--new-session", "--clearenv",
@@ -20,6 +20,7 @@ def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
     version = first_line("bubblewrap", bwrap, "--version")
     sandbox = [bwrap, *_SANDBOX]
     hello = [*sandbox, "--ro-bind", str(programs.hello), "/hello", "--", "/hello"]
-    python = [*sandbox, "--", DEBIAN_PYTHON, "-I", "-S", "-c", "print(1)"]
+    python = [*sandbox, "--", *PYTHON]
     about = f"{version}: `bwrap {' '.join(_SANDBOX)}`; no seccomp, no limits"
-    return [CommandPeer("bubblewrap", about, programs.spawn, {"compiled": hello, "python": python})]
+    commands = {"compiled": hello, "python": [*python, "print(1)"], "asleep": [*python, SLEEP]}
+    return [CommandPeer("bubblewrap", about, programs.spawn, commands)]

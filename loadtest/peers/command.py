@@ -63,14 +63,21 @@ class CommandPeer:
         return workload.name in self._commands
 
     async def measure(self, workload: Workload, load: ClosedLoad) -> Measurement:
+        return await self.end(await self.start(workload, load), load)
+
+    async def start(self, workload: Workload, load: ClosedLoad) -> asyncio.subprocess.Process:
+        """The driver, which is to be waited for by `end`."""
         numbers = (str(load.clients), f"{load.seconds:.6f}", str(load.max_jobs))
-        driver = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *self._driver, *numbers, workload.stdout, *self._commands[workload.name],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
+
+    async def end(self, driver: asyncio.subprocess.Process, load: ClosedLoad) -> Measurement:
+        """Raises PeerError."""
         return parse(*await drive(self.name, driver, load))
 
 

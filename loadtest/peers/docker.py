@@ -7,7 +7,7 @@ from loadtest.peers import root
 from loadtest.peers.command import CommandPeer, DaemonPeer, first_line, installed
 from loadtest.peers.peer import NotHereError
 from loadtest.peers.podman import RUN
-from loadtest.workload import DEBIAN_PYTHON, Programs
+from loadtest.workload import PYTHON, Programs
 
 
 def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
@@ -21,7 +21,7 @@ def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
     run = [docker, *RUN, image]
     commands = {
         "compiled": [*run, "/hello"],
-        "python": [*run, DEBIAN_PYTHON, "-I", "-S", "-c", "print(1)"],
+        "python": [*run, *PYTHON, "print(1)"],
     }
     about = f"{version}: `docker {' '.join(RUN)}`; its own seccomp policy"
     return [DaemonPeer("docker", about, programs.spawn, commands)]

@@ -102,16 +102,16 @@ class HttpPeer:
 
     def __init__(self, name: str, about: str, server: Server, service_pid: int | None) -> None:
         self.name, self.about = name, about
-        self._server, self._pid = server, service_pid
+        self.server, self.pid = server, service_pid
 
     def runs(self, workload: Workload) -> bool:
         return True
 
     async def measure(self, workload: Workload, load: ClosedLoad) -> Measurement:
         job = job_of(workload)
-        before = cpu.read(self._pid) if self._pid else None
-        measured = await closedloop.measure(self._server.connect, lambda _: job, load)
-        return await with_service_cpu(measured, before, self._pid)
+        before = cpu.read(self.pid) if self.pid else None
+        measured = await closedloop.measure(self.server.connect, lambda _: job, load)
+        return await with_service_cpu(measured, before, self.pid)
 
 
 def job_of(workload: Workload) -> OneShot:

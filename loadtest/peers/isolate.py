@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loadtest.peers.command import CommandPeer, first_line, installed
 from loadtest.peers.peer import NotHereError
-from loadtest.workload import DEBIAN_PYTHON, Programs
+from loadtest.workload import PYTHON, SLEEP, Programs
 
 _LIFE = """
 box=--box-id=$1; shift
@@ -26,6 +26,7 @@ def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
     version = first_line("isolate", isolate, "--version")
     life = ["/bin/sh", "-c", _LIFE.replace("isolate ", f"{isolate} "), "isolate", "{client}"]
     hello = [*life, f"--dir=/hello={programs.hello.parent}", "--", f"/hello/{programs.hello.name}"]
-    python = [*life, "--", DEBIAN_PYTHON, "-I", "-S", "-c", "print(1)"]
+    python = [*life, "--", *PYTHON]
     about = f"{version}: a shell with `isolate --init`, `--run`, `--cleanup`; no control groups"
-    return [CommandPeer("isolate", about, programs.spawn, {"compiled": hello, "python": python})]
+    commands = {"compiled": hello, "python": [*python, "print(1)"], "asleep": [*python, SLEEP]}
+    return [CommandPeer("isolate", about, programs.spawn, commands)]

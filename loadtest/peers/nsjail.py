@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from loadtest.peers.command import CommandPeer, installed
-from loadtest.workload import DEBIAN_PYTHON, Programs
+from loadtest.workload import PYTHON, SLEEP, Programs
 
 _SANDBOX = [
     "--mode", "o", "--really_quiet", "--user", "65534", "--group", "65534",
@@ -16,6 +16,7 @@ def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
     """Raises NotHereError. nsjail has no way to say its version."""
     sandbox = [installed("nsjail"), *_SANDBOX]
     hello = [*sandbox, "--bindmount_ro", f"{programs.hello}:/hello", "--", "/hello"]
-    python = [*sandbox, "--", DEBIAN_PYTHON, "-I", "-S", "-c", "print(1)"]
+    python = [*sandbox, "--", *PYTHON]
     about = f"`nsjail {' '.join(_SANDBOX)}`; no seccomp"
-    return [CommandPeer("nsjail", about, programs.spawn, {"compiled": hello, "python": python})]
+    commands = {"compiled": hello, "python": [*python, "print(1)"], "asleep": [*python, SLEEP]}
+    return [CommandPeer("nsjail", about, programs.spawn, commands)]

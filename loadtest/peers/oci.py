@@ -13,7 +13,7 @@ from typing import Any
 from loadtest.peers import hybrid, root
 from loadtest.peers.command import CommandPeer, first_line, installed
 from loadtest.peers.peer import NotHereError
-from loadtest.workload import DEBIAN_PYTHON, Programs
+from loadtest.workload import PYTHON, SLEEP, Programs
 
 _NAMESPACES = ("pid", "network", "ipc", "uts", "mount")
 _NOBODY = 65534
@@ -41,8 +41,10 @@ def _peer(programs: Programs, name: str, *flags: str, driver: Sequence[str] = ()
     directory = programs.hello.parent / name
     rootfs = root.make(programs, name)
     commands = {}
-    python = (DEBIAN_PYTHON, "-I", "-S", "-c", "print(1)")
-    for workload, argv in (("compiled", ("/hello",)), ("python", python)):
+    programs_of = {
+        "compiled": ["/hello"], "python": [*PYTHON, "print(1)"], "asleep": [*PYTHON, SLEEP],
+    }  # fmt: skip
+    for workload, argv in programs_of.items():
         bundle = directory / workload
         bundle.mkdir(parents=True)
         (bundle / "config.json").write_text(json.dumps(_config(rootfs, argv)))

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from loadtest.peers import hybrid, root
 from loadtest.peers.command import CommandPeer, first_line, installed
 from loadtest.peers.peer import NotHereError
-from loadtest.workload import DEBIAN_PYTHON, Programs
+from loadtest.workload import PYTHON, SLEEP, Programs
 
 RUN = [
     "run", "--rm", "--network=none", "--read-only", "--user=65534:65534", "--cap-drop=all",
@@ -40,7 +40,8 @@ def peers(programs: Programs, cleanup: ExitStack) -> list[CommandPeer]:
     ]
     commands = {
         "compiled": [*run, "/hello"],
-        "python": [*run, DEBIAN_PYTHON, "-I", "-S", "-c", "print(1)"],
+        "python": [*run, *PYTHON, "print(1)"],
+        "asleep": [*run, *PYTHON, SLEEP],
     }
     about = f"{version}: `podman {' '.join(RUN)} --rootfs`; its own seccomp policy"
     return [CommandPeer("podman", about, programs.spawn, commands, hybrid.driver())]
