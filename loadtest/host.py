@@ -55,6 +55,13 @@ class Clock(Struct, frozen=True):
             ticks = [int(word) for word in file.readline().split()[1:9]]
         return cls(total=sum(ticks), idle=ticks[3] + ticks[4], stolen=ticks[7])
 
+    def busy_since(self, before: "Clock") -> float:
+        """CPU seconds that all of the machine's cores have worked."""
+        ticks = (
+            self.total - before.total - (self.idle - before.idle) - (self.stolen - before.stolen)
+        )
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def stolen_since(self, before: "Clock") -> float:
         """Share of the time that the hypervisor gave to others."""
         return (self.stolen - before.stolen) / max(1, self.total - before.total)

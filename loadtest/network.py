@@ -16,11 +16,7 @@ from statistics import median
 
 from pyroute2 import IPRoute
 
-from loadtest import service
-from loadtest.closedloop import ClosedLoad
-from loadtest.measurement import Measurement
-from loadtest.peers.http import HttpPeer
-from loadtest.workload import Workload
+from loadtest import network_runs
 from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.namespaces import close, enter, here, inside
 from sandboxd.model.egress import EgressPolicy, EgressRule
@@ -35,15 +31,14 @@ _OPEN = EgressPolicy(
     packet_rate=1_000_000_000,
     total_bytes=1 << 50,
 )
-_SETTINGS = ("network.enabled=true", "network.pool_size=16", "network.warm=32")
 
 
 def run(rounds: int, seconds: float) -> tuple[list[str], list[str]]:
-    """Measure, in a thread without an event loop: the lines of a table, and what answers were wrong."""
+    """Measure, in a thread without an event loop: the lines of tables, and what answers were wrong."""
     with _namespaces() as (rest, node):
         through = _throughput(rest, node, rounds, seconds)
         took = _hand_out(rounds * 40)
-        runs, errors = asyncio.run(_runs(rounds, seconds))
+        runs, errors = asyncio.run(network_runs.measure(rounds, seconds))
     rows = [
         (
             "throughput, Gbit/s (iperf3, one flow): bare veth, through the firewall",
@@ -51,11 +46,8 @@ def run(rounds: int, seconds: float) -> tuple[list[str], list[str]]:
         ),
         ("a warm slot, ms (p50): taken, and put under a policy", _more(*took)),
     ]
-    for clients, (without, with_) in runs.items():
-        rows.append((f"runs of `true` per second, {clients} clients", _ratio(without[0], with_[0])))
-        rows.append((f"a run, ms (p50), {clients} clients", _more(without[1], with_[1])))
     lines = ["| what | without | with a network | |", "|---|---|---|---|"]
-    return [*lines, *(f"| {what} | {figures} |" for what, figures in rows)], errors
+    return [*lines, *(f"| {what} | {figures} |" for what, figures in rows), *runs], errors
 
 
 def _ratio(without: float, with_: float) -> str:
@@ -145,39 +137,3 @@ def _hand_out(count: int) -> tuple[float, float]:
         return 1_000 * median(taken), 1_000 * median(assigned)
     finally:
         network.close()
-
-
-Spread = tuple[float, float]
-
-
-async def _runs(rounds: int, seconds: float) -> tuple[dict[int, tuple[Spread, Spread]], list[str]]:
-    """Runs a second and milliseconds (p50), without and with, by clients; and what went wrong."""
-    flags = [word for setting in _SETTINGS for word in ("--set", setting)]
-    errors: list[str] = []
-    found: dict[int, tuple[Spread, Spread]] = {}
-    async with service.private([*service.COMMAND, *flags]) as private:
-        peer = HttpPeer("sandboxd", "", private.server, None)
-        for clients in (1, 8):
-            passes: dict[str, list[Measurement]] = {"none": [], "internet": []}
-            for _ in range(rounds):
-                for name, of_name in passes.items():
-                    await asyncio.sleep(0.5)  # the shelves fill
-                    load = ClosedLoad(clients=clients, seconds=seconds)
-                    measured = await peer.measure(_true(name), load)
-                    errors += measured.examples.values()
-                    of_name.append(measured)
-            without, with_ = (_spread(of_name) for of_name in passes.values())
-            found[clients] = (without, with_)
-    return found, errors
-
-
-def _spread(passes: list[Measurement]) -> Spread:
-    return (
-        median(one.ok / one.seconds for one in passes),
-        median(one.histogram.get_value_at_percentile(50) for one in passes) / 1_000,
-    )
-
-
-def _true(network: str) -> Workload:
-    request = {"template": "default", "command": ["true"], "network": network}
-    return Workload(name=network, title=network, stdout="", request=request)
