@@ -54,7 +54,10 @@ async def trickle(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 async def until_closed(reader: asyncio.StreamReader) -> bytes:
     async with asyncio.timeout(10):
-        return await reader.read()
+        try:
+            return await reader.read()
+        except ConnectionResetError:  # what we sent came after its end
+            return b""
 
 
 async def test_head_that_comes_byte_by_byte_is_cut_off(port: int) -> None:
