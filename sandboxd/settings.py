@@ -257,7 +257,15 @@ class NetworkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """User and group of the process that reads the sandboxes' questions and first words."""
     overlay: str = ""
     """This node's address on a network that nodes share and nobody else reaches; groups then span nodes,
-    each of which needs ranges of its own. By vxlan, not encrypted. Empty: groups are of one node."""
+    each of which needs ranges of its own. By vxlan. Empty: groups are of one node."""
+    overlay_encryption: Literal["none", "wireguard"] = "none"
+    """`wireguard`: what nodes tell each other for sandboxes goes through a tunnel, and what comes in the
+    clear is dropped; a node whose kernel has none does not start. The same on every node."""
+    overlay_port: Annotated[int, Meta(ge=1, le=65_535)] = 51_821
+    """UDP port of this node's WireGuard."""
+    overlay_secret_file: str = ""
+    """File of at least 32 bytes, root's alone to read and the same on every node, by which nodes know
+    what nodes have told. Empty: whoever can write into Redis is a node."""
     overlay_id: Annotated[int, Meta(ge=1, le=0xFF_FFFF)] = 5_213
     """Number of that network (VNI), the same on every node."""
     macvlan: dict[Name, MacvlanSettings] = {}

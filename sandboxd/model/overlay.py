@@ -11,6 +11,10 @@ class Peer(Struct, frozen=True, kw_only=True):
     ipv4: str
     ipv6: str
     """The ranges of its sandboxes, which are no other node's."""
+    key: str = ""
+    """Its WireGuard public key, in base64; empty: it speaks in the clear."""
+    port: int = 0
+    """UDP, where its WireGuard hears."""
 
 
 class Mate(Struct, frozen=True, kw_only=True):

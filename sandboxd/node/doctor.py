@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from sandboxd.drivers.network import wireguard
 from sandboxd.drivers.network.probe import holding
 from sandboxd.errors import DriverFault, SandboxdError
 from sandboxd.model import Job, Language, Result, RunRequest, merge
@@ -97,6 +98,11 @@ def _network(settings: Settings) -> Row:
         name = holding(settings.network.firewall)
     except DriverFault as error:
         return Row("network", "fail", str(error))
+    if settings.network.overlay and settings.network.overlay_encryption == "wireguard":
+        try:
+            wireguard.require()
+        except DriverFault as error:
+            return Row("network", "fail", f"network.overlay_encryption: {error}")
     switched = "forwards already" if forwarding else "will be switched to forwarding"
     return Row("network", "ok", f"{name} stops packets here; this network namespace {switched}")
 

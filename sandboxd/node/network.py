@@ -102,11 +102,10 @@ class Networks:
 
     def _spanning(self, settings: Settings) -> Overlay | None:
         """What makes groups span nodes, where the settings say so."""
-        underlay = settings.network.overlay
-        if not underlay:
+        if not settings.network.overlay:
             return None
         self._directory = OverlayDirectory(settings)
-        return Overlay(settings.node_name, underlay, self.driver, self.guard, self._directory)
+        return Overlay(settings.node_name, self.driver, self.guard, self._directory)
 
     def spec(self, spec: Spec) -> Spec:
         """A template's spec, of sandboxes that have a network."""

@@ -8,12 +8,10 @@ import asyncio
 import logging
 from typing import Protocol
 
-from sandboxd.drivers.network.addresses import Plan
 from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.errors import DriverFault, Unavailable
-from sandboxd.model.overlay import Mate, OverlayRecord, Peer
-from sandboxd.node.network_guard import Guard
+from sandboxd.model.overlay import Mate, OverlayRecord
 from sandboxd.queue.overlay import TTL
 
 log = logging.getLogger(__name__)
@@ -28,13 +26,18 @@ class Directory(Protocol):
     async def others(self, node: str, wait: float) -> list[OverlayRecord]: ...
 
 
+class Names(Protocol):
+    """The guard, as far as it is told of others' sandboxes."""
+
+    def meet(self, mates: dict[int, dict[str, tuple[str, str]]]) -> None: ...
+
+
 class Overlay:
     def __init__(
-        self, node: str, underlay: str, driver: EgressNetwork, guard: Guard, directory: Directory
+        self, node: str, driver: EgressNetwork, guard: Names, directory: Directory
     ) -> None:
         self._node, self._driver, self._guard = node, driver, guard
         self._directory = directory
-        self._own = _peer(driver.plan, underlay)
         self._mates: dict[int, Mate] = {}
         """Ours, by slot."""
         self._changed = asyncio.Event()
@@ -70,7 +73,7 @@ class Overlay:
         changed = True
         while True:
             record = OverlayRecord(
-                node=self._node, peer=self._own, mates=tuple(self._mates.values())
+                node=self._node, peer=self._driver.own, mates=tuple(self._mates.values())
             )
             try:
                 await self._directory.tell(record, changed=changed)
@@ -117,7 +120,3 @@ class Overlay:
             await self._directory.forget(self._node)
         except Unavailable:
             log.warning("other nodes wait for this one to expire")
-
-
-def _peer(plan: Plan, underlay: str) -> Peer:
-    return Peer(underlay=underlay, ipv4=str(plan.ipv4), ipv6=str(plan.ipv6))

@@ -1,27 +1,31 @@
 """Where nodes find each other's part of the group networks.
 
-Below `sandboxd:{instance}:` are `overlay:NODE`, the JSON of an `OverlayRecord`, which expires unless its
-node tells it again; `overlay-nodes`, a set of names; and `overlay-changes`, a short stream whose growth
-says that one of the records is another.
+Below `sandboxd:{instance}:` are `overlay:NODE`, an `OverlayRecord` as `sealing` writes it, which
+expires unless its node tells it again; `overlay-nodes`, a set of names; and `overlay-changes`, a short
+stream whose growth says that one of the records is another.
 """
 
-import msgspec
+import logging
 
 from sandboxd.model.overlay import OverlayRecord
 from sandboxd.queue.connections import Connections
+from sandboxd.queue.sealing import Seal
 from sandboxd.settings import Settings
+
+log = logging.getLogger(__name__)
 
 TTL = 15.0
 """Seconds that a record holds without being told again."""
 _CHANGES = 16
-_record = msgspec.json.Decoder(OverlayRecord)
 
 
 class OverlayDirectory:
     """Every method raises Unavailable while Redis does not answer."""
 
     def __init__(self, settings: Settings) -> None:
-        """Lazy: the first call connects."""
+        """Lazy: the first call connects. Raises SettingsError for a secret that is not there, is short,
+        or that others may read."""
+        self._seal = Seal.of(settings.network.overlay_secret_file)
         self._connections = Connections(settings.redis_url)
         self._root = f"sandboxd:{{{settings.instance}}}:overlay"
         self._seen = "0"
@@ -30,7 +34,7 @@ class OverlayDirectory:
         await self._connections.close()
 
     async def tell(self, record: OverlayRecord, *, changed: bool) -> None:
-        name, document = f"{self._root}:{record.node}", msgspec.json.encode(record)
+        name, document = f"{self._root}:{record.node}", self._seal.closed(record)
         commands: list[tuple[str | bytes | int, ...]] = [
             ("SET", name, document, "PX", int(TTL * 1000)),
             ("SADD", f"{self._root}-nodes", record.node),
@@ -65,5 +69,8 @@ class OverlayDirectory:
         for name in sorted(each.decode() for each in names):
             document = await self._connections.call("GET", f"{self._root}:{name}")
             if name != node and document is not None:
-                found.append(_record.decode(document))
+                try:
+                    found.append(self._seal.opened(document, name))
+                except ValueError as error:
+                    log.warning("what is told as %s's counts for nothing: %s", name, error)
         return found

@@ -124,7 +124,7 @@ class World:
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        thread.join(30)
+        thread.join(120)
         if wrong:
             raise wrong[0]
         return found[0]

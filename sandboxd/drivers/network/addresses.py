@@ -75,6 +75,10 @@ class Plan:
         return f"{self.prefix}-x"
 
     @property
+    def tunnel_device(self) -> str:
+        return f"{self.prefix}-w"
+
+    @property
     def router_device(self) -> str:
         return f"{self.prefix}-r"
 

@@ -140,9 +140,8 @@ class Assigner:
         """Have ways to these nodes alone, and let our sandboxes and theirs meet where they are of one
         network; the groups of those networks."""
         assert self._overlay is not None
-        self._overlay.connect(peers)
+        self._peers = [ipaddress.ip_address(text) for text in self._overlay.connect(peers)]
         self._mates = mates
-        self._peers = [ipaddress.ip_address(peer.underlay) for peer in peers]
         self._meet()
         return self._groups.networks()
 

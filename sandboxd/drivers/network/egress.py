@@ -24,7 +24,7 @@ from typing import ParamSpec, TypeVar
 
 import dns.resolver
 
-from sandboxd.drivers.network import flows, nflog, overlay
+from sandboxd.drivers.network import flows, nflog, overlay, wireguard
 from sandboxd.drivers.network.addresses import QUARANTINE, Plan
 from sandboxd.drivers.network.assigning import Assigner
 from sandboxd.drivers.network.base import Slot
@@ -36,6 +36,7 @@ from sandboxd.drivers.network.overlay import OverlayLink
 from sandboxd.drivers.network.probe import choose
 from sandboxd.drivers.network.resuming import resume
 from sandboxd.drivers.network.slots import UNSHAPED, EgressSlot, KeptSlot, fingerprint
+from sandboxd.drivers.network.wireguard import KeyPair
 from sandboxd.errors import DriverFault, Overload
 from sandboxd.model.egress import EgressPolicy
 from sandboxd.model.overlay import Mate, Peer
@@ -68,6 +69,16 @@ class EgressNetwork:
         self.plan = Plan(instance, settings.ipv4, settings.ipv6, settings.slots)
         self.floor = floor(settings.private, (self.plan.ipv4, self.plan.ipv6))
         self._settings = settings
+        encrypted = bool(settings.overlay) and settings.overlay_encryption == "wireguard"
+        self._keys = KeyPair.new() if encrypted else None
+        self.own = Peer(
+            underlay=settings.overlay,
+            ipv4=str(self.plan.ipv4),
+            ipv6=str(self.plan.ipv6),
+            key=self._keys.public if self._keys else "",
+            port=settings.overlay_port if self._keys else 0,
+        )
+        """What other nodes have to know of this one."""
         self._thread = ThreadPoolExecutor(1, "network")
         self._ident = self._thread.submit(threading.get_ident).result()
         self._lock = threading.Lock()
@@ -97,16 +108,19 @@ class EgressNetwork:
             guard=self._settings.uid,
             resolvers=tuple(ipaddress.ip_network(str(address)) for address in asked),
             overlay=overlay.PORT if self._settings.overlay else 0,
+            tunnel=self._keys.address if self._keys else "",
             omit=omit,
         )
 
     def _set_up(self, layout: Layout, kept: Sequence[tuple[KeptSlot, int]]) -> None:
+        if layout.tunnel:
+            wireguard.require()
         self._links = Links(self.plan)
         lans = Lans(self._settings.macvlan, self.plan, layout.omit)
         self._firewall: Firewall = choose(self._settings.firewall, layout)
         if layout.overlay and self._firewall.name != "nftables":
             raise SettingsError("network.overlay: only nftables has rules for that")
-        groups, resumed = resume(self._firewall, self.plan, kept)
+        groups, resumed = resume(self._firewall, self.plan, lans, kept)
         self._links.prepare([slot.addresses for slot in resumed])
         for slot in resumed:
             self._links.assign(slot.addresses.device, slot.group)
@@ -120,7 +134,8 @@ class EgressNetwork:
         self.flows = flows.listening()
 
     def _overlay_link(self) -> OverlayLink:
-        return OverlayLink(self.plan, self._settings.overlay, self._settings.overlay_id)
+        keys, self._keys = self._keys, None  # the kernel has them from here on
+        return OverlayLink(self.plan, self.own, self._settings.overlay_id, keys)
 
     @property
     def firewall(self) -> str:
@@ -244,7 +259,7 @@ class EgressNetwork:
                 self._free.append(index)  # the kernel is not done with its former life
                 continue
             try:
-                mtu = overlay.MTU if self._overlay is not None else _MTU
+                mtu = overlay.mtu(self.own) if self._overlay is not None else _MTU
                 fd, device = self._links.make(addresses, mtu)
             except BaseException:
                 self._free.append(index)

@@ -31,6 +31,8 @@ class Layout(Struct, frozen=True):
     """NFLOG group that packets are reported to; 0: they are not."""
     overlay: int = 0
     """UDP port by which other nodes' sandboxes are reached; 0: they are not."""
+    tunnel: str = ""
+    """The node's address in the tunnel, which those packets come and go through; empty: there is none."""
     omit: frozenset[str] = frozenset()
     """Names of rules that a test leaves out."""
 

@@ -196,6 +196,7 @@ goto local
 }}
 chain forward {{
 type filter hook forward priority filter; policy accept;
+{self._beside()}
 iifgroup {ours} goto leaving
 oifgroup {ours} goto arriving
 {others}
@@ -205,9 +206,11 @@ type filter hook input priority filter; policy accept;
 iifgroup {ours} goto here
 {others}
 {self._strangers()}
+{self._tunnelled("i")}
 }}
 chain output {{
 type filter hook output priority filter; policy accept;
+{self._tunnelled("o")}
 jump guard_sends
 oifgroup {ours} jump node_sends
 oifgroup {ours} oifgroup vmap @by_received
@@ -225,6 +228,26 @@ type nat hook prerouting priority dstnat; policy accept;
             return ""
         port = f"udp dport {self._layout.overlay}"
         return f"{port} ip saddr != @peers4 drop\n{port} ip6 saddr != @peers6 drop"
+
+    def _tunnelled(self, way: str) -> str:
+        """Through the tunnel go the overlay's packets and no others, and they go nowhere else."""
+        if not self._layout.tunnel:
+            return ""
+        device, port = f"{way}ifname", f"udp dport {self._layout.overlay}"
+        name, near = self._plan.tunnel_device, "daddr" if way == "i" else "saddr"
+        others = f'{device} != "{name}"'
+        lines = [f"{others} ip6 {near} {self._layout.tunnel} drop"]
+        if way == "i":
+            lines += [f"{others} {port} drop", f'{device} "{name}" {port} accept']
+            lines.append(f'{device} "{name}" drop')
+        return "\n".join(lines)
+
+    def _beside(self) -> str:
+        """Nobody's packets are carried into the tunnel or out of it but the node's own."""
+        if not self._layout.tunnel:
+            return ""
+        name = self._plan.tunnel_device
+        return f'iifname "{name}" drop\noifname "{name}" drop'
 
     def _sets(self) -> str:
         lines = []

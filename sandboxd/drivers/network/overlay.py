@@ -1,4 +1,4 @@
-"""The way to other nodes' sandboxes: one vxlan device, a route for each node.
+"""The way to other nodes' sandboxes: one vxlan device, a route for each node, perhaps a tunnel below.
 
 Nothing is learnt from packets: which node has which range, and where it is, is told. Devices have no ARP;
 a node's link-layer address follows from its range. What may pass is the firewall's to say.
@@ -13,7 +13,9 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from sandboxd.drivers.network import wireguard
 from sandboxd.drivers.network.addresses import Plan, router_of
+from sandboxd.drivers.network.wireguard import KeyPair, Tunnel
 from sandboxd.errors import DriverFault
 from sandboxd.model.overlay import Peer
 
@@ -21,35 +23,46 @@ PORT = 4_789
 """UDP, as IANA has it."""
 MTU = 1_430
 """Bytes of a sandbox's packet, so that it fits into one of an underlay's 1,500."""
+TUNNELLED_MTU = wireguard.MTU - 70
+"""The same in a tunnel: less IPv6, UDP, vxlan and Ethernet."""
 _PERMANENT = 0x80
 
 
 class OverlayLink:
-    def __init__(self, plan: Plan, underlay: str, number: int) -> None:
-        """Makes the device; `number` is the network's (VNI). Of the calling thread's namespace. Raises
-        DriverFault."""
-        self._plan, self._peers = plan, set[Peer]()
+    def __init__(self, plan: Plan, own: Peer, number: int, keys: KeyPair | None) -> None:
+        """Makes the device; `number` is the network's (VNI). With `keys`, `own`'s among them, it goes
+        through a tunnel. Of the calling thread's namespace. Raises DriverFault."""
+        self._plan, self._own, self._peers = plan, own, set[Peer]()
+        self._tunnel = Tunnel(plan.tunnel_device, keys, own.port) if keys is not None else None
         self._netlink = IPRoute()
         try:
-            local = "vxlan_local6" if ":" in underlay else "vxlan_local"
+            local = _far_end(own)
+            more: dict[str, Any] = {"vxlan_local6" if ":" in local else "vxlan_local": local}
+            if self._tunnel is not None:
+                more["vxlan_link"] = self._tunnel.index
             name = plan.overlay_device
             self._netlink.link(
                 "add", ifname=name, kind="vxlan", vxlan_id=number, vxlan_port=PORT,
-                vxlan_learning=False, address=_mac(plan.ipv4), mtu=MTU, **{local: underlay},
+                vxlan_learning=False, address=_mac(plan.ipv4), mtu=mtu(own), **more,
             )  # fmt: skip
             self._index = socket.if_nametoindex(name)
             self._netlink.link("set", index=self._index, state="up", arp=False)
         except (NetlinkError, OSError) as error:
-            self._netlink.close()
+            self.close()
             raise DriverFault("network", "make the overlay's device", str(error)) from error
 
     def close(self) -> None:
         self._netlink.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
-    def connect(self, peers: Sequence[Peer]) -> None:
-        """Have a way to these and to no others. Raises DriverFault."""
-        wanted = {peer for peer in peers if not self._overlaps(peer)}
+    def connect(self, peers: Sequence[Peer]) -> list[str]:
+        """Have a way to these and to no others; the addresses that their packets come from. One who
+        encrypts has no way to one who does not. Raises DriverFault."""
+        wanted = {peer for peer in self._alike(peers) if not self._overlaps(peer)}
         try:
+            if self._tunnel is not None:
+                self._tunnel.connect(wanted)
             for peer in self._peers - wanted:
                 with suppress(NetlinkError):  # half of it may never have been there
                     self._change("del", peer)
@@ -58,6 +71,12 @@ class OverlayLink:
         except (NetlinkError, OSError) as error:
             raise DriverFault("network", "connect to a node", str(error)) from error
         self._peers = wanted
+        return sorted(_far_end(peer) for peer in wanted)
+
+    def _alike(self, peers: Sequence[Peer]) -> list[Peer]:
+        if self._tunnel is not None:
+            return wireguard.admitted(peers, self._own.key)
+        return [peer for peer in peers if not peer.key]
 
     def _overlaps(self, peer: Peer) -> bool:
         """Its range is in part our own: packets for it would leave the node."""
@@ -70,7 +89,7 @@ class OverlayLink:
         link: Any = self._netlink
         mac = _mac(ipaddress.IPv4Network(peer.ipv4))
         if verb == "add":
-            link.fdb("append", ifindex=self._index, lladdr=mac, dst=peer.underlay)
+            link.fdb("append", ifindex=self._index, lladdr=mac, dst=_far_end(peer))
         for text, family in ((peer.ipv4, socket.AF_INET), (peer.ipv6, socket.AF_INET6)):
             gateway = str(router_of(ipaddress.ip_network(text)))
             if verb == "add":
@@ -84,7 +103,17 @@ class OverlayLink:
             if verb == "del":
                 link.neigh("del", dst=gateway, ifindex=self._index, family=family)
         if verb == "del":
-            link.fdb("del", ifindex=self._index, lladdr=mac, dst=peer.underlay)
+            link.fdb("del", ifindex=self._index, lladdr=mac, dst=_far_end(peer))
+
+
+def mtu(own: Peer) -> int:
+    """Bytes of a packet of this node's sandboxes."""
+    return TUNNELLED_MTU if own.key else MTU
+
+
+def _far_end(peer: Peer) -> str:
+    """Where a node's vxlan packets come from and go to."""
+    return wireguard.address_of(peer.key) if peer.key else peer.underlay
 
 
 def _mac(net: ipaddress.IPv4Network) -> str:
