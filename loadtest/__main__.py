@@ -216,7 +216,7 @@ async def _bench(options: argparse.Namespace) -> int:
                 ]
                 sound = await bench.warm_up(beside, chosen, ours, note)
                 results = await bench.measure(sound, chosen, plan, _say)
-                held = await memory.measure(sound, ours) if os.geteuid() == 0 else []
+                held = await memory.measure(sound, ours, note) if os.geteuid() == 0 else []
             if "judge" in options.workloads:
                 judging = judge.QUICK if options.quick else judge.Plan()
                 lines = await judge.main(server, Path(directory), judging)

@@ -16,6 +16,7 @@ from loadtest import cpu
 from loadtest.closedloop import ClosedLoad
 from loadtest.cpu import Process
 from loadtest.footprint import own
+from loadtest.http1 import ExchangeError
 from loadtest.job import Expectation, job
 from loadtest.peers import Peer, PeerError
 from loadtest.peers.command import CommandPeer, DaemonPeer
@@ -42,19 +43,23 @@ _GOALS = {"": 1 << 19, "python3": 6 << 20}
 _Answer = TypeVar("_Answer")
 
 
-async def measure(peers: Sequence[Peer], ours: HttpPeer) -> list[Held]:
-    """Of each peer that is a command, and of the service if its process is known. As root.
-
-    Raises PeerError, ExchangeError.
-    """
-    found = [
-        await _of_command(peer)
+async def measure(peers: Sequence[Peer], ours: HttpPeer, say: Callable[[str], None]) -> list[Held]:
+    """Of each peer that is a command, and of the service if its process is known. As root. What cannot be
+    measured is told to `say`."""
+    tried = [
+        (peer.name, _of_command(peer))
         for peer in peers
         if isinstance(peer, CommandPeer) and not isinstance(peer, DaemonPeer) and peer.runs(ASLEEP)
     ]
     if ours.pid is not None:
-        found += [await _of_run(ours, ours.pid), *await _of_service(ours.pid)]
-    return found
+        tried.append((ours.name, _of_run(ours, ours.pid)))
+    found = []
+    for name, of in tried:
+        try:
+            found.append(await of)
+        except (PeerError, ExchangeError) as error:
+            say(f"memory of {name}: {error}")
+    return [*found, *(await _of_service(ours.pid) if ours.pid is not None else [])]
 
 
 async def _of_command(peer: CommandPeer) -> Held:
@@ -69,7 +74,7 @@ async def _of_command(peer: CommandPeer) -> Held:
 
     held, measured = await _while(peer.name, look, peer.end(driver, load))
     if not measured.ok:
-        raise PeerError(f"{peer.name}: {measured.examples}")
+        raise PeerError(f"{measured.errors} {measured.examples}")
     return held
 
 
@@ -84,7 +89,7 @@ async def _of_run(ours: HttpPeer, root: int) -> Held:
     finally:
         client.close()
     if failure:
-        raise PeerError(f"{ours.name}: {failure}")
+        raise PeerError(str(failure))
     return held
 
 

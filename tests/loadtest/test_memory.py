@@ -7,7 +7,7 @@ import pytest
 
 from loadtest import memory, report, workload
 from loadtest.cpu import Process
-from loadtest.peers import PeerError, bare
+from loadtest.peers import bare
 from loadtest.peers.command import CommandPeer
 from loadtest.peers.http import HttpPeer, Server
 from loadtest.workload import SLEEP
@@ -28,9 +28,10 @@ async def test_a_sandbox_is_counted_with_all_its_processes_and_those_that_wait_a
     with ExitStack() as cleanup:
         [plain, _] = bare.peers(programs, cleanup)
     pair = CommandPeer("pair", "", programs.spawn, {"asleep": two})
-    rows = {
-        row.what.partition(":")[0]: row for row in await memory.measure([plain, pair, ours], ours)
-    }
+    said = list[str]()
+    found = await memory.measure([plain, pair, ours], ours, said.append)
+    assert said == []
+    rows = {row.what.partition(":")[0]: row for row in found}
     assert 1 << 20 < rows["bare"].rest < rows["pair"].rest < 8 << 20
     assert 1 << 20 < rows["sandboxd"].rest <= (rows["sandboxd"].peak or 0) < 64 << 20
     for what in ("sandbox that waits", "python3 that waits, in its sandbox"):
@@ -41,14 +42,18 @@ async def test_a_sandbox_is_counted_with_all_its_processes_and_those_that_wait_a
     assert "| sandbox that waits" in text and "≤ 0.50" in text
 
 
-async def test_a_program_that_ends_wrong_is_no_measurement(
+async def test_a_program_that_ends_wrong_is_no_measurement_and_costs_none_of_the_others(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     programs = workload.build(tmp_path_factory.mktemp("programs"))
     broken = CommandPeer("broken", "", programs.spawn, {"asleep": ["/bin/sh", "-c", "exit 3"]})
+    with ExitStack() as cleanup:
+        [plain, _] = bare.peers(programs, cleanup)
     ours = HttpPeer("sandboxd", "", Server(host="127.0.0.1", port=1), None)
-    with pytest.raises(PeerError, match="broken"):
-        await memory.measure([broken], ours)
+    said = list[str]()
+    found = await memory.measure([broken, plain], ours, said.append)
+    assert [row.what for row in found] == ["bare"]
+    assert len(said) == 1 and said[0].startswith("memory of broken: {'wrong_exit_code': 1}")
 
 
 def test_those_below_a_process_are_all_its_descendants_and_no_others() -> None:
