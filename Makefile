@@ -86,6 +86,7 @@ OUT ?= build/bench
 bench: setup .setup/compat ## this service beside its peers, in one interleaved run; the report in OUT
 	mkdir -p $(OUT) && rm -f $(OUT)/*.md $(OUT)/*.svg $(OUT)/*.json
 	$(BIN)/python -m loadtest bench --out $(OUT) $(ARGS)
+	$(BIN)/python -m loadtest run --scenario loadtest/scenarios/warm.toml --out $(OUT)
 	$(BIN)/python -m loadtest network --out $(OUT)
 	$(BIN)/python -m loadtest growth --out $(OUT)
 	$(BIN)/python -m loadtest report --out $(OUT)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-PARTS = ("bench", "judge", "sessions", "e2b", "network", "growth")
+PARTS = ("bench", "warm", "judge", "sessions", "e2b", "network", "growth")
 """What the verbs write, `NAME.md` each, in the order of the report."""
 _TITLES = {
     "judge": "Judging",
