@@ -20,8 +20,9 @@ SELECTION = "selection"
 REPORT = "report"
 # Start-up of plugins that no test in the guest uses costs ten seconds and more under emulation.
 UNUSED_PLUGINS = ("schemathesis", "anyio", "cacheprovider")
-TEST_TIMEOUT = 300
-"""Seconds for one test in the guest: everything is ten to twenty times slower there."""
+TEST_TIMEOUT = 600
+"""Seconds for one test in the guest: everything is ten to twenty times slower there, and twice as slow
+again beside other lanes."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
