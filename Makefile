@@ -132,7 +132,7 @@ adapters: setup ## the client's adapters for agent frameworks, with their real l
 	$(BIN)/pytest -rs tests/sandboxes/test_adapters.py
 
 compat: setup .setup/compat .setup/compat-oldest .setup/compat-javascript ## other services' unmodified clients, call by call, against this service
-	$(BIN)/pytest -rs tests/compat/clients $(ARGS)
+	$(BIN)/pytest -rs -o cache_dir=.pytest_cache/compat tests/compat/clients $(ARGS)
 
 .setup/compat .setup/compat-oldest: .setup/%: requirements-%.lock .setup/packages
 	$(PYTHON) -m venv --clear $@
