@@ -71,7 +71,7 @@ def examine(settings: Settings) -> Iterator[Row]:
             yield Row("languages", "ok" if offered else "warn", ", ".join(offered) or "none")
     except SandboxdError as error:
         yield Row("sandbox", "fail", f"none can be built: {error}")
-    yield _network(settings)
+    yield network(settings)
     yield from _host_facts(settings)
 
 
@@ -88,21 +88,19 @@ def _stores(host: Host) -> Row:
     return Row("images", "warn" if lacking else "ok", text)
 
 
-def _network(settings: Settings) -> Row:
+def network(settings: Settings) -> Row:
+    """Whether what the settings say of networks can be held to here."""
     if not settings.network.enabled:
         return Row(
             "network", "ok", "not enabled: sandboxes have none, and the host's is not touched"
         )
     forwarding = _read("/proc/sys/net/ipv4/ip_forward") == "1"
     try:
+        if settings.network.overlay and settings.network.overlay_encryption == "wireguard":
+            wireguard.require()
         name = holding(settings.network.firewall)
     except DriverFault as error:
         return Row("network", "fail", str(error))
-    if settings.network.overlay and settings.network.overlay_encryption == "wireguard":
-        try:
-            wireguard.require()
-        except DriverFault as error:
-            return Row("network", "fail", f"network.overlay_encryption: {error}")
     switched = "forwards already" if forwarding else "will be switched to forwarding"
     return Row("network", "ok", f"{name} stops packets here; this network namespace {switched}")
 

@@ -12,6 +12,7 @@ from sandboxd.drivers.network import wireguard
 from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.errors import DriverFault
+from sandboxd.node import doctor
 from sandboxd.settings import NetworkSettings, RedisSettings, Settings
 from tests.network.hosts import OTHER, UNDERLAY, Node, Wire, forged, heard, until
 from tests.network.world import World, reaches, udp
@@ -152,5 +153,6 @@ def test_without_wireguard_in_the_kernel_nothing_is_sent_in_the_clear_instead(
     )  # fmt: skip
     with pytest.raises(DriverFault, match="find WireGuard"):
         wire.world.inside(wire.hosts[2], lambda: EgressNetwork("w", settings))
+    assert doctor.network(Settings(network=settings)).bad
     devices = wire.world.inside(wire.hosts[2], socket.if_nameindex)
     assert {name for _, name in devices} == {"lo", "ul"}

@@ -11,6 +11,7 @@ import socket
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -114,22 +115,33 @@ class Tunnel:
         OSError."""
         gone, new = changes(self._peers, set(peers))
         for peer in gone:
-            self._set({"public_key": peer.key, "remove": True})
-            self._route("del", peer)
+            self._remove(peer)
             self._peers.discard(peer)
         for peer in new:
-            # No keepalive: either end may begin, and nodes stay where they have said that they are.
-            self._set(
-                {
-                    "public_key": peer.key,
-                    "endpoint_addr": peer.underlay,
-                    "endpoint_port": peer.port,
-                    "replace_allowed_ips": True,
-                    "allowed_ips": [f"{address_of(peer.key)}/128"],
-                }
-            )
-            self._route("replace", peer)
+            try:
+                self._add(peer)
+            except (NetlinkError, OSError):
+                self._remove(peer)
+                raise
             self._peers.add(peer)
+
+    def _add(self, peer: Peer) -> None:
+        # No keepalive: either end may begin, and nodes stay where they have said that they are.
+        self._set(
+            {
+                "public_key": peer.key,
+                "endpoint_addr": peer.underlay,
+                "endpoint_port": peer.port,
+                "replace_allowed_ips": True,
+                "allowed_ips": [f"{address_of(peer.key)}/128"],
+            }
+        )
+        self._route("replace", peer)
+
+    def _remove(self, peer: Peer) -> None:
+        self._set({"public_key": peer.key, "remove": True})
+        with suppress(NetlinkError):  # it may never have been there
+            self._route("del", peer)
 
     def _set(self, peer: dict[str, object]) -> None:
         with WireGuard() as wireguard:
