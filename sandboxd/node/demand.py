@@ -1,11 +1,16 @@
-"""How many sandboxes of a template to keep ahead, by how many were lately asked for. Pure."""
+"""How many sandboxes of a template to keep ahead, by how many were lately asked for and how long one
+takes to build. Pure."""
 
 import math
 
 HALF_LIFE = 10.0
 """Seconds in which an arrival loses half of its weight."""
-HORIZON = 2.0
-"""Seconds of arrivals that the stock shall cover: some times what a refill takes."""
+HORIZON, HORIZON_MAX = 2.0, 30.0
+"""Seconds of arrivals that the stock shall cover, at least and at most."""
+REFILLS = 4.0
+"""Builds one after the other that it shall cover: what is slow to build is kept ahead for longer."""
+NEWEST = 0.2
+"""Share of the newest build in what a build is taken to last."""
 BURST = 0.5
 """Seconds without arrivals that end a burst, or that one lasts at most."""
 BURST_HALF_LIFE = 60.0
@@ -22,6 +27,7 @@ class Demand:
         self._weight, self._at = 0.0, 0.0
         self._burst, self._began = 0, -math.inf
         self._largest, self._largest_at = 0.0, 0.0
+        self._build = 0.0
 
     def note(self, now: float) -> None:
         """Somebody asks."""
@@ -33,12 +39,21 @@ class Demand:
         if self._burst > self._past(now):
             self._largest, self._largest_at = float(self._burst), now
 
+    def built(self, seconds: float) -> None:
+        """One was built, and took so long."""
+        self._build = self._build + NEWEST * (seconds - self._build) if self._build else seconds
+
+    @property
+    def horizon(self) -> float:
+        """Seconds of arrivals to cover, by what a build takes."""
+        return min(HORIZON_MAX, max(HORIZON, REFILLS * self._build))
+
     def rate(self, now: float) -> float:
         return _faded(self._weight, now - self._at, HALF_LIFE) * math.log(2) / HALF_LIFE
 
     def ahead(self, now: float) -> float:
         """What a stock has to cover: some seconds of arrivals, or a burst like the largest lately."""
-        return max(self.rate(now) * HORIZON, self._past(now))
+        return max(self.rate(now) * self.horizon, self._past(now))
 
     def _past(self, now: float) -> float:
         return _faded(self._largest, now - self._largest_at, BURST_HALF_LIFE)

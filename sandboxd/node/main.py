@@ -38,8 +38,6 @@ _DRAIN_GRACE = 5.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _POOL_SHARE = 8
 """Of the node's memory, one part is for sandboxes that demand alone keeps ahead."""
-_KEPT_BYTES = 8 << 20
-"""What one of them is taken to hold: a waiting interpreter, which is the most."""
 
 
 def main(settings: Settings) -> int:
@@ -76,7 +74,7 @@ async def _run(settings: Settings) -> int:
         host.driver,
         concurrency=settings.node.build_concurrency,
         max_age=settings.node.pool_max_age,
-        room=_capacity(settings).memory // _POOL_SHARE // _KEPT_BYTES,
+        room=_capacity(settings).memory // _POOL_SHARE,
     )
     for kept in host.shelves():
         pool.stock(kept.spec, kept.least, max(kept.least, kept.most))

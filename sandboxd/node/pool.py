@@ -20,6 +20,9 @@ from sandboxd.node.hands import End, Hands
 from sandboxd.node.stock import Stock, step
 
 log = logging.getLogger(__name__)
+_EMPTY, _INTERPRETER = 1 << 20, 16 << 20
+"""Bytes that a sandbox which waits is taken to hold, without and with an interpreter: its control group
+is charged with a third of one MiB, and with 2 (Python), 8 (Node), 16 (Java)."""
 
 
 class _Shelf:
@@ -37,6 +40,11 @@ class _Shelf:
         self.timer: asyncio.TimerHandle | None = None
         self.due = 0.0
         """When the timer goes off."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes that one of it is taken to hold."""
+        return _EMPTY if self.spec.warm is None else _INTERPRETER
 
     def lacks(self) -> bool:
         """More is wanted of it than is there or on its way."""
@@ -57,10 +65,10 @@ class _Shelf:
 
 class Pool:
     def __init__(
-        self, driver: ExecDriver, *, concurrency: int, max_age: float, room: int = 1 << 20
+        self, driver: ExecDriver, *, concurrency: int, max_age: float, room: int = 1 << 40
     ) -> None:
         """`concurrency` builds at once over all templates; `max_age` seconds on the shelf; `room` is
-        how many sandboxes may be kept in all, above what templates have at least."""
+        how many bytes those kept may hold in all, above what templates have at least."""
         self._room = room
         self._driver, self._concurrency, self._max_age = driver, concurrency, max_age
         self._builders = Hands(concurrency, "build")
@@ -230,7 +238,7 @@ class Pool:
             least=shelf.least,
             most=shelf.most,
             wish=shelf.wish,
-            room=self._room - sum(x.target for x in self._shelves.values() if x is not shelf),
+            room=self._room_beside(shelf) // shelf.weight,
         )
         todo = step(shelf.stock(self._claimed_at), now=now, max_age=self._max_age, slots=slots)
         for _ in range(todo.retire):
@@ -246,6 +254,11 @@ class Pool:
             again.append(LOOK_AGAIN)
         if again:
             self._look_again(shelf, now + min(again))
+
+    def _room_beside(self, shelf: _Shelf) -> int:
+        """Bytes that the other templates leave."""
+        others = (other for other in self._shelves.values() if other is not shelf)
+        return self._room - sum(other.target * other.weight for other in others)
 
     def _look_again(self, shelf: _Shelf, due: float) -> None:
         """At `due`, or before: one that comes too early sets the next."""
@@ -280,7 +293,9 @@ class Pool:
             return
         shelf.failures = 0
         self.built += 1
-        self.build_seconds += time.monotonic() - begin
+        took = time.monotonic() - begin
+        self.build_seconds += took
+        shelf.demand.built(took)
         if built.spec is not shelf.spec:
             self.discard(built)  # renewed meanwhile
         elif not self._hand_over(shelf, built):

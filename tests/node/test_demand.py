@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.node.demand import BURST_HALF_LIFE, HALF_LIFE, HORIZON, Demand, wanted
+from sandboxd.node.demand import (
+    BURST_HALF_LIFE,
+    HALF_LIFE,
+    HORIZON,
+    HORIZON_MAX,
+    REFILLS,
+    Demand,
+    wanted,
+)
 
 counts = st.integers(0, 1000)
 rates = st.floats(0, 1e6, allow_nan=False)
@@ -56,6 +64,37 @@ def test_a_steady_rate_is_told_about_right() -> None:
     assert 9.0 < rate < 11.0
     assert 20 <= wanted(demand.ahead(99.9), least=1, most=100, room=100) <= 21
     assert round(rate * HORIZON) == 20
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50))
+def test_a_horizon_holds_some_builds_and_has_bounds(builds: list[float]) -> None:
+    demand = Demand()
+    for seconds in builds:
+        demand.built(seconds)
+    assert HORIZON <= demand.horizon <= HORIZON_MAX
+    least, most = min(builds), max(builds)
+    assert demand.horizon >= min(HORIZON_MAX, REFILLS * least) * (1 - 1e-9)
+    assert demand.horizon <= max(HORIZON, REFILLS * most) * (1 + 1e-9)
+
+
+@given(st.floats(0.01, 5), st.floats(0.01, 5))
+def test_what_takes_longer_to_build_never_has_fewer_ahead(a: float, b: float) -> None:
+    quick, slow = sorted((a, b))
+    ahead = []
+    for seconds in (quick, slow):
+        demand = Demand()
+        demand.built(seconds)
+        for tick in range(200):
+            demand.note(tick / 10)
+        ahead.append(demand.ahead(20.0))
+    assert ahead[0] <= ahead[1]
+
+
+def test_a_build_that_was_slow_once_is_forgotten() -> None:
+    demand = Demand()
+    for seconds in (6.0, *[0.01] * 40):
+        demand.built(seconds)
+    assert demand.horizon == HORIZON
 
 
 def test_a_single_run_keeps_nothing_ahead_for_long() -> None:

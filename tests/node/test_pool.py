@@ -1,12 +1,15 @@
 """The pool over a driver that builds nothing real."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from msgspec.structs import replace
 
-from sandboxd.drivers.exec.base import Built
+from sandboxd.drivers.exec.base import Built, WarmUp
 from sandboxd.errors import Conflict, DriverFault, Overload
+from sandboxd.native.plan import ExecOrder
 from sandboxd.node import burial, demand, stock
 from sandboxd.node import pool as pools
 from sandboxd.node.pool import Pool
@@ -49,7 +52,7 @@ async def test_target_is_reached_and_kept(pool: Pool, driver: FakeDriver) -> Non
 
 
 async def test_what_tenants_wish_for_has_to_find_room(driver: FakeDriver) -> None:
-    pool = Pool(driver, concurrency=2, max_age=600.0, room=6)
+    pool = Pool(driver, concurrency=2, max_age=600.0, room=6 << 20)
     pool.stock(spec("operators"), 2)
     pool.stock(spec("a"), 0, 64, wish=3)
     pool.stock(spec("b"), 0, 64, wish=64)
@@ -60,6 +63,45 @@ async def test_what_tenants_wish_for_has_to_find_room(driver: FakeDriver) -> Non
     pool.bounds("b", 2, 64)
     await until(lambda: ready(pool, "b") == 2)
     await pool.close()
+
+
+async def test_a_sandbox_with_an_interpreter_takes_the_room_of_several(driver: FakeDriver) -> None:
+    pool = Pool(driver, concurrency=2, max_age=600.0, room=40 << 20)
+    order = ExecOrder(argv=["/bin/true"], env={}, open_files=64, stack=1, file_size=1)
+    waiting = WarmUp(order=order, zygote=order, copies=0, binds=())
+    pool.stock(replace(spec("warm"), warm=waiting), 0, 64, wish=64)
+    await until(lambda: ready(pool, "warm") == 2)
+    pool.stock(spec("plain"), 0, 64, wish=64)
+    await until(lambda: ready(pool, "plain") == 8)  # what two times sixteen leave
+    assert ready(pool, "warm") == 2
+    await pool.close()
+
+
+async def test_what_is_slow_to_build_is_kept_ahead_for_longer(
+    pool: Pool, driver: FakeDriver
+) -> None:
+    """The same arrivals, but builds that last as long as the horizon, and next to nothing."""
+    driver.gate.clear()  # no build of its own makes the pool think otherwise
+    now = time.monotonic()
+    for name, seconds in (("slow", demand.HORIZON), ("quick", 0.001)):
+        pool.stock(spec(name), 0, 64)
+        shelf = pool._shelves[name]
+        shelf.demand.built(seconds)
+        for arrival in range(100):
+            shelf.demand.note(now - 20.0 + arrival / 5)
+        pool._step(shelf)
+    slow, quick = (pool._shelves[name].target for name in ("slow", "quick"))
+    assert 3 * quick < slow <= demand.REFILLS * (quick + 1)
+
+
+async def test_how_long_builds_take_is_measured(pool: Pool, driver: FakeDriver) -> None:
+    driver.gate.clear()
+    pool.stock(spec(), 1)
+    await until(lambda: driver.at_once == 1)
+    await asyncio.sleep(0.6)
+    driver.gate.set()
+    await until(lambda: ready(pool) == 1)
+    assert pool._shelves["t"].demand.horizon >= demand.REFILLS * 0.6 > demand.HORIZON
 
 
 async def test_builds_at_once_are_bounded_over_all_templates(
