@@ -1,13 +1,12 @@
-"""The demo: its judgement of answers, and the whole of it against a real service."""
+"""The demo's judgement of answers. The whole of it, with a service of its own, is `make demo`."""
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sandboxd_client.model import result_of
 
+from sandboxd.cli import demo
 from sandboxd.cli.demo_programs import COPY, HELLO, PROGRAMS, Program
 from tests.service.instance import Service
 
@@ -56,16 +55,14 @@ def test_every_limit_is_shown() -> None:
 
 @pytest.mark.root
 @pytest.mark.service
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_demo_is_right_on_this_machine(service: Service) -> None:
-    demo = subprocess.run(
-        [sys.executable, "-m", "sandboxd.cli.main", "demo", "--url", service.url],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert "Every answer was right." in demo.stdout
-    assert "✗" not in demo.stdout
+@pytest.mark.parametrize(("stdout", "code"), [("hello\n", 0), ("hallo\n", 1)])
+def test_a_running_service_is_shown_and_judged(
+    service: Service, monkeypatch: pytest.MonkeyPatch, stdout: str, code: int
+) -> None:
+    program = Program(title="hello", language="bash", source="echo hello", stdout=stdout)
+    monkeypatch.setattr(demo, "PROGRAMS", (program,))
+    monkeypatch.setattr(demo, "IMAGE_PROGRAMS", ())
+    shown = CliRunner().invoke(demo.demo, ["--url", service.url])
+    assert shown.exit_code == code, shown.output
+    assert ("Every answer was right." in shown.output) is (code == 0)
+    assert ("✗" in shown.output) is (code == 1)
