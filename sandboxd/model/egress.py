@@ -149,15 +149,22 @@ class EgressPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.resolve or any(rule.domain is not None for rule in (*self.allow, *self.deny))
 
 
+_NOTHING = EgressPolicy(name="none")
+
+
 def by_address(policy: EgressPolicy) -> EgressPolicy:
     """What of it goes by an interface: rules that name addresses."""
     allow, deny = ([rule for rule in rules if rule.cidr] for rules in (policy.allow, policy.deny))
     return replace(policy, allow=allow, deny=deny, attach=[], resolve=False)
 
 
-def by_name(policy: EgressPolicy) -> EgressPolicy:
-    """What of it goes through the node if it has an interface: rules that name domains, and their like.
-    Denied addresses are denied there too."""
+def on_node(policy: EgressPolicy, network: str) -> EgressPolicy:
+    """What the node's own rules are to hold. Of an interface's policy, for one who has names or is in a
+    network of sandboxes: rules that name domains, and their like; denied addresses are so there too."""
+    if policy.interface is None:
+        return policy
+    if not policy.named and not network:
+        return _NOTHING
     allow = [rule for rule in policy.allow if rule.domain]
     return replace(policy, interface=None, allow=allow)
 

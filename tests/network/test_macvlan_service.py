@@ -1,19 +1,18 @@
 """A real service whose sandboxes are on an interface's network, as far as the settings name who may."""
 
 import json
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sandboxd_client import Client, Overload, RequestError, Sandbox
+from sandboxd_client import Client, Sandbox
 
 from tests.network.lan import OWN4, ROUTER4, Lan, making
 from tests.network.serving import printed, run, serving
 from tests.network.test_sessions import LISTEN, speak
+from tests.network.test_survival import again, kill_node
 from tests.network.world import OTHER4, OTHER6, PUBLIC4, PUBLIC6, World
 from tests.patience import PATIENCE
 from tests.service.instance import Service
@@ -237,40 +236,65 @@ def test_nothing_inside_changes_the_device_or_its_rules(service: Service) -> Non
 _ON_AND_ON = f"""
 import socket, time
 while True:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as line:
-        line.setblocking(False)
-        line.connect_ex(("{PUBLIC4}", 8080))
-    time.sleep(0.01)
+    for target in ("{PUBLIC4}", "{OTHER4}"):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as line:
+            line.setblocking(False)
+            line.connect_ex((target, 8080))
+    time.sleep(0.05)
 """
+_OWN = [
+    "python3",
+    "-c",
+    f"""
+import socket
+line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+line.connect(("{PUBLIC4}", 9))
+print(line.getsockname()[0])
+""",
+]
 
 
-def test_a_killed_nodes_sandboxes_are_gone_from_it(lan: Lan, service: Service) -> None:
-    """They are not taken over; the next node hands their addresses out again."""
-    node = service.role("node")
-    assert node is not None
-    with Client(service.url) as client:
-        sandbox = Sandbox.create(client=client, network="lab")
-        sandbox.process.start(["python3", "-c", _ON_AND_ON])
-        _until(lambda: lan.beyond.arrived(PUBLIC4, 8080))
-        os.kill(node, signal.SIGKILL)
-        _until(lambda: service.role("node") not in (None, node))
-        _until(lambda: _ended(sandbox))
+def test_a_killed_nodes_sandboxes_stay_on_it_and_their_rules_hold_all_the_time(
+    world: World, lan: Lan, service: Service
+) -> None:
+    world.names = {("one.example.org", "A"): [OTHER4]}
+
+    def goes_on() -> None:
         lan.beyond.settle()
         lan.beyond.packets.clear()
-        time.sleep(0.1)
-        assert not lan.beyond.arrived(PUBLIC4)
-    assert printed(service, _ASK, PUBLIC4, network="lab") == {PUBLIC4: "hello"}
+        _until(lambda: lan.beyond.arrived(PUBLIC4, 8080))
+        assert not lan.beyond.arrived(OTHER4)
 
+    def silent() -> bool:
+        lan.beyond.settle()
+        lan.beyond.packets.clear()
+        time.sleep(0.3)
+        return not lan.beyond.arrived(PUBLIC4)
 
-def _ended(sandbox: Sandbox) -> bool:
-    """Said by the next node: until then nobody knows."""
-    try:
-        sandbox.run(["true"])
-    except Overload:
-        return False
-    except RequestError as error:
-        return error.code in ("sandbox_ended", "not_found")
-    return False
+    with Client(service.url) as client:
+        with Sandbox.create(client=client, network="both") as sandbox:
+            sandbox.process.start(["python3", "-c", _ON_AND_ON])
+            address = again(sandbox, *_OWN)
+            kill_node(service, goes_on)
+            assert again(sandbox, *_OWN) == address
+            goes_on()
+            with Sandbox.create(client=client, network="lab") as fresh:
+                assert again(fresh, *_OWN) != address
+            asked = again(sandbox, "python3", "-c", _ASK, PUBLIC4, PUBLIC6, OTHER4)
+            assert json.loads(asked) == {PUBLIC4: "hello", PUBLIC6: "hello", OTHER4: None}
+            _until(lambda: json.loads(again(sandbox, "python3", "-c", _NAMED))[:2] == ["GET", None])
+            wanted = {("connection", PUBLIC6), ("refused", OTHER4)}
+            _until(
+                lambda: (
+                    wanted
+                    <= {(each.kind, each.address) for each in sandbox.network_records(limit=1000)}
+                )
+            )
+            sandbox.update(network="none")
+            assert silent()
+            sandbox.update(network="lab")
+            goes_on()
+        _until(silent)
 
 
 def _until(there: Callable[[], object]) -> None:

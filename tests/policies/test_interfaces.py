@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd import policy
-from sandboxd.model.egress import Attachment, EgressPolicy, EgressRule, by_address, by_name
+from sandboxd.model.egress import Attachment, EgressPolicy, EgressRule, by_address, on_node
 from sandboxd.settings import MacvlanSettings, SettingsError
 
 RULE = '[[allow]]\ncidr = "192.0.2.0/24"\n'
@@ -44,7 +44,10 @@ def test_each_rule_is_of_the_interface_or_of_the_node() -> None:
         resolve=True,
         connections=7,
     )
-    here, there = by_address(whole), by_name(whole)
+    here, there = by_address(whole), on_node(whole, "")
+    assert on_node(there, "") == there, "once is enough"
+    assert on_node(here, "") == EgressPolicy(name="none")
+    assert on_node(here, "red").allow == []
     assert not here.named and not here.attach
     assert (here.allow, here.deny) == (whole.allow[:1], whole.deny[:1])
     assert there.interface is None and there.attach == whole.attach and there.resolve

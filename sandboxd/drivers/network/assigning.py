@@ -17,12 +17,10 @@ from sandboxd.drivers.network.macvlan.lans import Lans
 from sandboxd.drivers.network.overlay import OverlayLink
 from sandboxd.drivers.network.slots import EgressSlot, KeptSlot
 from sandboxd.errors import DriverFault
-from sandboxd.model.egress import EgressPolicy, by_address, by_name
+from sandboxd.model.egress import EgressPolicy, by_address, on_node
 from sandboxd.model.overlay import Mate, Peer
 
 log = logging.getLogger(__name__)
-
-_NOTHING = EgressPolicy(name="none")
 
 
 class Assigner:
@@ -58,17 +56,15 @@ class Assigner:
         names and who is in its network. Raises Overload too."""
         if policy.interface is None or (slot.port and slot.port.name != policy.interface):
             self._leave_port(slot)
-        self._assign_link(slot, _by_node(policy, network), network)
+        self._assign_link(slot, on_node(policy, network), network)
         if policy.interface is not None:
             shared = policy.named or bool(network)
             slot.port = self._lans.put(slot.port, by_address(policy), slot.fd, shared=shared)
             slot.unused = None  # the device will go again, what stands in the namespace stays
         slot.kept = self._kept(slot, policy, network)
 
-    def _kept(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> KeptSlot | None:
-        """What another driver needs to go on with it; None if none could."""
-        if slot.port is not None:
-            return None
+    def _kept(self, slot: EgressSlot, policy: EgressPolicy, network: str) -> KeptSlot:
+        """What another driver needs to go on with it."""
         return KeptSlot(
             index=slot.addresses.index,
             addresses=slot.addresses.texts,
@@ -76,6 +72,7 @@ class Assigner:
             mark=self._groups.mark(slot.group),
             policy=policy,
             network=network,
+            port=slot.port.kept if slot.port is not None else None,
         )
 
     def _leave_port(self, slot: EgressSlot) -> None:
@@ -124,7 +121,7 @@ class Assigner:
     def hold(self, policy: EgressPolicy, network: str = "") -> int:
         """The group whose rules are this policy's, once more in use; written, if need be. Raises Overload
         too."""
-        policy = _by_node(policy, network)
+        policy = on_node(policy, network)
         group, chains = self._groups.hold(policy, network)
         if chains is not None:
             try:
@@ -168,13 +165,6 @@ class Assigner:
         if _under(slot, assignment):
             self._firewall.open(openings)
             slot.openings = [*slot.openings, *openings]
-
-
-def _by_node(policy: EgressPolicy, network: str) -> EgressPolicy:
-    """What the rules on the node are to hold."""
-    if policy.interface is None:
-        return policy
-    return by_name(policy) if policy.named or network else _NOTHING
 
 
 def _under(slot: EgressSlot, assignment: int) -> bool:

@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from sandboxd.drivers.network.addresses import Plan
 from sandboxd.drivers.network.firewall import Firewall, Living
 from sandboxd.drivers.network.groups import Groups
+from sandboxd.drivers.network.macvlan.lans import Lans
 from sandboxd.drivers.network.slots import EgressSlot, KeptSlot
 from sandboxd.errors import DriverFault
+from sandboxd.model.egress import on_node
 
 log = logging.getLogger(__name__)
 
 
 def resume(
-    firewall: Firewall, plan: Plan, kept: Sequence[tuple[KeptSlot, int]]
+    firewall: Firewall, plan: Plan, lans: Lans, kept: Sequence[tuple[KeptSlot, int]]
 ) -> tuple[Groups, list[EgressSlot]]:
     """The firewall up with the rules of those slots that can be taken over, their groups, and the
     slots, with descriptors of their own. If there are none, the firewall is put up as a new one's.
@@ -31,11 +33,12 @@ def resume(
     living: dict[int, Living] = {}
     for state, namespace in kept:
         try:
-            slot = _slot(plan, state, namespace)
+            slot = _slot(plan, lans, state, namespace)
             try:
-                chains = groups.resume(state.group, state.mark, state.policy, state.network)
+                policy = on_node(state.policy, state.network)
+                chains = groups.resume(state.group, state.mark, policy, state.network)
             except BaseException:
-                os.close(slot.fd)
+                _let_go(slot)
                 raise
         except (OSError, DriverFault) as error:
             log.warning("network slot %d is not taken over: %s", state.index, error)
@@ -49,23 +52,35 @@ def resume(
         except DriverFault as error:  # another version wrote it
             log.warning("no network slot is taken over: %s", error)
             for slot in slots:
-                os.close(slot.fd)
+                _let_go(slot)
     firewall.install()
     return Groups(), []
 
 
-def _slot(plan: Plan, state: KeptSlot, namespace: int) -> EgressSlot:
+def _let_go(slot: EgressSlot) -> None:
+    """What its sandbox has on an interface goes with its namespace; nobody gets those addresses."""
+    if slot.port is not None:
+        slot.port.close()
+        slot.port.let_go()
+    os.close(slot.fd)
+
+
+def _slot(plan: Plan, lans: Lans, state: KeptSlot, namespace: int) -> EgressSlot:
     """Raises OSError if its device is gone, DriverFault if the settings have other addresses now."""
     if state.index >= plan.slots or plan.slot(state.index).texts != state.addresses:
         raise DriverFault("network", "resume a slot", "it has other addresses")
     addresses = plan.slot(state.index)
+    device = socket.if_nametoindex(addresses.device)
+    port = lans.resume(state.port, namespace) if state.port is not None else None
+    held = on_node(state.policy, state.network)
     return EgressSlot(
-        device=socket.if_nametoindex(addresses.device),
+        device=device,
         fd=os.dup(namespace),
         addresses=addresses,
         made_at=time.monotonic(),
         group=state.group,
-        rates=(state.policy.upload, state.policy.download),
+        rates=(held.upload, held.download),
+        port=port,
         assignments=1,
         kept=state,
     )

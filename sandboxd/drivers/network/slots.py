@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from sandboxd.drivers.network.addresses import QUARANTINE, Addresses
 from sandboxd.drivers.network.firewall import Opening
-from sandboxd.drivers.network.macvlan.port import Port
+from sandboxd.drivers.network.macvlan.port import KeptPort, Port
 from sandboxd.drivers.network.traces import traces
 from sandboxd.model.egress import EgressPolicy
 
@@ -28,6 +28,7 @@ class KeptSlot(Struct, frozen=True, kw_only=True):
     policy: EgressPolicy
     network: str
     """Of sandboxes that see one another; empty: it is alone."""
+    port: KeptPort | None = None
 
 
 class EgressSlot(Struct, kw_only=True):

@@ -35,6 +35,16 @@ def test_what_is_given_back_comes_after_all_others() -> None:
     assert [three.take() for _ in range(4)][-1] == first
 
 
+def test_one_that_is_in_use_since_before_is_nobody_elses() -> None:
+    three = seats(ipv4="192.0.2.8/30", gateway4="192.0.2.1/24")
+    router = "192.0.2.1/24"
+    claimed = three.claim(("192.0.2.9/24", router))
+    for unknown in (("192.0.2.9/24", router), ("192.0.2.10/24", "192.0.2.2/24"), (router,), ()):
+        with pytest.raises(LookupError):
+            three.claim(unknown)
+    assert claimed not in [three.take() for _ in range(3)]
+
+
 def test_a_range_of_one_is_a_fixed_address() -> None:
     one = seats(ipv6="2001:db8::7/128", gateway6="2001:db8::1/64")
     assert str(one.take().addresses[0]) == "2001:db8::7/64"

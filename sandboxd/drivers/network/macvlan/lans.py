@@ -11,7 +11,7 @@ from sandboxd.drivers.network.addresses import Plan
 from sandboxd.drivers.network.firewall import Layout
 from sandboxd.drivers.network.floor import Net, floor
 from sandboxd.drivers.network.libnftables import Nftables
-from sandboxd.drivers.network.macvlan.port import Port
+from sandboxd.drivers.network.macvlan.port import KeptPort, Port
 from sandboxd.drivers.network.macvlan.seats import Seats
 from sandboxd.drivers.network.macvlan.table import REPORTS
 from sandboxd.errors import DriverFault, SandboxdError
@@ -54,7 +54,7 @@ class Lans:
         seat = self._seats[name].take()
         try:
             index = socket.if_nametoindex(self._settings[name].interface)
-            made = Port(name, index, seat, namespace)
+            made = Port.made(name, index, seat, namespace)
         except (OSError, DriverFault) as error:
             self._seats[name].give_back(seat)
             if isinstance(error, DriverFault):
@@ -67,6 +67,19 @@ class Lans:
             self.leave(made)
             raise
         return made
+
+    def resume(self, kept: KeptPort, namespace: int) -> Port:
+        """The place of a sandbox that has outlived the node before this one, as it is.
+
+        Raises DriverFault, and nobody then gets its addresses.
+        """
+        try:
+            seat = self._seats[kept.name].claim(kept.seat)
+            if socket.if_nametoindex(self._settings[kept.name].interface) != kept.parent:
+                raise LookupError(f"{kept.name} is another interface now")
+        except (LookupError, OSError) as error:
+            raise DriverFault("network", "resume a place on an interface", str(error)) from error
+        return Port.resumed(kept, seat, namespace)
 
     def leave(self, port: Port) -> None:
         """Take it away. Raises DriverFault, and nobody else then gets its addresses."""

@@ -9,8 +9,9 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
+from msgspec import Struct
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
@@ -43,31 +44,66 @@ _SWITCHES = {
 }
 
 
+class KeptPort(Struct, frozen=True, kw_only=True):
+    """What the node after this one has to know of one."""
+
+    name: str
+    parent: int
+    seat: tuple[str, ...]
+    marks: int
+    led: tuple[str, ...]
+
+
 class Port:
     def __init__(self, name: str, parent: int, seat: Seat, namespace: int) -> None:
-        """Puts the device, still down, into the namespace; `parent` is the interface's index.
-
-        Raises DriverFault.
-        """
-        self.name, self.seat = name, seat
+        """`parent` is the interface's index. Called by `made` and `resumed`."""
+        self.name, self.seat, self._parent = name, seat, parent
         self._namespace, self._home = os.dup(namespace), here()
         self._held = ExitStack()
         self._held.callback(close, self._namespace, self._home)
         self._marks = 0
         self._led: frozenset[Net] = frozenset()
         """Networks that packets go to by the router."""
+
+    @classmethod
+    def made(cls, name: str, parent: int, seat: Seat, namespace: int) -> Self:
+        """Puts the device, still down, into the namespace. Raises DriverFault."""
+        port = cls(name, parent, seat, namespace)
         try:
             with IPRoute() as link:
                 link.link(
                     "add", ifname=DEVICE, kind="macvlan", link=parent, macvlan_mode="private",
-                    address=seat.mac, net_ns_fd=self._namespace,
+                    address=seat.mac, net_ns_fd=port._namespace,
                 )  # fmt: skip
-            self._inside(self._open)
+            port._inside(port._open)
         except (NetlinkError, OSError, DriverFault) as error:
             with suppress(NetlinkError, OSError):  # it may not be there yet
-                self._inside(_remove)
-            self._held.close()
+                port._inside(_remove)
+            port.let_go()
             raise _fault(name, error) from error
+        return port
+
+    @classmethod
+    def resumed(cls, kept: KeptPort, seat: Seat, namespace: int) -> Self:
+        """With the device, the rules and the connections that are there. Raises DriverFault."""
+        port = cls(kept.name, kept.parent, seat, namespace)
+        port._marks, port._led = kept.marks, frozenset(map(ipaddress.ip_network, kept.led))
+        try:
+            port._inside(port._open)
+        except (NetlinkError, OSError, DriverFault) as error:
+            port.let_go()
+            raise _fault(kept.name, error) from error
+        return port
+
+    @property
+    def kept(self) -> KeptPort:
+        return KeptPort(
+            name=self.name,
+            parent=self._parent,
+            seat=self.seat.texts,
+            marks=self._marks,
+            led=tuple(map(str, self._led)),
+        )
 
     def _open(self) -> None:
         self._index = socket.if_nametoindex(DEVICE)

@@ -23,6 +23,11 @@ class Seat(Struct, frozen=True):
     gateways: tuple[Interface, ...]
     """Of the same families."""
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What tells it from any other, of other settings too."""
+        return tuple(map(str, (*self.addresses, *self.gateways)))
+
 
 class Seats:
     """Of one interface. An address is free again once it is given back, and comes after all others."""
@@ -51,6 +56,14 @@ class Seats:
         if not self._free:
             raise Overload(f"every address on {self._name} is in use", retry_after=1.0)
         return self._free.popleft()
+
+    def claim(self, texts: tuple[str, ...]) -> Seat:
+        """The one with these. Raises LookupError if it is none of these, or taken."""
+        for seat in self._free:
+            if seat.texts == texts:
+                self._free.remove(seat)
+                return seat
+        raise LookupError(f"{self._name} has no {', '.join(texts)} to give")
 
     def give_back(self, seat: Seat) -> None:
         self._free.append(seat)
