@@ -35,7 +35,8 @@ _OPENED = struct.Struct("<BBHiI")
 _READY_SIZE = 8
 _FAILED, _ARMED, _EXITED, _QUIESCE, _QUIET, _OPENING, _ANSWER = 1, 5, 7, 8, 9, 10, 11
 _SPAWNING, _BORN, _SIGNALLING, _TERMINAL_MADE = 12, 13, 14, 15
-_STDIN_NULL, _WARM, _TERMINAL = 1, 4, 8
+_GO = 20
+_STDIN_NULL, _WARM, _TERMINAL, _HOLD = 1, 4, 8, 16
 _BUILD_TIMEOUT_MS = 10_000
 _TRACES_MAX = 65_536
 
@@ -182,11 +183,21 @@ def build(
     )
 
 
-def send_exec(exec_fd: int, order: ExecOrder, stdin: int | None, stdout: int, stderr: int) -> None:
+def send_exec(
+    exec_fd: int,
+    order: ExecOrder,
+    stdin: int | None,
+    stdout: int,
+    stderr: int,
+    *,
+    hold: bool = False,
+) -> None:
     """Give the order to the runner. stdin None is /dev/null; with a terminal the three are not used.
-    Raises OSError if the runner is gone."""
+    With `hold` it does all but execute it, and that after `send_go`; a sandbox's own runner can, a warm
+    interpreter cannot. Raises OSError if the runner is gone."""
     head = ffi.new("struct sbx_exec *")
     head.flags = (_STDIN_NULL if stdin is None else 0) | (_WARM if order.warm else 0)
+    head.flags |= _HOLD if hold else 0
     if order.terminal is not None:
         head.flags |= _TERMINAL
         head.rows, head.columns = order.terminal
@@ -198,6 +209,11 @@ def send_exec(exec_fd: int, order: ExecOrder, stdin: int | None, stdout: int, st
         fds = []
     if lib.sbx_exec_send(exec_fd, head, body, len(body), fds, len(fds)) != 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
+
+
+def send_go(exec_fd: int) -> None:
+    """The order that was sent to be held stands. Raises OSError if the runner is gone."""
+    _send(exec_fd, _HEAD.pack(_GO, ABI, 0))
 
 
 def receive(socket: int) -> Message | None:

@@ -118,6 +118,8 @@ enum sbx_message {
 	SBX_MSG_FORK,   /* host: struct sbx_fork, fds: init's end of a control socket, the host's
 			   mount namespace, and what the flags name */
 	SBX_MSG_FORKED, /* zygote, on that control socket: struct sbx_forked, fd of a pidfd */
+
+	SBX_MSG_GO, /* host to runner: the order that was sent with SBX_EXEC_HOLD stands */
 };
 
 struct sbx_head {
@@ -316,6 +318,7 @@ enum sbx_exec_flags {
 	SBX_EXEC_BODY_FD = 1 << 1,    /* the body is in the last fd, a sealed memfd */
 	SBX_EXEC_WARM = 1 << 2,     /* the program keeps the exec socket as fd 3 and waits on it */
 	SBX_EXEC_TERMINAL = 1 << 3, /* no fds are sent: a terminal, whose master goes to the host */
+	SBX_EXEC_HOLD = 1 << 4,     /* do all but the exec, and that at SBX_MSG_GO */
 };
 
 /* Head of an exec message. Body: cwd, argc arguments, envc variables, filec triples of path, mode

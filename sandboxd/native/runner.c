@@ -300,25 +300,49 @@ void arm(struct init *init)
 	run_stages(init, stages, sizeof(stages) / sizeof(*stages), &init->exec);
 }
 
+/* An order may come before it is certain that it stands. Whatever became of it so far is told after
+ * that: a report that crosses the host's last word would be lost with the socket. */
+static int await_go(void)
+{
+	struct sbx_head go;
+	int fds[SBX_FDS_MAX];
+	size_t count;
+	ssize_t size = sbx_receive(EXEC_FD, &go, sizeof(go), fds, &count, 0);
+
+	if (size == 0)
+		_exit(0); /* it does not stand */
+	if (size < 0)
+		return -1;
+	errno = EPROTO;
+	return size == sizeof(go) && count == 0 && go.type == SBX_MSG_GO && go.version == SBX_ABI
+		       ? 0
+		       : -1;
+}
+
 /* Become the job, by the one order. */
 static _Noreturn void carry_out(void)
 {
 	static struct order order;
 	enum sbx_stage stage = SBX_STAGE_RECEIVE;
-	int index = 0;
+	int index = 0, err = 0;
 
-	if (receive(&order) == 0 && (stage = SBX_STAGE_FILES, write_files(&order, &index)) == 0 &&
-	    (stage = SBX_STAGE_RLIMITS, set_rlimits(&order, &index)) == 0 &&
-	    (stage = SBX_STAGE_FDS, index = 0, place_fds(&order)) == 0 &&
-	    (stage = SBX_STAGE_CWD, enter_cwd(&order)) == 0) {
+	if (receive(&order) != 0 || (stage = SBX_STAGE_FILES, write_files(&order, &index)) != 0 ||
+	    (stage = SBX_STAGE_RLIMITS, set_rlimits(&order, &index)) != 0 ||
+	    (stage = SBX_STAGE_FDS, index = 0, place_fds(&order)) != 0 ||
+	    (stage = SBX_STAGE_CWD, enter_cwd(&order)) != 0)
+		err = errno;
+	if (err == 0 && order.head.flags & SBX_EXEC_WARM)
+		fcntl(EXEC_FD, F_SETFD, 0);
+	default_signals();
+	unblock_signals();
+	if (order.head.flags & SBX_EXEC_HOLD && await_go() != 0)
+		fail(EXEC_FD, SBX_STAGE_RECEIVE, errno, 0);
+	if (err == 0) {
 		stage = SBX_STAGE_EXEC;
-		if (order.head.flags & SBX_EXEC_WARM)
-			fcntl(EXEC_FD, F_SETFD, 0);
-		default_signals();
-		unblock_signals();
 		execute(&order);
+		err = errno;
 	}
-	fail(EXEC_FD, stage, errno, index);
+	fail(EXEC_FD, stage, err, index);
 }
 
 _Noreturn void runner(struct init *init)

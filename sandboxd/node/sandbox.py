@@ -11,8 +11,9 @@ import math
 import os
 import signal
 import time
-from collections.abc import Awaitable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from msgspec import Struct
 
@@ -31,6 +32,7 @@ from sandboxd.native import (
     receive,
     resize,
     send_exec,
+    send_go,
     send_open,
     send_quiesce,
 )
@@ -87,7 +89,8 @@ class Sandbox:
         started: Awaitable[bool] | None = None,
     ) -> Ended:
         """Run the order to its end. `quiesce` keeps init alive after a stop, so that files can come out.
-        Everything but the order itself is done while `started` is waited for.
+        While `started` is waited for everything is done but to execute the program; a warm interpreter,
+        which cannot hold an order, gets it after that.
 
         Raises DriverFault or NativeFault before anything was executed, NotStarted if that was False.
         """
@@ -103,9 +106,16 @@ class Sandbox:
             self._loop.add_reader(native.pidfd, self._on_gone)
             if group.oom_event >= 0:
                 self._loop.add_reader(group.oom_event, self._on_oom)
+            hold = started is not None and self.built.spec.warm is None
+            if hold:
+                await self._send(order, stdin, stdout, stderr, hold=True)
             if started is not None and not await started:
                 raise NotStarted
-            await self._send(order, stdin, stdout, stderr)
+            if hold:
+                with self._gone_with_reason("send_go"):
+                    send_go(native.exec)
+            else:
+                await self._send(order, stdin, stdout, stderr)
             self._started = time.monotonic()
             self._timers["wall"] = self._loop.call_later(
                 limits.wall_time, self.stop, Stop.WALL_TIME
@@ -121,22 +131,36 @@ class Sandbox:
         return self._ended(stdout.exceeded or stderr.exceeded)
 
     async def _send(
-        self, order: ExecOrder, stdin: Input, stdout: Output | PassedOutput, stderr: Output
+        self,
+        order: ExecOrder,
+        stdin: Input,
+        stdout: Output | PassedOutput,
+        stderr: Output,
+        *,
+        hold: bool = False,
     ) -> None:
         streams = (stdin.child_fd, stdout.child_fd, stderr.child_fd)
+        send = partial(send_exec, self.built.native.exec, order, *streams, hold=hold)
         try:
-            if sum(len(content) for _, _, content in order.files) > LARGE:
-                await asyncio.to_thread(send_exec, self.built.native.exec, order, *streams)
-            else:
-                send_exec(self.built.native.exec, order, *streams)
-        except OSError as error:
-            # Ended before it began, by a stop or by the memory limit: the pidfd tells when.
-            if not self._stops and self.built.group.usage().oom_kills == 0:
-                raise NativeFault("send_exec", error.errno or 0) from error
+            with self._gone_with_reason("send_exec"):
+                if sum(len(content) for _, _, content in order.files) > LARGE:
+                    await asyncio.to_thread(send)
+                else:
+                    send()
         finally:
             stdin.start()
             stdout.start()
             stderr.start()
+
+    @contextmanager
+    def _gone_with_reason(self, stage: str) -> Iterator[None]:
+        """Raises NativeFault if the runner is gone, unless it ended before it began by a stop or by the
+        memory limit: then the pidfd tells when."""
+        try:
+            yield
+        except OSError as error:
+            if not self._stops and self.built.group.usage().oom_kills == 0:
+                raise NativeFault(stage, error.errno or 0) from error
 
     def stop(self, why: Stop) -> None:
         """End the program now. The first reasons that come before its death are all kept."""

@@ -3,14 +3,16 @@
 import asyncio
 import errno
 import os
+import select
 import signal
 import time
 
 import pytest
 from msgspec.structs import replace
 
+from sandboxd.errors import NativeFault
 from sandboxd.model import Status
-from sandboxd.native import ExecOrder
+from sandboxd.native import ExecOrder, Failed
 from sandboxd.node.outcome import Stop
 from sandboxd.node.sandbox import NotStarted, Sandbox
 from sandboxd.node.stdio import FixedInput, LiveInput, Output
@@ -180,6 +182,51 @@ async def test_nothing_is_executed_before_the_start_is_known(bench: Bench, begin
         assert stdout.kept == b""
     sandbox.release()
     stderr.drain()
+    await asyncio.to_thread(bench.driver.destroy, built)
+
+
+async def test_what_failed_while_the_start_was_recorded_is_known_after_it(bench: Bench) -> None:
+    built = await bench.build()
+    sandbox = Sandbox(built)
+    stdout, stderr = Output(100, lambda: None), Output(100, lambda: None)
+    order = ExecOrder(
+        argv=["/bin/true"], env={}, files=[("a", 0o644, b""), ("a/b", 0o644, b"")], open_files=64,
+        stack=MIB, file_size=MIB,
+    )  # fmt: skip
+
+    async def known() -> bool:
+        await asyncio.sleep(0.1)
+        return True
+
+    ended = await sandbox.run(
+        order, LIMITS, FixedInput(b""), stdout, stderr, quiesce=False, started=known()
+    )
+    assert ended.facts.failed == Failed("files", errno.ENOTDIR, 1)
+    sandbox.release()
+    await asyncio.to_thread(bench.driver.destroy, built)
+
+
+async def test_sandbox_that_died_while_the_start_was_recorded_is_the_hosts_fault(
+    bench: Bench,
+) -> None:
+    built = await bench.build()
+    sandbox = Sandbox(built)
+    stdout, stderr = Output(100, lambda: None), Output(100, lambda: None)
+    order = ExecOrder(argv=["/bin/echo", "on"], env={}, open_files=64, stack=MIB, file_size=MIB)
+
+    async def known() -> bool:
+        signal.pidfd_send_signal(built.native.pidfd, signal.SIGKILL)
+        await asyncio.to_thread(select.select, [built.native.pidfd], [], [], 10)
+        return True
+
+    with pytest.raises(NativeFault, match="send_go"):
+        await sandbox.run(
+            order, LIMITS, FixedInput(b""), stdout, stderr, quiesce=False, started=known()
+        )
+    stdout.drain()
+    stderr.drain()
+    assert stdout.kept == b""
+    sandbox.release()
     await asyncio.to_thread(bench.driver.destroy, built)
 
 
