@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _WAIT = 5.0
 _RETRY_FIRST, _RETRY_MAX = 0.05, 2.0
 _CLAIM_MAX = 64
+_TURNS = 2
+"""Of the loop, until a job that was taken with a warm sandbox has its start on the way."""
 _BUILD_ATTEMPTS = 3
 
 
@@ -106,6 +108,10 @@ class Worker:
                     self._take(command.lease)
                 elif command.kind == "cancel" and command.job in self._active:
                     self._active[command.job][1].cancel()
+            if any(command.lease is not None for command in commands):
+                # A job waits for the answer to its start; nobody does for the next claim or news.
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
             self._news.set()
 
     async def _claim(self) -> None:

@@ -35,6 +35,8 @@ class FakeQueue:
         self.waiting: list[Job] = []
         self.attempts: Counter[str] = Counter()
         self.log: list[tuple[str, str, int]] = []
+        self.asked: list[str] = []
+        """Names of what was called, as it was."""
         self.results: dict[str, Result] = {}
         self.commands: asyncio.Queue[Command | None] = asyncio.Queue()
         self.out_of_reach = 0
@@ -55,6 +57,7 @@ class FakeQueue:
         self.commands.put_nowait(Command(kind="cancel", job=name))
 
     async def wait(self, node: str, timeout: float) -> list[Command]:
+        self.asked.append("wait")
         command = await self.commands.get()
         return [] if command is None else [command]
 
@@ -71,6 +74,7 @@ class FakeQueue:
         self, node: str, *, jobs: int, cpu: int, memory: int, takes: bool
     ) -> list[Lease]:
         assert takes
+        self.asked.append("claim")
         self.offers.append((cpu, memory))
         leases: list[Lease] = []
         while self.waiting and len(leases) < jobs:
@@ -90,6 +94,7 @@ class FakeQueue:
         return self._left
 
     async def _transition(self, name: str, lease: Lease) -> bool:
+        self.asked.append(name)
         await asyncio.sleep(0)
         if self.out_of_reach:
             self.out_of_reach -= 1

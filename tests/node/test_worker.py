@@ -283,6 +283,17 @@ async def test_a_job_that_was_handed_over_runs_as_one_that_was_claimed(bench: Be
     assert bench.queue.offers[-1] == (2000, 900), "and the node claims beside it"
 
 
+async def test_the_start_of_a_handed_job_goes_out_before_the_next_claim(bench: Bench) -> None:
+    bench.pool.stock(spec(), 1)
+    await bench.until(lambda: sum(bench.pool.warm().values()) == 1)
+    await bench.until(lambda: bench.queue.asked[-2:] == ["wait", "claim"])
+    before = len(bench.queue.asked)
+    bench.queue.hand_over(job("a"))
+    await bench.finished("a")
+    assert bench.queue.asked[before] == "start"
+    assert {"wait", "claim"} <= set(bench.queue.asked[before:])
+
+
 async def test_a_job_that_was_handed_over_and_no_longer_fits_goes_back(
     bench: Bench, executions: type[FakeExecution]
 ) -> None:
