@@ -68,7 +68,8 @@ CURVES = {
         Curve(
             name="depth", title="By depth of the queue", grows="jobs waiting",
             told="A job is `echo`, with nothing to carry along. p50 and p99: until one more is "
-            "accepted; memory: while they wait; CPU and jobs a second: from then until all are done.",
+            "accepted; memory: while they wait; CPU and jobs a second: from then until all are done, or "
+            "5,000 of more.",
         ),
     )
 }  # fmt: skip
