@@ -158,14 +158,18 @@ class Worker:
         task.add_done_callback(self._jobs.discard)
 
     async def _renew(self) -> None:
+        pause, retry = self._lease / 3, _RETRY_FIRST
         while True:
-            await asyncio.sleep(self._lease / 3)
+            await asyncio.sleep(pause)
             held = [(job, lease.attempt) for job, (lease, _) in self._active.items()]
             try:
                 lost = await self._queue.renew(self._node, held) if held else set()
                 await self._queue.reap()
             except Unavailable:
+                # A queue that was slow to fail has taken a third of the lease; another would be the last.
+                pause, retry = retry, min(retry * 2, _RETRY_MAX)
                 continue
+            pause, retry = self._lease / 3, _RETRY_FIRST
             for job in lost & self._active.keys():
                 self._active[job][1].cancel()
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from sandboxd import policy
-from sandboxd.errors import DriverFault
+from sandboxd.errors import DriverFault, Unavailable
 from sandboxd.model import RunRequest, Status
 from sandboxd.node import worker as worker_module
 from sandboxd.node.capacity import Capacity
@@ -226,6 +226,32 @@ async def test_held_leases_are_renewed_until_the_end(
     renewed = bench.queue.log.count(("renew", "a", 1))
     await asyncio.sleep(0.05)
     assert bench.queue.log.count(("renew", "a", 1)) == renewed
+
+
+async def test_a_renewal_that_failed_is_tried_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a third of the lease, one slow answer and another third it would be too late."""
+    bench, pauses, turn = Bench(), list[float](), asyncio.sleep
+    bench.worker._lease = 30.0
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await turn(0)
+
+    async def reap() -> tuple[int, int]:
+        if len(pauses) < 4:
+            raise Unavailable("as told")
+        return 0, 0
+
+    monkeypatch.setattr(bench.queue, "reap", reap)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    renewing = asyncio.create_task(bench.worker._renew())
+    while len(pauses) < 6:
+        await turn(0)
+    renewing.cancel()
+    assert pauses[:6] == [10.0, 0.05, 0.1, 0.2, 10.0, 10.0]
+    await bench.pool.close()
 
 
 async def test_job_whose_lease_was_lost_is_ended(
