@@ -1,6 +1,7 @@
 """What becomes of sandboxes' networks over time: rates, policies that change, addresses that come back,
 many of them, and nodes that die."""
 
+import errno
 import os
 import socket
 import statistics
@@ -14,7 +15,10 @@ from unittest.mock import patch
 
 import pytest
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
 
+from sandboxd.drivers.network import flows
 from sandboxd.drivers.network.egress import EgressNetwork
 from sandboxd.drivers.network.slots import EgressSlot
 from sandboxd.errors import DriverFault, Overload
@@ -82,6 +86,24 @@ def test_a_flow_that_is_open_is_cut_when_its_policy_narrows(
                     connection.sendall(b"after")
                     connection.recv(100)
         assert not world.arrived(target)
+
+
+@pytest.mark.parametrize("target", [PUBLIC4, PUBLIC6])
+def test_a_kernel_that_deletes_connections_one_by_one_forgets_one_sandboxes_alone(
+    world: World, net: EgressNetwork, target: str
+) -> None:
+    """As 6.1's, which refuses to delete by the source."""
+    refusal = patch.object(NFCTSocket, "entry", side_effect=NetlinkError(errno.EINVAL))
+    with sandbox(net, OPEN) as slot, sandbox(net, OPEN) as neighbour:
+        for each in (slot, neighbour):
+            assert world.inside(each.fd, lambda: udp(target, 4000))
+        own, others = ({*each.addresses.texts} for each in (slot, neighbour))
+        before = {flow.source for flow in flows.known()}
+        with refusal:
+            net._links.cut(slot.addresses)
+        after = {flow.source for flow in flows.known()}
+        assert before & own and before & others
+        assert not after & own and after & others
 
 
 def test_what_the_other_side_sends_on_a_cut_flow_does_not_come_in(

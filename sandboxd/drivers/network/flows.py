@@ -1,7 +1,8 @@
 """Connections that are over, and the bytes of each: what the kernel's table of connections tells when it
-drops an entry (ctnetlink). Pure but for `listening` and `known`.
+drops an entry (ctnetlink). Pure but for `listening`, `known` and `forget`.
 """
 
+import errno
 import ipaddress
 import socket
 import struct
@@ -14,15 +15,17 @@ from sandboxd.errors import DriverFault
 _DESTROYED = 4
 """NF_NETLINK_CONNTRACK_DESTROY, a group of those who listen."""
 _SUBSYSTEM, _NEW, _GET, _DELETE = 1, 0, 1, 2
-_DUMP, _ERROR, _DONE = 0x301, 2, 3
+_DUMP, _ACKNOWLEDGED, _ERROR, _DONE = 0x301, 0x5, 2, 3
+_NESTED = 0x8000
 _PATIENCE = 5.0
-_ORIGINAL, _MARK, _SENT, _RECEIVED = 1, 8, 9, 10
+_ORIGINAL, _MARK, _SENT, _RECEIVED, _ZONE = 1, 8, 9, 10, 18
 _ADDRESSES, _PORTS = 1, 2
 _SOURCES, _TARGETS = (1, 3), (2, 4)
 _PROTOCOL, _TARGET_PORT = 1, 3
 _BYTES = 2
 _HEAD = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
+_CODE = struct.Struct("=i")
 
 
 class Flow(Struct, frozen=True):
@@ -51,18 +54,59 @@ def listening() -> socket.socket:
 def known() -> list[Flow]:
     """Connections that the calling thread's namespace has now and that carry a policy's mark. Raises
     DriverFault."""
-    found = []
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as line:
-            line.settimeout(_PATIENCE)
-            line.send(_HEAD.pack(_HEAD.size + 4, _SUBSYSTEM << 8 | _GET, _DUMP, 1, 0) + bytes(4))
-            while True:
-                data = line.recv(1 << 16)
-                found += flows(data)
-                if any(kind in (_ERROR, _DONE) for kind, _ in _messages(data)):
-                    return found
+        with _asking() as line:
+            return [flow for data in _dumped(line) for flow in flows(data)]
     except OSError as error:
         raise DriverFault("network", "list the connections", str(error)) from error
+
+
+def forget(source: str) -> None:
+    """Delete what this address opened, one by one, in the calling thread's namespace. Reads the whole
+    table. Raises OSError."""
+    with _asking() as line:
+        entries = [body for data in _dumped(line) for _, body in _messages(data)]
+        for body in entries:
+            told = dict(_attributes(body[4:]))
+            if _source(told) == source:
+                named = _attribute(_ORIGINAL | _NESTED, told[_ORIGINAL])
+                if _ZONE in told:
+                    named += _attribute(_ZONE, told[_ZONE])
+                _delete(line, body[:1] + bytes(3) + named)
+
+
+def _asking() -> socket.socket:
+    line = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+    line.settimeout(_PATIENCE)
+    return line
+
+
+def _dumped(line: socket.socket) -> Iterator[bytes]:
+    line.send(_HEAD.pack(_HEAD.size + 4, _SUBSYSTEM << 8 | _GET, _DUMP, 1, 0) + bytes(4))
+    while True:
+        data = line.recv(1 << 16)
+        yield data
+        if any(kind in (_ERROR, _DONE) for kind, _ in _messages(data)):
+            return
+
+
+def _delete(line: socket.socket, named: bytes) -> None:
+    size = _HEAD.size + len(named)
+    line.send(_HEAD.pack(size, _SUBSYSTEM << 8 | _DELETE, _ACKNOWLEDGED, 2, 0) + named)
+    for kind, body in _messages(line.recv(1 << 16)):
+        if kind == _ERROR:
+            number = -_CODE.unpack_from(body)[0]
+            if number not in (0, errno.ENOENT):  # it may be over by itself
+                raise OSError(number, "delete a connection")
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), kind) + data + bytes(-len(data) % 4)
+
+
+def _source(told: dict[int, bytes]) -> str:
+    original = dict(_attributes(told.get(_ORIGINAL, b"")))
+    return _address(dict(_attributes(original.get(_ADDRESSES, b""))), _SOURCES)
 
 
 def flows(data: bytes) -> list[Flow]:
