@@ -27,6 +27,7 @@ from sandboxd.errors import DriverFault, SandboxdError, SandboxEnded
 from sandboxd.model.egress import EgressPolicy, SandboxNetwork
 from sandboxd.model.network_use import NetworkRecord
 from sandboxd.node.network_boundary import Boundary
+from sandboxd.node.network_ends import Ends
 from sandboxd.node.network_guard import Guard
 from sandboxd.node.network_hearing import Hearing
 from sandboxd.node.network_overlay import Overlay
@@ -267,7 +268,7 @@ class Networks:
         """Keep what answers names and carries connections running, and read the policies again whenever
         they have `changed`, until cancelled."""
         loop = asyncio.get_running_loop()
-        self.driver.ended = lambda slot: _quietly(loop, self._over, slot)
+        self.driver.ended = Ends(loop, self._over).add
         loop.add_reader(self.driver.reports, self._reported)
         loop.add_reader(self.driver.flows, self._flowed)
         try:
@@ -314,13 +315,6 @@ class Networks:
     def close(self) -> None:
         self.driver.close()
         self._boundary.close()
-
-
-def _quietly(
-    loop: asyncio.AbstractEventLoop, work: Callable[[EgressSlot], None], slot: EgressSlot
-) -> None:
-    with suppress(RuntimeError):  # the loop has ended, and the guard with it
-        loop.call_soon_threadsafe(work, slot)
 
 
 def _write_layer(parent: Path, resolver: str, more: Mapping[str, bytes], *, others: bool) -> Path:
