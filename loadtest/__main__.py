@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import uvloop
@@ -50,11 +51,15 @@ _FAULTS = (
     document.NoResultsError, headline.NoBlockError, curve.BrokenError,
 )  # fmt: skip
 
+T = TypeVar("T")
 _PARTS = ("compiled", "python", "judge", "sessions", "e2b")
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    if unfit := _unfit(options):
+        _say(unfit)
+        return 2
     options.command = _command(sys.argv[1:] if arguments is None else arguments)
     try:
         return uvloop.run(_until_terminated(options.verb(options)))
@@ -65,6 +70,20 @@ def main(arguments: list[str] | None = None) -> int:
     except _FAULTS as error:
         _say(str(error))
         return 2
+
+
+def _unfit(options: argparse.Namespace) -> str | None:
+    """What would only come out after minutes of measuring, or as a traceback."""
+    if options.verb in (_network, _images) and os.geteuid() != 0:
+        return "needs root"
+    out = getattr(options, "out", None)
+    if out is None or options.verb is _report:
+        return None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{out}: {error.strerror}"
+    return None if os.access(out, os.W_OK) else f"{out}: may not be written to"
 
 
 def _command(arguments: list[str]) -> str:
@@ -94,16 +113,16 @@ def _parser() -> argparse.ArgumentParser:
     standard = verbs.add_parser("bench", help="service and peers side by side, closed loop")
     standard.set_defaults(verb=_bench)
     standard.add_argument("--quick", action="store_true", help="under 40 s instead of 5 min")
-    standard.add_argument("--rounds", type=_count)
-    standard.add_argument("--seconds", type=_seconds, help="of one cell in one round")
-    standard.add_argument("--clients", type=_counts, help="for example 1,2,8,32")
+    standard.add_argument("--rounds", type=_told(_count))
+    standard.add_argument("--seconds", type=_told(_seconds), help="of one cell in one round")
+    standard.add_argument("--clients", type=_told(_counts), help="for example 1,2,8,32")
     standard.add_argument("--workloads", type=_among(_PARTS), default=_PARTS)
     standard.add_argument(
         "--local", type=_among(peers.LOCAL), default=tuple(peers.LOCAL), metavar="NAMES",
         help="peers of this machine; those that are not installed are left out",
     )  # fmt: skip
     standard.add_argument(
-        "--peer", type=wire.peer, action="append", default=[], metavar="KIND=URL", dest="asked",
+        "--peer", type=_told(wire.peer), action="append", default=[], metavar="KIND=URL", dest="asked",
         help=f"a service to measure beside ours, any number: {', '.join(wire.KINDS)}",
     )  # fmt: skip
     standard.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
@@ -111,28 +130,28 @@ def _parser() -> argparse.ArgumentParser:
     rate = verbs.add_parser("run", help="a scenario, open loop")
     rate.set_defaults(verb=_run)
     rate.add_argument("--scenario", type=Path, required=True, metavar="FILE")
-    rate.add_argument("--rate", type=_seconds, help="jobs per second, instead of the file's")
-    rate.add_argument("--seconds", type=_seconds, help="instead of the file's")
+    rate.add_argument("--rate", type=_told(_seconds), help="jobs per second, instead of the file's")
+    rate.add_argument("--seconds", type=_told(_seconds), help="instead of the file's")
     rate.add_argument("--out", type=Path, metavar="DIR", help="write the table there too")
 
     net = verbs.add_parser(
         "network", help="what a network costs, in namespaces of its own; as root"
     )
     net.set_defaults(verb=_network)
-    net.add_argument("--rounds", type=_count, default=3)
-    net.add_argument("--seconds", type=_seconds, default=1.5, help="of one measurement")
+    net.add_argument("--rounds", type=_told(_count), default=3)
+    net.add_argument("--seconds", type=_told(_seconds), default=1.5, help="of one measurement")
     net.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
 
     layers = verbs.add_parser("images", help="roots, snapshots, pulls and shared pages; root only")
     layers.set_defaults(verb=_images)
-    layers.add_argument("--rounds", type=_count, default=20)
-    layers.add_argument("--sandboxes", type=_count, default=1_000)
-    layers.add_argument("--megabytes", type=_count, default=200, help="of the image to pull")
+    layers.add_argument("--rounds", type=_told(_count), default=20)
+    layers.add_argument("--sandboxes", type=_told(_count), default=1_000)
+    layers.add_argument("--megabytes", type=_told(_count), default=200, help="of the image to pull")
     layers.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
 
     apart = verbs.add_parser("spread", help="one program's times beside neighbours; as root")
     apart.set_defaults(verb=_spread)
-    apart.add_argument("--cases", type=_count, default=100)
+    apart.add_argument("--cases", type=_told(_count), default=100)
 
     growing = verbs.add_parser(
         "growth", help="cost and latency against jobs, sandboxes, clients, queue"
@@ -153,8 +172,12 @@ def _parser() -> argparse.ArgumentParser:
     whole.add_argument("--readme", type=Path, metavar="FILE", help="write the headline table there")
 
     for verb in (standard, rate):
-        verb.add_argument("--url", type=Server.of, help="a running service; else a private one")
-        verb.add_argument("--service-pid", type=_count, help="its first process, for the CPU split")
+        verb.add_argument(
+            "--url", type=_told(Server.of), help="a running service; else a private one"
+        )
+        verb.add_argument(
+            "--service-pid", type=_told(_count), help="its first process, to split the CPU"
+        )
     return parser
 
 
@@ -337,10 +360,9 @@ async def _service(options: argparse.Namespace) -> AsyncIterator[tuple[Server, i
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("must be at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text}: expected a whole number, at least 1")
+    return int(text)
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -348,10 +370,25 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number <= 86_400:
-        raise ValueError("must be above 0 and at most 86400")
+        raise ValueError(f"{text}: expected a number above 0 and at most 86400")
     return number
+
+
+def _told(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """With the words of its ValueError, which argparse would keep to itself."""
+
+    def told(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return told
 
 
 def _among(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
