@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 
 enum { EXEC_FD = 3 };
+/* Of the flags; with another it is an order for a runner. */
+static const uint32_t KNOWN = SBX_EXEC_STDIN_NULL | SBX_EXEC_BODY_FD;
 
 extern char **environ;
 
@@ -31,7 +33,7 @@ static const uint8_t *body_of(ssize_t size)
 	void *body;
 	int fd;
 
-	if (parse_head(&order, message, (size_t)size) != 0 || order.head.flags & SBX_EXEC_TERMINAL)
+	if (parse_head(&order, message, (size_t)size) != 0 || order.head.flags & ~KNOWN)
 		return NULL;
 	if (!(order.head.flags & SBX_EXEC_BODY_FD))
 		return message + sizeof(order.head);

@@ -156,10 +156,12 @@ def test_a_directory_that_is_not_there_is_named(program: Path) -> None:
     assert (failed.stage, failed.errno) == ("cwd", errno.ENOENT)
 
 
-def test_a_terminal_is_refused(program: Path) -> None:
+@pytest.mark.parametrize("change", [{"terminal": (24, 80)}, {"warm": True}], ids=str)
+def test_what_a_runner_alone_can_do_is_refused(program: Path, change: dict[str, object]) -> None:
     with waiting(program) as waits:
-        waits.send(replace(order(["echo"], {}, [], cwd="/"), terminal=(24, 80)))
-        assert waits.failure().stage == "receive"
+        waits.send(replace(order(["echo"], {}, [], cwd="/"), **change))
+        failed = waits.failure()
+    assert (failed.stage, failed.errno) == ("receive", errno.EPROTO)
 
 
 def test_one_that_nobody_wants_ends(program: Path) -> None:

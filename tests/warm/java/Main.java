@@ -54,13 +54,11 @@ public class Main {
             case "empty" -> System.out.println(System.in.read() + " " + System.console());
             case "much" -> IntStream.range(0, 20_000).forEach(i -> System.out.println("line " + i));
             case "errors" -> System.err.println("bad é");
-            case "unfinished" -> System.out.print("no end");
             case "raw" -> System.out.write(new byte[] {0, -1, 10, 13});
             case "letters" -> System.out.println("é 漢 \uD83D\uDE00 " + System.getenv("WORD"));
             case "exit" -> System.exit(7);
             case "halt" -> Runtime.getRuntime().halt(8);
             case "throw" -> { throw new IllegalStateException("bad", new IOException("cause")); }
-            case "throw-error" -> { throw new AssertionError(); }
             case "throw-thread" -> {
                 Thread thread = new Thread(() -> { throw new RuntimeException("in a thread"); });
                 thread.start();
@@ -82,7 +80,6 @@ public class Main {
                 thread.setDaemon(true);
                 thread.start();
             }
-            case "late" -> new Thread(() -> System.out.println("after main")).start();
             case "pool" -> {
                 ExecutorService pool = Executors.newFixedThreadPool(3);
                 List<Callable<Integer>> work = List.of(() -> 1, () -> 2);
@@ -119,7 +116,6 @@ public class Main {
             case "main-thread" -> System.out.println(Thread.currentThread() + " "
                     + Thread.currentThread().getContextClassLoader().getName() + Thread.currentThread().getId());
             case "frames" -> System.out.println(Arrays.toString(new Throwable().getStackTrace()));
-            case "walk" -> StackWalker.getInstance().forEach(System.out::println);
             case "loaders" -> {
                 for (ClassLoader at = Main.class.getClassLoader(); at != null; at = at.getParent())
                     System.out.println(at.getName());
@@ -154,8 +150,6 @@ public class Main {
                 System.out.println(builder.inheritIO().start().waitFor());
             }
             case "network" -> new Socket("127.0.0.1", 9);
-            case "parallel" -> System.out.println(IntStream.rangeClosed(1, 1000).parallel().sum());
-            case "pattern" -> System.out.println("a1b22".replaceAll("\\d+", "#") + List.of(1, 2));
             case "status" -> System.out.println(lines(Path.of("/proc/self/status"),
                     "(Uid|Gid|Groups|Cap\\w+|NoNewPrivs|Seccomp|Umask|Sig(Blk|Ign)):.*"));
             case "limits" -> System.out.println(Files.readString(Path.of("/proc/self/limits")));

@@ -15,10 +15,9 @@ _BAD = {"status": "nonzero_exit"}
 
 JAVA: list[Script] = [
     *map(_s, (
-        "hello", "env-order", "properties", "arguments", "where", "empty", "much", "errors", "unfinished",
-        "raw", "hook", "daemon", "late", "pool", "overflow", "machine", "threads", "main-thread",
-        "frames", "walk", "loaders", "files", "locale", "child", "child-java", "parallel", "pattern",
-        "status", "limits", "descriptors",
+        "hello", "env-order", "properties", "arguments", "where", "empty", "much", "errors", "raw",
+        "hook", "daemon", "pool", "overflow", "machine", "threads", "main-thread", "frames", "loaders",
+        "files", "locale", "child", "child-java", "status", "limits", "descriptors",
     )),
     _s("env", env={"A": "1", "EMPTY": "", "WORD": "é"}),
     _s("letters", env={"WORD": "漢"}),
@@ -28,8 +27,7 @@ JAVA: list[Script] = [
     _s("child-input", stdin="through"),
     _s("resource", files={"d/data.txt": "text", "large": "x" * 300_000}),
     *(_s(mode, **_BAD) for mode in (
-        "exit", "halt", "throw", "throw-error", "handler", "heap", "other-class", "network",
-        "hook-signal",
+        "exit", "halt", "throw", "handler", "heap", "other-class", "network", "hook-signal",
     )),
     _s("throw-thread"),
     _s("killed", status="signalled"),
