@@ -90,20 +90,21 @@ class Worker:
         self, tenant: str, work: Work, receive: Receive | None
     ) -> list[dict[str, Any]]:
         """The first to hear that the client left ends all."""
+        runs = [
+            run(
+                self._gateway,
+                tenant,
+                asked.request,
+                receive if index == 0 else None,
+                exact_env=True,
+            )
+            for index, asked in enumerate(work.commands)
+        ]
+        if len(runs) == 1:  # as nearly always, and then there is no need of tasks
+            return [await self.answered(tenant, work.commands[0], await runs[0])]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(
-                        run(
-                            self._gateway,
-                            tenant,
-                            asked.request,
-                            receive if index == 0 else None,
-                            exact_env=True,
-                        )
-                    )
-                    for index, asked in enumerate(work.commands)
-                ]
+                tasks = [group.create_task(each) for each in runs]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [
