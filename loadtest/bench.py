@@ -96,5 +96,6 @@ async def _tried(peer: Peer, workload: Workload) -> str | None:
 
 def _fault(workload: Workload, measured: Measurement) -> str | None:
     for kind in measured.errors:
-        return f"{workload.name}: {kind}: {measured.examples[kind]}"
+        words = " ".join(measured.examples[kind].split())  # it becomes one item of a list
+        return f"{workload.name}: {kind}: {words[:300]}"
     return None if measured.ok else f"{workload.name}: no job ended"

@@ -54,13 +54,13 @@ async def test_peers_are_interleaved_and_the_order_turns() -> None:
 
 
 async def test_a_peer_that_answers_wrong_is_left_out_by_name_but_the_service_must_run() -> None:
-    wrong = measured(0, 1.0).with_error("wrong_stdout", "what?")
+    wrong = measured(0, 1.0).with_error("wrong_stdout", "what?\n  and why?")
     log: list[str] = []
     good, bad, silent = Peer("A", log), Peer("B", log, wrong), Peer("C", log, measured(0, 1.0))
     said: list[str] = []
     sound = await bench.warm_up([good, bad, silent], WORKLOADS, good, said.append)
     assert [peer.name for peer in sound] == ["A"]
-    assert "B: compiled: wrong_stdout: what?" in said[0] and "C: python: no job" in said[1]
+    assert "B: compiled: wrong_stdout: what? and why?" in said[0] and "C: python: no job" in said[1]
     with pytest.raises(bench.BrokenPeerError, match="wrong_stdout"):
         await bench.warm_up([good, bad], WORKLOADS, bad, said.append)
 
