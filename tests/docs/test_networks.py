@@ -13,6 +13,8 @@ from sandboxd.drivers.network.floor import floor
 from sandboxd.drivers.network.macvlan.seats import Seats
 from sandboxd.settings import Settings, load
 from tests.docs.test_readme import ROOT
+from tests.network.test_macvlan import HERE
+from tests.network.test_takeaway import CASES
 
 PAGE = (ROOT / "docs/networks.md").read_text()
 FILES = re.findall(r"^```toml\n# (\S+)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -54,3 +56,16 @@ def test_every_cap_of_a_policy_is_on_the_page() -> None:
     assert set(tomllib.loads(text)) >= {
         "connections", "connection_rate", "packet_rate", "total_bytes", "upload", "download",
     }  # fmt: skip
+
+
+def test_its_tests_are_there_and_each_rule_is_taken_away_in_one_line() -> None:
+    lines = PAGE.partition("## Which test shows what")[2].splitlines()
+    rows = [line.split(" | ")[1:] for line in lines if line.startswith("| ") and "`" in line]
+    assert all(len(row) == 2 for row in rows)
+    for tests, _ in rows:
+        for name in re.findall(r"`([^`]+)`", tests):
+            assert (ROOT / (name if "/" in name else f"tests/network/{name}")).exists(), name
+    (left,) = (rules for _, rules in rows if "all but" in rules)
+    taken = [word for _, rules in rows if rules != left for word in re.findall(r"`(\w+)`", rules)]
+    assert sorted(taken) == sorted(case.rule for case in CASES)
+    assert set(re.findall(r"`(\w+)`", left)) == set(taken) - HERE
