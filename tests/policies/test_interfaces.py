@@ -55,6 +55,14 @@ def test_each_rule_is_of_the_interface_or_of_the_node() -> None:
     assert here.connections == there.connections == 7
 
 
+def test_a_secret_is_attached_only_to_what_is_allowed_by_its_name(tmp_path: Path) -> None:
+    attach = '[[attach]]\ndomain = "example.org"\nsecret = "word"\n'
+    named = '[[allow]]\ndomain = "example.org"\n'
+    assert tenants(tmp_path, RULE + named + attach, ["*"]) == ["*"]
+    with pytest.raises(SettingsError, match=r"egress/lab\.toml: attach: .* example\.org"):
+        tenants(tmp_path, RULE + attach, ["*"])
+
+
 def test_an_interface_that_the_settings_do_not_have_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "lab.toml").write_text('name = "lab"\ninterface = "wan"\n')
     with pytest.raises(SettingsError, match=r"network\.macvlan\.wan"):
