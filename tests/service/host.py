@@ -98,6 +98,15 @@ def processes_of_uids(among: range) -> list[int]:
     return found
 
 
+def belongs_elsewhere(pid: int, instance: str) -> bool:
+    """Whether its cgroup is that of another instance, whose uids may be the same."""
+    try:
+        text = (PROC / str(pid) / "cgroup").read_text()
+    except OSError:
+        return False
+    return "/sandboxd-" in text and not re.search(rf"(?m)/sandboxd-{instance}(/|$)", text)
+
+
 def processes_of_word(word: str) -> list[int]:
     """Processes whose argv or environment holds the word; not those that only look for it."""
     found = []

@@ -112,7 +112,8 @@ class Service:
         return range(self.uid_base, self.uid_base + UID_SPAN)
 
     def sandbox_processes(self) -> list[int]:
-        return host.processes_of_uids(self.sandbox_uids)
+        found = host.processes_of_uids(self.sandbox_uids)
+        return [pid for pid in found if not host.belongs_elsewhere(pid, self.instance)]
 
     def crash(self) -> None:
         """`kill -9` of the supervisor; returns when it is gone. `start` may follow."""
