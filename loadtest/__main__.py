@@ -242,7 +242,8 @@ async def _bench(options: argparse.Namespace) -> int:
                 held = await memory.measure(sound, ours, note) if os.geteuid() == 0 else []
             if "judge" in options.workloads:
                 judging = judge.QUICK if options.quick else judge.Plan()
-                lines = await judge.main(server, Path(directory), judging)
+                go_judge = next((x.server for x in options.asked if x.name == "go-judge"), None)
+                lines = await judge.main(server, Path(directory), judging, go_judge)
                 _write_lines(lines, options.out, "judge.md")
             if "sessions" in options.workloads:
                 sitting = sessions.QUICK if options.quick else sessions.Plan()

@@ -1,7 +1,8 @@
 """Judging beside what it is compared with, in turns: submissions and the same programs bare.
 
 A 50-case C++ submission beside a shell loop that runs the binary as often; a burst of Python submissions
-beside as many bare interpreters; one `/run` of `/bin/cat` as go-judge's clients ask for it.
+beside as many bare interpreters; one `/run` of `/bin/cat` as go-judge's clients ask for it, beside
+go-judge itself where its address is given.
 """
 
 import asyncio
@@ -66,7 +67,8 @@ class Asker:
         if self._server.key:
             headers.append(("Authorization", f"Bearer {self._server.key}"))
         host = f"{self._server.host}:{self._server.port}"
-        sent = request("POST", path, host, msgspec.json.encode(body), headers)
+        target = self._server.base + path
+        sent = request("POST", target, host, msgspec.json.encode(body), headers)
         status, answer = await self._wire.exchange(sent, _ANSWER_WITHIN)
         if status != 200:
             raise WrongVerdictError(f"{path}: {status} {answer[:500]!r}")
@@ -82,14 +84,16 @@ class Asker:
         self._wire.close()
 
 
-async def main(server: Server, directory: Path, plan: Plan) -> list[str]:
+async def main(
+    server: Server, directory: Path, plan: Plan, go_judge: Server | None = None
+) -> list[str]:
     """Run everything; the table's lines. Raises ExchangeError, WrongVerdictError, OSError."""
     return [
-        "| judging | sandboxd | bare | ratio of times |",
+        "| judging | sandboxd | beside it | ratio of times |",
         "|---|---|---|---|",
         await _cases(server, directory, plan),
         await _burst(server, directory, plan),
-        await _cat(server, plan),
+        await _cat(server, plan, go_judge),
     ]
 
 
@@ -160,27 +164,46 @@ async def _burst(server: Server, directory: Path, plan: Plan) -> str:
     )
 
 
-async def _cat(server: Server, plan: Plan) -> str:
+async def _cat(server: Server, plan: Plan, go_judge: Server | None) -> str:
+    ours = Asker(server)
+    theirs = None if go_judge is None else Asker(go_judge)
+    took: tuple[list[float], list[float]] = ([], [])
+    try:
+        for _ in range(plan.rounds):
+            took[0].extend(await _cats(ours, "/compat/go_judge/run", plan.runs))
+            if theirs is not None:
+                took[1].extend(await _cats(theirs, "/run", plan.runs))
+    finally:
+        for asker in (ours, theirs):
+            if asker is not None:
+                asker.close()
+    beside = f"go-judge {_spread(took[1])} | {median(took[0]) / median(took[1]):.2f}"
+    return (
+        f"| go-judge `/run` of `/bin/cat` | {_spread(took[0])} "
+        f"| {beside if theirs is not None else '|'} |"
+    )
+
+
+async def _cats(asker: Asker, path: str, count: int) -> list[float]:
+    """Seconds that each took, one after the other. Raises WrongVerdictError."""
     command = {
         "args": ["/bin/cat"], "env": ["PATH=/usr/bin:/bin"],
-        "files": [{"content": "hello"}, {"name": "stdout", "max": 10240}, None],
+        "files": [{"content": "hello"}, *({"name": x, "max": 10240} for x in ("stdout", "stderr"))],
         "cpuLimit": 1_000_000_000, "memoryLimit": 64 << 20, "procLimit": 4,
     }  # fmt: skip
-    asker, took = Asker(server), list[float]()
-    try:
-        for number in range(plan.rounds * plan.runs):
-            started = time.monotonic()
-            [found] = await asker.ask("/compat/go_judge/run", {"cmd": [command]})
-            took.append(time.monotonic() - started)
-            if found["files"] != {"stdout": "hello"}:
-                raise WrongVerdictError(f"run {number}: {found}")
-    finally:
-        asker.close()
+    took = list[float]()
+    for number in range(count):
+        started = time.monotonic()
+        [found] = await asker.ask(path, {"cmd": [command]})
+        took.append(time.monotonic() - started)
+        if found["files"] != {"stdout": "hello", "stderr": ""}:
+            raise WrongVerdictError(f"run {number}: {found}")
+    return took
+
+
+def _spread(took: Sequence[float]) -> str:
     steps = quantiles(took, n=100)
-    return (
-        f"| go-judge `/run` of `/bin/cat` | p50 {steps[49] * 1e3:.2f} ms, p99 {steps[98] * 1e3:.2f} ms "
-        "| | |"
-    )
+    return f"p50 {steps[49] * 1e3:.2f} ms, p99 {steps[98] * 1e3:.2f} ms"
 
 
 async def _in_turns(

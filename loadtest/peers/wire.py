@@ -20,7 +20,7 @@ KINDS = (*DIALECTS, "e2b")
 class WirePeer:
     def __init__(self, name: str, dialect: Dialect, server: Server) -> None:
         self.name, self.about = name, f"{dialect.about}, asked by URL; its CPU is not seen"
-        self._dialect, self._server = dialect, server
+        self._dialect, self.server = dialect, server
         self._jobs: dict[str, Job] = {}
 
     def runs(self, workload: Workload) -> bool:
@@ -30,10 +30,10 @@ class WirePeer:
         job = self._jobs.get(workload.name)
         if job is None:
             job = self._jobs[workload.name] = await self._prepared(workload)
-        return await closedloop.measure(self._server.connect, lambda _: job, load)
+        return await closedloop.measure(self.server.connect, lambda _: job, load)
 
     async def _prepared(self, workload: Workload) -> Job:
-        client = await self._server.connect()
+        client = await self.server.connect()
         try:
             return await self._dialect.job(client, workload)
         finally:
