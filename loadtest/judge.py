@@ -177,11 +177,11 @@ async def _cat(server: Server, plan: Plan, go_judge: Server | None) -> str:
         for asker in (ours, theirs):
             if asker is not None:
                 asker.close()
-    beside = f"go-judge {_spread(took[1])} | {median(took[0]) / median(took[1]):.2f}"
-    return (
-        f"| go-judge `/run` of `/bin/cat` | {_spread(took[0])} "
-        f"| {beside if theirs is not None else '|'} |"
-    )
+    beside = "| "
+    if theirs is not None:
+        ratio = median(took[0]) / median(took[1])
+        beside = f"go-judge {_spread(took[1])} | {ratio:.2f} "
+    return f"| go-judge `/run` of `/bin/cat` | {_spread(took[0])} | {beside}|"
 
 
 async def _cats(asker: Asker, path: str, count: int) -> list[float]:
