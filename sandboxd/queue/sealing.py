@@ -5,6 +5,7 @@ JSON. It tells who, not when: an older one of the same node passes, too.
 """
 
 import hmac
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 import msgspec
@@ -41,10 +42,20 @@ class Seal:
         record = _record.decode(text)
         if record.node != node:
             raise ValueError(f"it is {record.node}'s")
+        _check_addresses(record)
         return record
 
     def _proof(self, text: bytes) -> bytes:
         return hmac.digest(self._secret, _PURPOSE + text, "sha256") if self._secret else b""
+
+
+def _check_addresses(record: OverlayRecord) -> None:
+    """Raises ValueError unless they are addresses, and its sandboxes' are of its ranges."""
+    ip_address(record.peer.underlay)
+    range4, range6 = IPv4Network(record.peer.ipv4), IPv6Network(record.peer.ipv6)
+    for mate in record.mates:
+        if IPv4Address(mate.ipv4) not in range4 or IPv6Address(mate.ipv6) not in range6:
+            raise ValueError(f"{mate.ipv4} or {mate.ipv6} is not of its ranges")
 
 
 def _read(path: Path) -> bytes:

@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from sandboxd.model.overlay import OverlayRecord, Peer
+from sandboxd.model.overlay import Mate, OverlayRecord, Peer
 from sandboxd.queue.sealing import Seal
 from sandboxd.settings import SettingsError
 
 PEER = Peer(underlay="192.0.2.1", ipv4="10.61.0.0/24", ipv6="fd61::/112", key="k", port=1)
-RECORD = OverlayRecord(node="left", peer=PEER)
+MATE = Mate(group="g", name="a", ipv4="10.61.0.9", ipv6="fd61::9")
+RECORD = OverlayRecord(node="left", peer=PEER, mates=(MATE,))
 SECRET = b"s" * 32
 
 
@@ -47,6 +49,21 @@ def test_a_record_of_one_node_is_not_anothers() -> None:
     seal = Seal(SECRET)
     with pytest.raises(ValueError, match="left's"):
         seal.opened(seal.closed(RECORD), "right")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        replace(RECORD, peer=replace(PEER, underlay="left.example")),
+        replace(RECORD, peer=replace(PEER, ipv4="10.61.0.0/33")),
+        replace(RECORD, peer=replace(PEER, ipv6="10.61.0.0/24")),
+        replace(RECORD, mates=(replace(MATE, ipv4="10.62.0.9"),)),
+        replace(RECORD, mates=(MATE, replace(MATE, ipv6="?"))),
+    ],
+)
+def test_what_are_no_addresses_of_a_node_s_are_refused(record: OverlayRecord) -> None:
+    with pytest.raises(ValueError):
+        Seal().opened(Seal().closed(record), "left")
 
 
 def test_a_secret_is_long_and_its_owners_alone(tmp_path: Path) -> None:
