@@ -18,6 +18,7 @@
 --   tenants          hash   tenant -> unfinished jobs; no field when it has none
 --   counters         hash   submitted, finished (monotonic), started (now running)
 --   idle             zset   nodes whose last claim emptied the queue, by the time of that claim
+--   reaped           string the millisecond of the latest reap
 --   room             hash   node -> what it had left then, `cpu memory`, if it takes jobs unasked
 --   nodes            set    ids of announced nodes
 --   node:ID          string what that node announced; expires
@@ -470,12 +471,17 @@ function transitions.recover(node)
   return lose_all(redis.call('ZRANGE', root .. 'leases', 0, -1), node)
 end
 
+-- Somebody comes every third of a lease. Where nobody did for twice as long, the server itself was away, or
+-- all machines were asleep: then those who renew are behind us in its line, and have until the next time.
 function transitions.reap()
-  local time = now()
-  local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', time, 'LIMIT', 0, REAP_MAX)
-  local outcome = lose_all(expired)
-  outcome[2] = outcome[2] + give_up()
-  redis.call('ZREMRANGEBYSCORE', root .. 'idle', '-inf', time - INBOX_LEASES * lease)
+  local time, outcome = now(), {0, 0}
+  local last = redis.call('SET', root .. 'reaped', time, 'GET')
+  if not last or 3 * (time - last) <= 2 * lease then
+    local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', time, 'LIMIT', 0, REAP_MAX)
+    outcome = lose_all(expired)
+    outcome[2] = outcome[2] + give_up()
+    redis.call('ZREMRANGEBYSCORE', root .. 'idle', '-inf', time - INBOX_LEASES * lease)
+  end
   if redis.call('ZCARD', root .. 'queue') > 0 then
     wake()
   end

@@ -107,6 +107,7 @@ class Machine(RuleBasedStateMachine):
         self.announced: set[str] = set()
         self.absent: dict[str, int] = {}
         """When a node with jobs of its own was first seen to be silent."""
+        self.reaped: int | None = None
 
     def run(self, call: Any) -> Any:
         return self.runner.run(call)
@@ -231,6 +232,11 @@ class Machine(RuleBasedStateMachine):
     @rule(milliseconds=st.integers(0, 2 * LEASE))
     def reap_later(self, milliseconds: int) -> None:
         self.now += milliseconds
+        paused = self.reaped is not None and 3 * (self.now - self.reaped) > 2 * LEASE
+        self.reaped = self.now
+        if paused:
+            assert self.run(self.queue.reap()) == (0, 0)
+            return
         running = self.in_state(RunState.LEASED, RunState.STARTED)
         outcomes = [model.lose() for model in running if model.expires <= self.now]
         requeued, lost = sum(outcomes), len(outcomes) - sum(outcomes)

@@ -235,6 +235,26 @@ async def test_a_lease_that_nobody_renews_expires(settings: Settings, job: Make)
     await queue.close()
 
 
+async def test_after_a_pause_of_everybody_s_leases_may_be_renewed_before_they_are_lost(
+    settings: Settings, job: Make
+) -> None:
+    """A server that stood still, or machines that slept: who reaps may come before who renews."""
+    now = 1_000_000
+    queue = Queue(settings, clock=lambda: now)
+    for _ in range(2):
+        await queue.submit(job())
+    kept, silent = await claim(queue, jobs=2)
+    await queue.start(kept)
+    assert await queue.reap() == (0, 0)
+    now += 60_000
+    assert await queue.reap() == (0, 0)
+    assert await queue.renew("n1", [(kept.job.id, 1)]) == set()
+    now += 1_667
+    assert await queue.reap() == (1, 0)
+    assert await queue.renew("n1", [(kept.job.id, 1), (silent.job.id, 1)]) == {silent.job.id}
+    await queue.close()
+
+
 async def test_large_results_arrive_whole(queue: Queue, job: Make) -> None:
     sizes = [0, 65_000, 66_000, 1 << 20]
     for size in sizes:
