@@ -153,7 +153,7 @@ async def test_a_private_service_is_started_and_stopped(
         client = await started.server.connect()
         client.close()
         assert len(list(tmp_path.iterdir())) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
     assert not Path(f"/proc/{started.pid}").exists()
 
 
@@ -183,7 +183,7 @@ def test_a_terminated_bench_leaves_no_service_behind(tmp_path: Path) -> None:
         process.terminate()
         assert process.wait(30) == 143
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
 
 
 def _children_once_measuring(pid: int) -> set[int]:
