@@ -77,6 +77,16 @@ def test_a_command_finds_the_variables_that_it_was_given_and_no_others(go, given
         assert sorted(found["files"]["stdout"].splitlines()) == sorted(given), found
 
 
+def test_what_is_written_to_a_reader_that_has_ended_is_seen_all_the_same(go):
+    """As go-judge's own proxy keeps it."""
+    writer = command("echo early; sleep 0.3; echo late", [None, None, OUT[2]])
+    reader = {**command("", [None]), "args": ["/usr/bin/true"]}
+    pipe = joined(0, 1, proxy=True, name="stdout", max=8)
+    found = go.post("/run", json={"cmd": [writer, reader], "pipeMapping": [pipe]}).json()
+    assert [x["status"] for x in found] == ["Accepted"] * 2
+    assert found[0]["files"]["stdout"] == "early\nla", "as much as it is to keep"
+
+
 def test_two_that_wait_for_each_other_end_by_their_own_clocks(go):
     wait = command("read x", [], clockLimit=SECOND // 2)
     patient = command("read x; exit 7", [], clockLimit=20 * SECOND)

@@ -28,7 +28,7 @@ def pipe(copying: asyncio.TaskGroup, note: Note | None = None) -> Ends:
 
 
 def drained_pipe(copying: asyncio.TaskGroup, note: Note) -> Ends:
-    """As `pipe`, but who writes never hears that nobody reads any more: the rest is thrown away."""
+    """As `pipe`, but who writes never hears that nobody reads any more: the rest is told of alone."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     return _relayed(copying, _copy_and_drain, reading, writing, note)
 
@@ -69,11 +69,11 @@ async def _copy(source: int, sink: _Relayed, note: Note) -> None:
 
 
 async def _copy_and_drain(source: int, sink: _Relayed, note: Note) -> None:
-    """As `_copy`, and then the rest of `source`."""
+    """As `_copy`, and then the rest of `source` to `note` alone."""
     try:
         await _until_either_ends(source, sink, note)
         sink.close()
-        await _drain(source)
+        await _drain(source, note)
     finally:
         os.close(source)
         sink.close()
@@ -106,7 +106,7 @@ async def _until_either_ends(source: int, sink: _Relayed, note: Note) -> None:
         loop.remove_reader(source)
 
 
-async def _drain(source: int) -> None:
+async def _drain(source: int, note: Note) -> None:
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(source, ready.set)
@@ -115,9 +115,11 @@ async def _drain(source: int) -> None:
             await ready.wait()
             ready.clear()
             try:
-                if not os.read(source, _PIECE):
-                    return
+                data = os.read(source, _PIECE)
             except BlockingIOError:
                 continue
+            if not data:
+                return
+            note(data)
     finally:
         loop.remove_reader(source)
