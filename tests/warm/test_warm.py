@@ -15,6 +15,8 @@ from tests.warm.script import Script, s
 
 pytestmark = [pytest.mark.root, pytest.mark.service, pytest.mark.timeout(200)]
 
+FILE = "tests/warm/test_warm.py"
+"""As pytest names it: Node's scripts and Java's are for services of their own."""
 HONOURED = [
     ("PYTHONHASHSEED", "0", "import sys; print(sys.flags.hash_randomization)", "0"),
     ("PYTHONPATH", "/work/lib", "import sys; print(sys.path[1])", "/work/lib"),
@@ -40,10 +42,13 @@ HONOURED = [
 
 @pytest.fixture(scope="session")
 def pairs(request: pytest.FixtureRequest, comparison: Comparison) -> Pairs:
-    """Both answers of every script that this session looks at, some at a time when first asked."""
-    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    """Both answers of every script that is looked at here in this session, and of the first, some at a
+    time when first asked."""
+    own = [item for item in request.session.items if item.nodeid.partition("::")[0] == FILE]
+    specs = [getattr(item, "callspec", None) for item in own]
     found = [spec.params.get("script") for spec in specs if spec is not None]
-    return Pairs(comparison, [script for script in found if isinstance(script, Script)])
+    chosen = [script for script in found if isinstance(script, Script)]
+    return Pairs(comparison, [SCRIPTS[0], *chosen])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.id)
