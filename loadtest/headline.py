@@ -8,7 +8,7 @@ from loadtest.cell import Cell
 from loadtest.report import Report, number, table
 
 BEGIN, END = "<!-- benchmark: written by `make bench` -->\n", "<!-- end -->\n"
-_PEERS = ("bare file", "bare", "bubblewrap", "runc", "sandboxd")
+_PEERS = ("bare file", "bare", "bubblewrap", "nsjail", "runc", "go-judge", "sandboxd")
 """Those of them that were measured, in this order."""
 
 
