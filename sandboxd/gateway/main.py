@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -126,6 +127,7 @@ async def _announce(server: Server, queue: Queue) -> None:
         except Unavailable:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
+    gc.freeze()  # What is there by now stays: a full collection of it stops every request.
     log.info("ready")
     number = os.environ.get(READY_FD)
     if number is not None:
